@@ -1,0 +1,295 @@
+"""What every gradient transform shares: the wrapper around a base optimizer, and argument checks."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+BaseOptimizer: TypeAlias = Callable[..., Optimizer]
+
+
+def check_range(
+    name: str,
+    value: float,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Raises a ValueError that names the argument and the value when it lies outside its range.
+
+    Args:
+        name: The argument's name, as the caller wrote it.
+        value: A number; a boolean is not one.
+        low: Smallest allowed value (the bound itself is refused with ``open_low``).
+        high: Largest allowed value (the bound itself is refused with ``open_high``).
+        open_low: Whether ``low`` itself is refused.
+        open_high: Whether ``high`` itself is refused.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is NaN or lies outside the range.
+    """
+    # A tensor learning rate is torch's way to keep a compiled step from recompiling.
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    above = number > low if open_low else number >= low
+    below = number < high if open_high else number <= high
+    if not (above and below):
+        left = f"{'>' if open_low else '>='} {low}" if low != -math.inf else ""
+        right = f"{'<' if open_high else '<='} {high}" if high != math.inf else ""
+        wanted = " and ".join(bound for bound in (left, right) if bound) or "a number, not NaN"
+        raise ValueError(f"{name} must be {wanted}, got {number!r}")
+
+
+def check_integer(name: str, value: int, low: int) -> None:
+    """Raises an error that names the argument unless ``value`` is an integer of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    check_range(name, value, low)
+
+
+def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, **kwargs: Any) -> Optimizer:
+    """Builds ``base_optimizer(params, **kwargs)``, on its fastest path for the parameters' device.
+
+    torch picks the ``for`` loop on the CPU, where its own ``fused`` kernels are several times faster, so on the
+    CPU ``fused=True`` is passed when the optimizer has such a path, every parameter is real and floating, and the
+    caller chose none of ``fused``, ``foreach``, ``differentiable``. On other devices torch's own choice stands.
+
+    Args:
+        base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
+        params: Tensors, ``(name, tensor)`` pairs or group dicts, as every torch optimizer takes them.
+        **kwargs: Passed on to ``base_optimizer``.
+
+    Raises:
+        TypeError: ``base_optimizer`` cannot be called or does not give an ``Optimizer``, or ``params`` is one tensor.
+        ValueError: ``lr`` is negative, or the optimizer needs a closure to step.
+    """
+    if not callable(base_optimizer):
+        raise TypeError(
+            "base_optimizer must be a torch.optim.Optimizer class (or a function that builds one), "
+            f"got {base_optimizer!r}"
+        )
+    if "lr" in kwargs:
+        check_range("lr", kwargs["lr"], low=0.0)
+    if isinstance(params, Tensor):
+        raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
+    entries: list[Any] = list(params)
+    chosen = {"fused", "foreach", "differentiable"} & kwargs.keys()
+    if not chosen and _takes_fused(base_optimizer) and _on_cpu(entries):
+        kwargs = {**kwargs, "fused": True}
+    optimizer = base_optimizer(entries, **kwargs)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"base_optimizer must give a torch.optim.Optimizer, {base_optimizer!r} gave {type(optimizer).__name__}"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"base_optimizer must step without a closure, {type(optimizer).__name__} evaluates the loss several times "
+            "a step: use a first-order optimizer such as torch.optim.SGD or torch.optim.Adam"
+        )
+    return optimizer
+
+
+def _takes_fused(base_optimizer: BaseOptimizer) -> bool:
+    is_torch_optimizer = getattr(base_optimizer, "__module__", "").startswith("torch.optim")
+    return is_torch_optimizer and "fused" in inspect.signature(base_optimizer).parameters
+
+
+def _on_cpu(params: list[Any]) -> bool:
+    tensors: list[Any] = []
+    for entry in params:
+        members = entry["params"] if isinstance(entry, dict) else [entry]
+        if isinstance(members, Tensor):
+            members = [members]
+        elif not isinstance(members, list | tuple):
+            return False  # a generator may be read only once, and reading it is the base optimizer's right
+        tensors += [member[1] if isinstance(member, tuple) else member for member in members]
+    return all(isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() for t in tensors)
+
+
+class GradientTransform(Optimizer):
+    """Turns the gradients, then lets a base optimizer step with them: ``g -> g'``, ``p <- base(p, g')``.
+
+    A subclass writes :meth:`_transform` and, for its own hyperparameters, :meth:`_check_group`. This class keeps
+    torch's contract for it:
+
+    - ``param_groups`` is the base optimizer's list itself, with the transform's hyperparameters added to each
+      group, so learning-rate schedulers and per-group overrides act on both.
+    - ``state`` holds the transform's own tensors; ``state_dict`` nests the base optimizer's under ``"base"``.
+    - ``p.grad`` is the same tensor with the same values after :meth:`step`.
+    - Transforms nest: give another transform as ``base_optimizer``. The outer one acts first.
+
+    Args:
+        params: Tensors, ``(name, tensor)`` pairs or group dicts. Groups may override any hyperparameter.
+        base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
+        base_optimizer_kwargs: Passed to ``base_optimizer``. See :func:`build_optimizer` for the CPU's fast path.
+        defaults: The transform's own hyperparameters.
+
+    Raises:
+        TypeError: ``base_optimizer`` is no optimizer.
+        ValueError: A value is out of range, or a hyperparameter's name is taken by the base optimizer.
+    """
+
+    base: Optimizer
+
+    def __init__(
+        self,
+        params: ParamsT,
+        base_optimizer: BaseOptimizer,
+        base_optimizer_kwargs: dict[str, Any] | None,
+        defaults: dict[str, Any],
+    ) -> None:
+        self.base = build_optimizer(base_optimizer, params, **(base_optimizer_kwargs or {}))
+        taken = defaults.keys() & self.base.defaults.keys()
+        if taken:
+            raise ValueError(
+                f"{type(self).__name__} cannot wrap {type(self.base).__name__}: both have a hyperparameter named "
+                f"{sorted(taken)}, and one param_groups serves the two"
+            )
+        super().__init__(self.base.param_groups, {**self.base.defaults, **defaults})
+        self.param_groups = self.base.param_groups
+        self._scratch: dict[Tensor, Tensor] = {}
+
+    @abstractmethod
+    def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Gives the gradients that the base optimizer steps with, one for each parameter of one group.
+
+        Args:
+            params: The group's parameters that have a gradient; state lives in ``self.state[p]``.
+            grads: Their gradients, which must not be written to. One may be returned where nothing changes.
+            group: The group's hyperparameters.
+        """
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Raises a ValueError when one of the transform's hyperparameters in ``group`` is out of range."""
+
+    def _output(self, p: Tensor, grad: Tensor) -> Tensor:
+        """An uninitialised tensor like ``grad`` for the transformed gradient of ``p``.
+
+        On the CPU it is kept between steps: getting fresh pages from the system costs more than filling them. Other
+        devices' allocators keep them for everyone, so there it is freed with the step.
+        """
+        if p.device.type != "cpu":
+            return torch.empty_like(grad)
+        kept = self._scratch.get(p)
+        if kept is None or kept.stride() != grad.stride() or kept.dtype != grad.dtype:
+            kept = self._scratch[p] = torch.empty_like(grad)
+        return kept
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Transforms the gradients and lets the base optimizer step with them.
+
+        Args:
+            closure: Clears the gradients, computes the loss, calls ``backward`` and returns the loss. Called once.
+
+        Returns:
+            The closure's loss, or ``None``.
+
+        Raises:
+            ValueError: A gradient is sparse or complex.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        originals: list[tuple[Tensor, Tensor]] = []
+        try:
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                grads = [p.grad for p in params]
+                self._check_gradients(grads)
+                originals += zip(params, grads, strict=True)
+                for p, transformed in zip(params, self._transform(params, grads, group), strict=True):
+                    p.grad = transformed
+            self.base.step()
+        finally:
+            for p, grad in originals:
+                p.grad = grad
+        return loss
+
+    def _check_gradients(self, grads: list[Tensor]) -> None:
+        for grad in grads:
+            if grad.layout != torch.strided:
+                raise ValueError(
+                    f"{type(self).__name__} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
+                    "use sparse=False in the embedding, or a plain SparseAdam for it"
+                )
+            if grad.is_complex():
+                raise ValueError(
+                    f"{type(self).__name__} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
+                    "optimize torch.view_as_real of the parameter"
+                )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group to the transform and to its base optimizer; it may override any hyperparameter."""
+        groups = self.base.param_groups
+        merged = {**self.defaults, **param_group}
+        if "lr" in merged:
+            check_range("lr", merged["lr"], low=0.0)
+        self._check_group(merged)
+        if not any(param_group is group for group in groups):  # it is one while __init__ adopts the base's groups
+            self.base.add_param_group(dict(param_group))
+            param_group = groups[-1]
+        for name, value in self.defaults.items():
+            param_group.setdefault(name, value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The transform's own state and groups as torch lays them out, and the base optimizer's under ``"base"``."""
+        return {**super().state_dict(), "base": self.base.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave, tensors in the precision that they were saved in.
+
+        Raises:
+            ValueError: ``state_dict`` was not made by a transform, or its groups differ from this optimizer's.
+        """
+        if "base" not in state_dict:
+            raise ValueError(
+                f"state_dict must hold the base optimizer's state under 'base', got the keys {sorted(state_dict)}: "
+                f"it was not saved by {type(self).__name__}"
+            )
+        self.base.load_state_dict(copy.deepcopy(state_dict["base"]))
+        own = {key: value for key, value in state_dict.items() if key != "base"}
+        super().load_state_dict(copy.deepcopy(own))
+        self._restore_precision(own)
+        for loaded, shared in zip(self.param_groups, self.base.param_groups, strict=True):
+            for name, value in loaded.items():
+                shared.setdefault(name, value)
+        self.param_groups = self.base.param_groups
+
+    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
+        # torch casts floating state to its parameter's precision, which would round a float32 memory of bfloat16
+        # gradients on every resume.
+        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for i, p in zip(saved_ids, params, strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if isinstance(value, Tensor):
+                    self.state[p][name] = value.clone().to(device=p.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "base": self.base}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._scratch = {}
+        for group in self.param_groups:  # a checkpoint older than a hyperparameter gets that one's default
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}over {self.base!r}\n)"

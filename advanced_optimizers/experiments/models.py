@@ -1,0 +1,121 @@
+"""The networks that the studies train, for images of any size and with PyTorch's own initialisation."""
+
+from __future__ import annotations
+
+import difflib
+import math
+
+from torch import Tensor, nn
+
+from advanced_optimizers._base import check_integer, check_range
+
+MODELS = ("mlp", "convnet", "resnet18")
+
+
+def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> nn.Module:
+    """Build one of ``MODELS`` for images of shape (B, C, H, W); its output is logits of shape (B, num_classes).
+
+    Args:
+        name: ``mlp``: one hidden layer of 512 units with ReLU.
+            ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
+            max-pool after each of the first two, a global max-pool after the last.
+            ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) with the 3x3 stem, stride 1, and no max-pool
+            that small images need.
+        image_shape: (C, H, W); the convolutional networks need sides of at least 4 pixels.
+        num_classes: Number of logits, at least 2.
+        width: Factor on the number of hidden units or channels, above 0.
+
+    Raises:
+        ValueError: If there is no model of that name, or a size is out of range.
+    """
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.4) or MODELS
+        raise ValueError(f"no model is named {name!r}; did you mean {' or '.join(near)}?")
+    check_integer("num_classes", num_classes, 2)
+    check_range("width", width, 0.0, open_low=True)
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (channels, height, width), each at least 1, got {image_shape}")
+    if name == "mlp":
+        return _mlp(image_shape, num_classes, width)
+    if min(image_shape[1:]) < 4:
+        raise ValueError(f"image_shape must have sides of at least 4 pixels for {name!r}, got {image_shape}")
+    if name == "convnet":
+        return _convnet(image_shape[0], num_classes, width)
+    return ResNet18(image_shape[0], num_classes, width)
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
+
+
+def _mlp(image_shape: tuple[int, int, int], num_classes: int, width: float) -> nn.Sequential:
+    hidden = _scaled(512, width)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(image_shape), hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, num_classes),
+    )
+
+
+def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    # The normalisation that follows would cancel a bias.
+    return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+
+
+def _convnet(channels: int, num_classes: int, width: float) -> nn.Sequential:
+    first, second, third = (_scaled(outputs, width) for outputs in (16, 32, 64))
+
+    def stage(inputs: int, outputs: int) -> list[nn.Module]:
+        return [
+            *_conv_bn(inputs, outputs),
+            nn.ReLU(inplace=True),
+            *_conv_bn(outputs, outputs),
+            nn.ReLU(inplace=True),
+        ]
+
+    return nn.Sequential(
+        *stage(channels, first),
+        nn.MaxPool2d(2),
+        *stage(first, second),
+        nn.MaxPool2d(2),
+        *stage(second, third),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(third, num_classes),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: relu(convolutions(x) + shortcut(x))."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *_conv_bn(inputs, outputs, stride),
+            nn.ReLU(inplace=True),
+            *_conv_bn(outputs, outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        out: Tensor = self.activation(self.convolutions(x) + self.shortcut(x))
+        return out
+
+
+class ResNet18(nn.Sequential):
+    """ResNet-18 for small images: four stages of two residual blocks, of 64 to 512 channels times ``width``."""
+
+    def __init__(self, channels: int, num_classes: int, width: float) -> None:
+        stages = [_scaled(outputs, width) for outputs in (64, 128, 256, 512)]
+        layers: list[nn.Module] = [*_conv_bn(channels, stages[0]), nn.ReLU(inplace=True)]
+        inputs = stages[0]
+        for number, outputs in enumerate(stages):
+            layers.append(ResidualBlock(inputs, outputs, stride=1 if number == 0 else 2))
+            layers.append(ResidualBlock(outputs, outputs, stride=1))
+            inputs = outputs
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))

@@ -1,0 +1,215 @@
+"""The studies: which runs answer which question."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.paths import check_profile
+from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparameters
+
+
+class MissingRunsError(RuntimeError):
+    """Something needs runs that have no record yet; the message says which command trains them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A dataset and a model with their protocol, the same for every algorithm.
+
+    Attributes:
+        dataset: A name of ``data.DATASETS``.
+        model: A name of ``models.MODELS``.
+        epochs: Length of a run.
+        tuning_epochs: Length of a tuning trial.
+        tuning_fraction: Share of the tuning split's training images that a trial uses.
+        batch_size: Images a step.
+        precision: See ``RunConfig``.
+        augment: See ``RunConfig``.
+    """
+
+    dataset: str
+    model: str
+    epochs: int
+    tuning_epochs: int
+    tuning_fraction: float = 1.0
+    batch_size: int = 128
+    precision: str = "float32"
+    augment: bool = False
+
+    @property
+    def name(self) -> str:
+        """Dataset and model, as in ``mnist-mlp``."""
+        return f"{self.dataset}-{self.model}"
+
+    def trial(self, algorithm: str, hyperparameters: Hyperparameters) -> RunConfig:
+        """One tuning trial: clean labels, accuracy on a part of the training set that is held out."""
+        return RunConfig(
+            dataset=self.dataset,
+            model=self.model,
+            algorithm=algorithm,
+            hyperparameters=hyperparameters,
+            epochs=self.tuning_epochs,
+            data_fraction=self.tuning_fraction,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            augment=self.augment,
+            split="validation",
+        )
+
+    def run(self, algorithm: str, hyperparameters: Hyperparameters, seed: int, label_noise: float) -> RunConfig:
+        """One run of the comparison, measured on the test set."""
+        return RunConfig(
+            dataset=self.dataset,
+            model=self.model,
+            algorithm=algorithm,
+            hyperparameters=hyperparameters,
+            seed=seed,
+            epochs=self.epochs,
+            label_noise=label_noise,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            augment=self.augment,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A comparison of algorithms over tasks, label noises and seeds, after a tuning budget that is the same for all.
+
+    Attributes:
+        name: What the command line calls it.
+        title: What it asks.
+        profile: ``quick`` or ``full``.
+        tasks: What is trained.
+        algorithms: Names of ``learners.ALGORITHMS``.
+        label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
+        seeds: Seeds of the runs; algorithms are compared seed by seed.
+        trials: Tuning trials for each algorithm and task.
+    """
+
+    name: str
+    title: str
+    profile: str
+    tasks: tuple[Task, ...]
+    algorithms: tuple[str, ...]
+    label_noises: tuple[float, ...]
+    seeds: tuple[int, ...]
+    trials: int
+
+    def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
+        """The tuning trials of one algorithm on one task."""
+        points = sample_hyperparameters(ALGORITHMS[algorithm].search_space, self.trials)
+        return [task.trial(algorithm, point) for point in points]
+
+    def tuning_configs(self) -> list[RunConfig]:
+        """All tuning trials."""
+        return [c for task in self.tasks for a in self.algorithms for c in self.trial_configs(task, a)]
+
+    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
+        """The trial whose hyperparameters the comparison uses.
+
+        Raises:
+            MissingRunsError: A trial has no record yet.
+        """
+        configs = self.trial_configs(task, algorithm)
+        records = [record for config in configs if (record := store.load(config)) is not None]
+        if len(records) < len(configs):
+            raise MissingRunsError(
+                f"{len(configs) - len(records)} of {len(configs)} tuning trials of {algorithm} on {task.name} have no "
+                f"record: {self.command}"
+            )
+        return best_trial(records)
+
+    def final_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs of the comparison, with the hyperparameters that tuning chose.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        chosen = {
+            (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
+            for task in self.tasks
+            for algorithm in self.algorithms
+        }
+        # Seeds outside algorithms: an interrupted study still has whole comparisons of its first seeds.
+        return [
+            task.run(algorithm, chosen[task, algorithm], seed, noise)
+            for task in self.tasks
+            for noise in self.label_noises
+            for seed in self.seeds
+            for algorithm in self.algorithms
+        ]
+
+    def configs(self, store: RunStore) -> list[RunConfig]:
+        """Every run that the study rests on: tuning trials and comparison."""
+        return [*self.tuning_configs(), *self.final_configs(store)]
+
+    @property
+    def command(self) -> str:
+        """The command that trains what is missing."""
+        return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
+
+
+_FER_TITLE = "Does FER beat SGD and Adam, and does it reduce flipping errors?"
+_FER_ALGORITHMS = ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")
+
+STUDIES: dict[tuple[str, str], Study] = {
+    (study.name, study.profile): study
+    for study in (
+        Study(
+            name="fer",
+            title=_FER_TITLE,
+            profile="full",
+            tasks=(
+                Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3),
+                Task(
+                    dataset="cifar10-jpeg",
+                    model="convnet",
+                    epochs=10,
+                    tuning_epochs=3,
+                    tuning_fraction=0.3,
+                    precision="bfloat16",
+                    augment=True,
+                ),
+            ),
+            algorithms=_FER_ALGORITHMS,
+            label_noises=(0.0, 0.2),
+            seeds=(0, 1, 2, 3, 4),
+            trials=12,
+        ),
+        Study(
+            name="fer",
+            title=_FER_TITLE,
+            profile="quick",
+            tasks=(
+                Task(dataset="digits", model="mlp", epochs=6, tuning_epochs=3, batch_size=64),
+                Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2, batch_size=64),
+            ),
+            algorithms=_FER_ALGORITHMS,
+            label_noises=(0.0, 0.2),
+            seeds=(0, 1),
+            trials=2,
+        ),
+    )
+}
+
+
+def study_names() -> list[str]:
+    """The studies' names."""
+    return sorted({name for name, _ in STUDIES})
+
+
+def get_study(name: str, profile: str) -> Study:
+    """The study of that name in a profile.
+
+    Raises:
+        ValueError: There is none; the nearest names are given.
+    """
+    check_profile(profile)
+    if (name, profile) not in STUDIES:
+        near = difflib.get_close_matches(name, study_names(), n=3, cutoff=0.3) or study_names()
+        raise ValueError(f"no study is named {name!r}; did you mean {' or '.join(near)}?")
+    return STUDIES[name, profile]
