@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -60,12 +60,13 @@ def check_integer(name: str, value: int, low: int) -> None:
     check_range(name, value, low)
 
 
-def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, **kwargs: Any) -> Optimizer:
-    """Builds ``base_optimizer(params, **kwargs)``, on its fastest path for the parameters' device.
+def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs: Any) -> Optimizer:
+    """Builds ``base_optimizer(params, **kwargs)``, Adam and AdamW on their fastest path for the parameters' device.
 
-    torch picks the ``for`` loop on the CPU, where its own ``fused`` kernels are several times faster, so on the
-    CPU ``fused=True`` is passed when the optimizer has such a path, every parameter is real and floating, and the
-    caller chose none of ``fused``, ``foreach``, ``differentiable``. On other devices torch's own choice stands.
+    On the CPU torch picks their ``for`` loop, where its own ``fused`` kernel is several times faster. So on the CPU
+    ``fused=True`` is passed to these two when every parameter is a real floating tensor that is dense in memory, and
+    the caller chose none of ``fused``, ``foreach``, ``differentiable``. On other devices torch's own choice stands.
+    Other optimizers are built as they are: fused SGD gains little, and raises when a gradient comes later than others.
 
     Args:
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
@@ -76,7 +77,8 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, **kwargs: An
         TypeError: ``base_optimizer`` cannot be called or does not give an ``Optimizer``, or ``params`` is one tensor.
         ValueError: ``lr`` is negative, or the optimizer needs a closure to step.
     """
-    if not callable(base_optimizer):
+    is_other_class = isinstance(base_optimizer, type) and not issubclass(base_optimizer, Optimizer)
+    if not callable(base_optimizer) or is_other_class:
         raise TypeError(
             "base_optimizer must be a torch.optim.Optimizer class (or a function that builds one), "
             f"got {base_optimizer!r}"
@@ -87,7 +89,7 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, **kwargs: An
         raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
     entries: list[Any] = list(params)
     chosen = {"fused", "foreach", "differentiable"} & kwargs.keys()
-    if not chosen and _takes_fused(base_optimizer) and _on_cpu(entries):
+    if not chosen and base_optimizer in (torch.optim.Adam, torch.optim.AdamW) and _fit_for_fused(entries):
         kwargs = {**kwargs, "fused": True}
     optimizer = base_optimizer(entries, **kwargs)
     if not isinstance(optimizer, Optimizer):
@@ -103,21 +105,28 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, **kwargs: An
     return optimizer
 
 
-def _takes_fused(base_optimizer: BaseOptimizer) -> bool:
-    is_torch_optimizer = getattr(base_optimizer, "__module__", "").startswith("torch.optim")
-    return is_torch_optimizer and "fused" in inspect.signature(base_optimizer).parameters
-
-
-def _on_cpu(params: list[Any]) -> bool:
+def _fit_for_fused(entries: list[Any]) -> bool:
     tensors: list[Any] = []
-    for entry in params:
+    for entry in entries:
         members = entry["params"] if isinstance(entry, dict) else [entry]
         if isinstance(members, Tensor):
             members = [members]
         elif not isinstance(members, list | tuple):
             return False  # a generator may be read only once, and reading it is the base optimizer's right
         tensors += [member[1] if isinstance(member, tuple) else member for member in members]
-    return all(isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() for t in tensors)
+    return all(
+        isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() and _is_dense(t) for t in tensors
+    )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    # The fused kernels walk the memory from the first element on, whatever the strides say.
+    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def _laid_out_as(p: Tensor, grad: Tensor) -> Tensor:
+    # Fused kernels read gradient and parameter side by side in memory; autograd lays them out alike, users need not.
+    return grad if grad.stride() == p.stride() else torch.empty_like(p, dtype=grad.dtype).copy_(grad)
 
 
 class GradientTransform(Optimizer):
@@ -152,7 +161,10 @@ class GradientTransform(Optimizer):
         base_optimizer_kwargs: dict[str, Any] | None,
         defaults: dict[str, Any],
     ) -> None:
-        self.base = build_optimizer(base_optimizer, params, **(base_optimizer_kwargs or {}))
+        kwargs = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"base_optimizer_kwargs must be a dict such as {{'lr': 1e-3}}, got {kwargs!r}")
+        self.base = build_optimizer(base_optimizer, params, **kwargs)
         taken = defaults.keys() & self.base.defaults.keys()
         if taken:
             raise ValueError(
@@ -177,16 +189,16 @@ class GradientTransform(Optimizer):
         """Raises a ValueError when one of the transform's hyperparameters in ``group`` is out of range."""
 
     def _output(self, p: Tensor, grad: Tensor) -> Tensor:
-        """An uninitialised tensor like ``grad`` for the transformed gradient of ``p``.
+        """An uninitialised tensor for the transformed gradient of ``p``, laid out as ``p`` is.
 
         On the CPU it is kept between steps: getting fresh pages from the system costs more than filling them. Other
         devices' allocators keep them for everyone, so there it is freed with the step.
         """
         if p.device.type != "cpu":
-            return torch.empty_like(grad)
+            return torch.empty_like(p, dtype=grad.dtype)
         kept = self._scratch.get(p)
-        if kept is None or kept.stride() != grad.stride() or kept.dtype != grad.dtype:
-            kept = self._scratch[p] = torch.empty_like(grad)
+        if kept is None or kept.stride() != p.stride() or kept.dtype != grad.dtype:
+            kept = self._scratch[p] = torch.empty_like(p, dtype=grad.dtype)
         return kept
 
     @torch.no_grad()
@@ -214,7 +226,7 @@ class GradientTransform(Optimizer):
                 self._check_gradients(grads)
                 originals += zip(params, grads, strict=True)
                 for p, transformed in zip(params, self._transform(params, grads, group), strict=True):
-                    p.grad = transformed
+                    p.grad = _laid_out_as(p, transformed)
             self.base.step()
         finally:
             for p, grad in originals:
@@ -242,6 +254,9 @@ class GradientTransform(Optimizer):
             check_range("lr", merged["lr"], low=0.0)
         self._check_group(merged)
         if not any(param_group is group for group in groups):  # it is one while __init__ adopts the base's groups
+            if self.base.defaults.get("fused") and not _fit_for_fused([param_group]):
+                # The fused kernel would overwrite what lies between the elements.
+                param_group = {"fused": False, **param_group}
             self.base.add_param_group(dict(param_group))
             param_group = groups[-1]
         for name, value in self.defaults.items():

@@ -11,6 +11,7 @@ They share a name and nothing else.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,7 +39,9 @@ class Correction(NamedTuple):
     memory: float
 
 
-def consistency_correction(gm: float, gg: float, mm: float, weight: float, threshold: float) -> Correction:
+def consistency_correction(
+    gm: float, gg: float, mm: float, weight: float, threshold: float, eps: float = sys.float_info.epsilon
+) -> Correction:
     r"""Coefficients of :math:`g' = g + w\,(P(g) - g)` in terms of :math:`g` and :math:`m`.
 
     With :math:`c = \cos(g, m)`, :math:`s = \sqrt{1 - c^2}`, :math:`\sigma = \sqrt{1 - \tau^2}`, unit vectors
@@ -52,6 +55,7 @@ def consistency_correction(gm: float, gg: float, mm: float, weight: float, thres
         mm: The squared norm of the memory.
         weight: :math:`w`, the share of the way to the projection.
         threshold: :math:`\tau`, the cosine from which on a gradient counts as consistent.
+        eps: Machine epsilon of the precision that the products were computed in.
     """
     if gg == 0.0 or mm == 0.0:
         return Correction(math.nan, 1.0, 0.0)  # a zero vector has no direction to compare
@@ -59,7 +63,7 @@ def consistency_correction(gm: float, gg: float, mm: float, weight: float, thres
     c = min(1.0, max(-1.0, gm / (math.sqrt(gg) * math.sqrt(mm))))
     if c >= threshold:
         return Correction(c, 1.0, 0.0)
-    s = math.sqrt(1.0 - c * c)
+    s = math.sqrt(1.0 - c * c) if 1.0 - c * c > 8.0 * eps else 0.0  # below, s is rounding error
     sigma = math.sqrt(1.0 - threshold * threshold)
     rho = max(0.0, threshold * c + sigma * s)
     # At s = 0 every direction across m is equally near; their mean has no part across m.
@@ -100,7 +104,7 @@ class FEROptimizer(GradientTransform):
         params: Tensors, ``(name, tensor)`` pairs or group dicts; groups may override each hyperparameter.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``; another transform
             too. Default Adam.
-        base_optimizer_kwargs: Passed to it. Default ``{"lr": 1e-3}``. On the CPU torch's own optimizers are built with
+        base_optimizer_kwargs: Passed to it. Default ``{"lr": 1e-3}``. On the CPU Adam and AdamW are built with
             ``fused=True`` unless ``fused``, ``foreach`` or ``differentiable`` is given.
         fer_weight: :math:`w \ge 0`. 0 is the base optimizer, 1 replaces an inconsistent gradient by its projection.
         consistency_threshold: :math:`\tau` in [-1, 1], a cosine. -1 is the base optimizer. Gradients of small batches
@@ -194,7 +198,9 @@ class FEROptimizer(GradientTransform):
             state["memory"] = grad.to(_memory_dtype(grad), copy=True)
             return grad
         memory = state["memory"]
-        correction = consistency_correction(gm, gg, mm, group["fer_weight"], group["consistency_threshold"])
+        correction = consistency_correction(
+            gm, gg, mm, group["fer_weight"], group["consistency_threshold"], torch.finfo(memory.dtype).eps
+        )
         self._cosines.append(correction.cosine)
         corrected = grad
         if correction.gradient != 1.0 or correction.memory != 0.0:
@@ -214,8 +220,8 @@ class FEROptimizer(GradientTransform):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave."""
         super().load_state_dict(state_dict)
-        self._history.clear()
-        self._history.extend(state_dict.get("consistency_history", []))
+        size = max(group["memory_size"] for group in self.param_groups)
+        self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_history": self._history, "_cosines": []}

@@ -145,7 +145,7 @@ class FlippingErrorReduction(nn.Module):
     @torch.no_grad()
     def _remember(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
         correct = logits.argmax(dim=1) == labels
-        i, z, y = indices[correct], logits[correct], labels[correct]
+        i, z, y = indices[correct], logits[correct].to(self.remembered.dtype), labels[correct]
         p = F.softmax(z, dim=1).gather(1, y[:, None])
         w = 1.0 - torch.exp(-self.mu * p)
         self.remembered[i] = (1.0 - w) * self.remembered[i] + w * F.softmax(z / self.temperature, dim=1)
@@ -161,7 +161,8 @@ class FlippingErrorReduction(nn.Module):
                 raise ValueError(
                     f"{name} must be int64 of the shape ({batch},), got {value.dtype} of {tuple(value.shape)}"
                 )
-            if batch and not 0 <= (low := int(value.min())) <= (high := int(value.max())) < count:
+            low, high = (int(value.min()), int(value.max())) if batch else (0, 0)
+            if low < 0 or high >= count:
                 raise ValueError(f"{name} must lie in [0, {count - 1}], got values from {low} to {high}")
 
     def extra_repr(self) -> str:

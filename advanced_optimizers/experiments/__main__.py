@@ -1,4 +1,4 @@
-"""The command line: python -m advanced_optimizers.experiments {list,run,reproduce,report}."""
+"""The command line: python -m advanced_optimizers.experiments {list,run,reproduce,notebooks,report}."""
 
 from __future__ import annotations
 
@@ -65,6 +65,17 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if same == len(reproductions) else 1
 
 
+def _notebooks(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.notebooks import NotebookError, run_notebooks
+
+    try:
+        run_notebooks(options.profile)
+    except NotebookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.report import run_report
 
@@ -98,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--jobs", type=int, default=jobs, help=f"runs at a time, one thread each; default {jobs}")
         command.add_argument("--engine", choices=ENGINES, default="loky", help="this machine, or a cluster")
         command.add_argument("--device", default="cpu", help="where each run trains; default: cpu")
+
+    notebooks = commands.add_parser("notebooks", help="execute every notebook from top to bottom")
+    notebooks.add_argument("--profile", choices=PROFILES, default="quick", help="default: quick")
+    notebooks.set_defaults(command=_notebooks)
 
     report = commands.add_parser("report", help="fill the generated parts of README.md and coursework_report.md")
     report.add_argument("--check", action="store_true", help="change nothing; fail when they differ from the records")

@@ -210,7 +210,7 @@ class Algorithm:
 
 # The protocol's bases. Weight decay is part of the protocol, the learning rate is tuned.
 _BASES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}),
     "adam": (torch.optim.Adam, {}),
 }
 _LEARNING_RATES = {

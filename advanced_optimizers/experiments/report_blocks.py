@@ -1,0 +1,210 @@
+"""What a generated block of the README and the report may hold: each key and the function that writes its text."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from advanced_optimizers.experiments import tables
+from advanced_optimizers.experiments.claims import CLAIMS
+from advanced_optimizers.experiments.evidence import LABELS, Comparison, Verdict, metric_evidence, select_runs
+from advanced_optimizers.experiments.metrics import METRICS
+from advanced_optimizers.experiments.statistics import ratio_interval
+from advanced_optimizers.experiments.studies import STUDIES, Study
+from advanced_optimizers.experiments.study_results import StudyFigure, StudyResults
+
+_PENDING = "*no run yet*"
+
+
+class ReportContext:
+    """The results that the report rests on.
+
+    Args:
+        root: The folder that holds ``results/`` and ``figures/``.
+        studies: The studies reported; None takes every study of the full profile.
+    """
+
+    def __init__(self, root: Path, studies: Sequence[Study] | None = None) -> None:
+        self.root = root
+        full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
+        self.results = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
+
+    def study(self, name: str) -> StudyResults:
+        """The results of a study; an empty name means the only one.
+
+        Raises:
+            ValueError: There is no such study, or several and no name.
+        """
+        if not name and len(self.results) == 1:
+            return next(iter(self.results.values()))
+        if name not in self.results:
+            raise ValueError(f"study must be one of {', '.join(self.results)}, got {name!r}")
+        return self.results[name]
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdicts of all studies' claims."""
+        return {key: verdict for results in self.results.values() for key, verdict in results.verdicts.items()}
+
+    @cached_property
+    def figures(self) -> dict[str, StudyFigure]:
+        """The figures of all studies by file name."""
+        return {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+
+
+Block: TypeAlias = Callable[..., str]
+
+
+def render_block(context: ReportContext, key: str, arguments: Mapping[str, str]) -> str:
+    """The text of one block.
+
+    Args:
+        context: The results.
+        key: A key of ``BLOCKS``.
+        arguments: The block's arguments, as text.
+
+    Raises:
+        ValueError: The key or an argument is unknown, an argument is missing, or a value is none of those allowed.
+    """
+    if key not in BLOCKS:
+        raise ValueError(f"unknown key {key!r}, did you mean {_nearest(key, BLOCKS)}?")
+    try:
+        inspect.signature(BLOCKS[key]).bind(context, **arguments)
+    except TypeError as error:
+        known = list(inspect.signature(BLOCKS[key]).parameters)[1:]
+        raise ValueError(f"{key} {error}; its arguments are {', '.join(known)}") from error
+    return BLOCKS[key](context, **arguments)
+
+
+def _value(context: ReportContext, metric: str, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+    """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
+    results = context.study(study)
+    _check("metric", metric, METRICS)
+    _check_condition(results, task, [algorithm], noise)
+    return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
+
+
+def _accuracy(context: ReportContext, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+    """The test accuracy of the last epoch."""
+    return _value(context, "test_accuracy", task, algorithm, noise, study)
+
+
+def _difference(
+    context: ReportContext,
+    task: str,
+    algorithm: str,
+    baseline: str,
+    noise: str = "0",
+    metric: str = "test_accuracy",
+    study: str = "",
+) -> str:
+    """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
+    results = context.study(study)
+    _check("metric", metric, METRICS)
+    _check_condition(results, task, [algorithm, baseline], noise)
+    evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
+    return f"{evidence[0].estimate} (n = {evidence[0].interval.n})" if evidence else _PENDING
+
+
+def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, study: str = "") -> str:
+    """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
+    results = context.study(study)
+    _check_condition(results, task, [algorithm, baseline], "0")
+    for row in (results.measurements or {"measurements": []})["measurements"]:
+        if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
+            ratio = ratio_interval(row["pairs"])
+            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+    return "*not measured yet*"
+
+
+def _verdict(context: ReportContext, claim: str) -> str:
+    """A claim's verdict in one or two words."""
+    _check("claim", claim, context.verdicts)
+    return context.verdicts[claim].status
+
+
+def _reason(context: ReportContext, claim: str) -> str:
+    """What a verdict rests on, in a sentence or two."""
+    _check("claim", claim, context.verdicts)
+    return context.verdicts[claim].sentence
+
+
+def _rule(context: ReportContext, claim: str) -> str:
+    """The rule that decides a claim."""
+    _check("claim", claim, context.verdicts)
+    return CLAIMS[claim].rule
+
+
+def _table(context: ReportContext, name: str, study: str = "") -> str:
+    """One of a study's tables, by its file name in ``results/tables``."""
+    results = context.study(study)
+    built = results.tables
+    if name not in built and (results.frame.empty or results.measurements is None):
+        return _PENDING
+    _check("name", name, built)
+    return tables.to_markdown(built[name])
+
+
+def _figure(context: ReportContext, name: str) -> str:
+    """A figure with its caption."""
+    if name not in context.figures and any(results.missing for results in context.results.values()):
+        return _PENDING
+    _check("name", name, context.figures)
+    caption = context.figures[name].caption
+    return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
+
+
+def _runs(context: ReportContext, study: str = "") -> str:
+    """How many runs there are, when and on what they were recorded."""
+    return context.study(study).loaded
+
+
+def _protocol(context: ReportContext, study: str = "") -> str:
+    """The protocol of a study's tasks."""
+    return tables.to_markdown(tables.protocol_table(context.study(study).study, labels=LABELS))
+
+
+def _file(context: ReportContext, path: str) -> str:
+    """The text of a generated file under ``results/``, for example a benchmark's table."""
+    whole = (context.root / path).resolve()
+    if not whole.is_relative_to((context.root / "results").resolve()) or not whole.is_file():
+        raise ValueError(f"path must be a file under results/, got {path!r}")
+    return whole.read_text(encoding="utf-8").strip()
+
+
+BLOCKS: dict[str, Block] = {
+    "accuracy": _accuracy,
+    "value": _value,
+    "difference": _difference,
+    "ratio": _ratio,
+    "verdict": _verdict,
+    "reason": _reason,
+    "rule": _rule,
+    "table": _table,
+    "figure": _figure,
+    "runs": _runs,
+    "protocol": _protocol,
+    "file": _file,
+}
+
+
+def _check(name: str, value: str, known: Mapping[str, object]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}, did you mean {_nearest(value, known)}?")
+
+
+def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
+    """A condition that the study does not have is a mistake in the report, and not a run to wait for."""
+    study = results.study
+    _check("task", task, {task.name: task for task in study.tasks})
+    for algorithm in algorithms:
+        _check("algorithm", algorithm, dict.fromkeys(study.algorithms))
+    _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    return " or ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)

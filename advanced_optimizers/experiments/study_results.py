@@ -1,0 +1,252 @@
+"""What the records of a study give: frames, verdicts, tables and figures, for the notebooks and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advanced_optimizers.experiments import plots, tables
+from advanced_optimizers.experiments.claims import CLAIMS, COURSEWORK_ACCURACY, NEGLIGIBLE_RATIO, decide_claims
+from advanced_optimizers.experiments.evidence import (
+    LABELS,
+    Comparison,
+    Evidence,
+    Measurements,
+    Verdict,
+    baseline_comparisons,
+    compare_overhead,
+    label,
+    metric_evidence,
+)
+from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.metrics import METRICS, ordered
+from advanced_optimizers.experiments.runs import (
+    RecordError,
+    RunConfig,
+    RunRecord,
+    RunStore,
+    curves_frame,
+    records_frame,
+)
+from advanced_optimizers.experiments.studies import MissingRunsError, Study
+
+# What runs are compared in, where they record it.
+COMPARED = ("test_accuracy", "relative_flipping_error")
+MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of a study, not drawn yet.
+
+    Attributes:
+        caption: What it shows, with n.
+        draw: Draws it.
+        run_ids: The runs that it shows.
+        sources: Other files that it shows, relative to the project's root.
+    """
+
+    caption: str
+    draw: Callable[[], Figure]
+    run_ids: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+class StudyResults:
+    """A study's recorded runs and what follows from them; everything is read when it is first asked for.
+
+    Args:
+        study: The study.
+        root: The folder that holds ``results/``.
+    """
+
+    def __init__(self, study: Study, root: Path) -> None:
+        self.study = study
+        self.root = root
+        self.store = RunStore(root / "results" / "runs")
+
+    @cached_property
+    def expected(self) -> list[RunConfig]:
+        """Every run that the study rests on; only the tuning trials while those are not finished."""
+        try:
+            return self.study.configs(self.store)
+        except MissingRunsError:
+            return self.study.tuning_configs()
+
+    @cached_property
+    def missing(self) -> list[RunConfig]:
+        """The expected runs that have no record."""
+        return [config for config in self.expected if not self.store.path(config).exists()]
+
+    @cached_property
+    def records(self) -> list[RunRecord]:
+        """The recorded runs of the comparison, without the tuning trials.
+
+        Raises:
+            RecordError: A record is damaged.
+        """
+        final = [config for config in self.expected if config.split == "test"]
+        return [record for config in final if (record := self.store.load(config)) is not None]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run of the comparison."""
+        return records_frame(self.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row a run of the comparison and epoch."""
+        return curves_frame(self.records)
+
+    @cached_property
+    def measurements(self) -> Measurements | None:
+        """The measured epochs side by side, or None where there is no such file.
+
+        Raises:
+            RecordError: The file is damaged.
+        """
+        path = self.root / MEASUREMENTS_PATH
+        if not path.exists():
+            return None
+        try:
+            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
+            for row in content["measurements"]:
+                if not {"task", "algorithm", "baseline", "pairs"} <= row.keys():
+                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
+        rows = [row for row in content["measurements"] if row["algorithm"] in self.study.algorithms]
+        return {**content, "measurements": rows}
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdict on each of the study's claims, by the claim's key."""
+        return decide_claims(self.study.name, self.frame, self.measurements)
+
+    def evidence(self, metric: str) -> list[Evidence]:
+        """Every algorithm against its baseline in one metric."""
+        return metric_evidence(self.frame, metric, baseline_comparisons(self.frame))
+
+    @property
+    def loaded(self) -> str:
+        """How many of the expected runs are recorded, when and on what, in one line."""
+        total = len(self.expected)
+        line = f"{total - len(self.missing)} of {total} runs loaded"
+        if not self.records:
+            return line
+        environments = [record.environment for record in self.records]
+        dates = sorted(str(environment["started_at"])[:10] for environment in environments)
+        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        machines = sorted({f"{e['device_name']}, torch {e['torch']}, {e['threads']} thread(s)" for e in environments})
+        return f"{line}, recorded {when} on {'; '.join(machines)}"
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The study's tables by file name; without runs, only that of the claims."""
+        name = self.study.name
+        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
+        if not self.frame.empty:
+            for metric in self.metrics:
+                claimed = COURSEWORK_ACCURACY if metric == "test_accuracy" else None
+                built[f"{name}-{_dashed(metric)}"] = tables.comparison_table(
+                    self.frame, metric, labels=LABELS, claimed=claimed
+                )
+            built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=LABELS)
+            built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=LABELS)
+            built[f"{name}-timing"] = tables.timing_table(self.frame, labels=LABELS)
+        for key, verdict in self.verdicts.items():
+            if verdict.evidence:
+                built[f"{name}-evidence-{key}"] = tables.evidence_table(verdict, labels=LABELS)
+        if self.measurements is not None:
+            built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=LABELS)
+        return built
+
+    @cached_property
+    def figures(self) -> dict[str, StudyFigure]:
+        """The study's figures by file name; one whose runs or measurement are missing is left out."""
+        name, n = self.study.name, f"{len(self.frame)} runs"
+        built: dict[str, StudyFigure] = {}
+        for metric in self.metrics:
+            words, column = METRICS[metric].name, _dashed(metric)
+            built[f"{name}-{column}"] = StudyFigure(
+                f"{words} of the last epoch by algorithm ({n})",
+                partial(plots.final_accuracy, self.frame, metric, labels=LABELS),
+                self._run_ids(metric),
+            )
+            evidence = self.evidence(metric)
+            if evidence:
+                built[f"{name}-{column}-differences"] = StudyFigure(
+                    f"{words} against the baseline, paired by seed ({len(evidence)} comparisons)",
+                    partial(plots.paired_differences, evidence, labels=LABELS),
+                    tuple(run_id for row in evidence for run_id in row.run_ids),
+                )
+        return built | self._curve_figures() | self._overhead_figure()
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metrics that the study's runs are compared in, where there are runs."""
+        return [metric for metric in COMPARED if metric in self.frame and self.frame[metric].notna().any()]
+
+    def _curve_figures(self) -> dict[str, StudyFigure]:
+        kinds = {
+            "test_accuracy": ("learning-curves", "test accuracy by epoch", plots.learning_curves),
+            "relative_flipping_error": ("flipping-curves", "relative flipping error by epoch", plots.flipping_errors),
+            "consistency": ("consistency", "cosine between gradient and memory by epoch", plots.consistency),
+        }
+        built = {}
+        for metric, (name, words, draw) in kinds.items():
+            run_ids = self._run_ids(metric)
+            if run_ids:
+                # What only one method reports needs no columns by base.
+                groups = None if metric == "consistency" else self._bases()
+                built[f"{self.study.name}-{name}"] = StudyFigure(
+                    f"{words}, mean and 95 % interval over the seeds ({len(run_ids)} runs)",
+                    partial(draw, self.curves, labels=LABELS, groups=groups),
+                    run_ids,
+                )
+        return built
+
+    def _overhead_figure(self) -> dict[str, StudyFigure]:
+        rows = [] if self.measurements is None else self.measurements["measurements"]
+        compared = [Comparison(row["task"], row["algorithm"], row["baseline"]) for row in rows]
+        evidence = (
+            compare_overhead(self.frame, self.measurements, limit=NEGLIGIBLE_RATIO, comparisons=compared).evidence
+            if compared
+            else ()
+        )
+        if not evidence:
+            return {}
+        return {
+            f"{self.study.name}-overhead": StudyFigure(
+                f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
+                partial(plots.overhead, evidence, limit=NEGLIGIBLE_RATIO, labels=LABELS),
+                (),
+                (MEASUREMENTS_PATH.as_posix(),),
+            )
+        }
+
+    def _bases(self) -> dict[str, list[str]]:
+        """The algorithms over each base optimizer, by the title of their column."""
+        present = ordered(self.frame["algorithm"], LABELS)
+        bases = dict.fromkeys(ALGORITHMS[name].baseline or name for name in present)
+        return {
+            f"Over {label(base)}": [name for name in present if base in (name, ALGORITHMS[name].baseline)]
+            for base in bases
+        }
+
+    def _run_ids(self, metric: str) -> tuple[str, ...]:
+        """The runs that have a value of the metric."""
+        if metric not in self.frame:
+            return ()
+        return tuple(self.frame.loc[self.frame[metric].notna(), "run_id"])
+
+
+def _dashed(column: str) -> str:
+    """A column's name as file names write it."""
+    return column.replace("_", "-")

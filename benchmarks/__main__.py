@@ -1,0 +1,64 @@
+"""The command line: python -m benchmarks [--quick] [--only PART ...] [--output FOLDER]."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from advanced_optimizers.experiments.data import DataError
+from advanced_optimizers.experiments.paths import output_root
+from benchmarks import data_pipeline, epochs, imports, step
+from benchmarks.result import LOAD_AT_START, Result
+
+PARTS: dict[str, Callable[[bool], Result]] = {
+    "step": step.run,
+    "data": data_pipeline.run,
+    "epochs": epochs.run,
+    "import": imports.run,
+}
+
+# Busy processes from which on a measurement is disturbed.
+BUSY = 0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the parts, prints their tables and writes their files; gives the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    folder = options.output or benchmarks_folder("quick" if options.quick else "full")
+    if options.quick and folder.resolve() == benchmarks_folder("full").resolve():
+        parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
+    if LOAD_AT_START > BUSY:
+        busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
+        print(f"warning: {busy}; on a quiet machine the numbers are other ones\n", file=sys.stderr)
+    failed = []
+    for part in options.only or PARTS:
+        try:
+            result = PARTS[part](options.quick)
+        except DataError as error:  # the other parts need no data files
+            failed.append(part)
+            print(f"error: {part} was not measured: {error}\n", file=sys.stderr)
+            continue
+        print(result.text, flush=True)
+        print(f"Written: {', '.join(str(path) for path in result.save(folder))}\n", flush=True)
+    return 1 if failed else 0
+
+
+def benchmarks_folder(profile: str) -> Path:
+    """Where a profile's measurements go."""
+    return output_root(profile) / "results" / "benchmarks"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory side by side.")
+    parser.add_argument("--quick", action="store_true", help="seconds in total, to see that it works; not to be cited")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    default = "results/benchmarks of the project, with --quick in .scratch/quick"
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"default: {default}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

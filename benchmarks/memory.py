@@ -1,0 +1,62 @@
+"""Which memory an optimizer takes, counted tensor by tensor."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class AllocationTrace(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations inside it make, until they are freed.
+
+    Attributes:
+        live: Bytes of them that are held now.
+        peak: The most that ever were, since the start or since it was set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = {_address(tensor) for tensor in _tensors((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for tensor in _tensors(result):
+            address = _address(tensor)
+            if address not in given and address not in self._known:  # neither a view nor an update in place
+                self._hold(address, tensor.untyped_storage())
+        return result
+
+    def _hold(self, address: int, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self._known.add(address)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, address, size)
+
+    def _release(self, address: int, size: int) -> None:
+        self._known.discard(address)
+        self.live -= size
+
+
+def state_bytes(optimizer: Any) -> int:
+    """Bytes of the tensors that a checkpoint of the optimizer holds."""
+    return sum(tensor.untyped_storage().nbytes() for tensor in _tensors(optimizer.state_dict()))
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,241 @@
+"""An optimizer's step over ResNet-18's parameters, beside its base, its peers and the memory's own speed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+
+from advanced_optimizers import FEROptimizer
+from advanced_optimizers.experiments.models import build_model
+from benchmarks.memory import AllocationTrace, state_bytes
+from benchmarks.result import Result, Rows, cpu_environment, number_of_threads
+from benchmarks.timing import (
+    COPY,
+    FLOAT_BYTES,
+    IN_PLACE,
+    Spread,
+    Timed,
+    bandwidth,
+    block_means,
+    interleaved,
+    memory_passes,
+    ratios,
+    spread,
+    timed,
+)
+
+REFERENCE = "Adam, for loop"
+PEERS = "pytorch_optimizer"
+# A repeat is the mean of five steps, because Lookahead moves its slow weights on every fifth.
+STEPS_PER_REPEAT = 5
+
+# Words (float32 numbers) that a formula must move for each parameter, if every tensor of it is read and written once:
+#
+#                  reads                 writes               words
+#   SGD momentum   g, p, buffer          p, buffer                5
+#   Adam           g, p, m, v            p, m, v                  7
+#   FER            g, memory             memory, g'               4  and the base reads g' in the place of g
+#   OrthoGrad      g, p                  g'                       3  and the base reads g' in the place of g
+#   Lookahead      p, slow               p, slow              4 / 5  every fifth step
+SGD_WORDS, ADAM_WORDS = 5.0, 7.0
+FER_WORDS, ORTHOGRAD_WORDS, LOOKAHEAD_WORDS = 4.0, 3.0, 4.0 / 5.0
+
+_SGD_SETTINGS: dict[str, Any] = {"lr": 1e-3, "momentum": 0.9, "fused": True}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Attributes:
+        name: What the table calls it.
+        base: The contender that is its own base optimizer; None for a base.
+        words: Numbers that its formula must move for each parameter and step.
+        build: Makes it for a list of parameters.
+    """
+
+    name: str
+    base: str | None
+    words: float
+    build: Callable[[list[nn.Parameter]], Any]
+
+
+class Memory(NamedTuple):
+    """Memory in buffers, one being as large as all gradients together: float32 numbers over parameters.
+
+    Attributes:
+        state: What a checkpoint holds.
+        scratch: What is held between steps beside it.
+        transient: What a step takes and gives back.
+    """
+
+    state: float
+    scratch: float
+    transient: float
+
+
+def run(quick: bool) -> Result:
+    """Times the contenders in turns; quickly over a narrow ResNet-18, which says nothing of the real one."""
+    width, repeats = (0.125, 2) if quick else (1.0, 30)
+    shapes = [p.shape for p in build_model("resnet18", (3, 32, 32), 10, width).parameters()]
+    parameters = sum(shape.numel() for shape in shapes)
+    contenders = available_contenders()
+    measured_memory = {c.name: measure_memory(c, shapes) for c in contenders}
+    steps: dict[str, Timed] = {c.name: timed(prepared(c, shapes).step) for c in contenders}
+    seconds = interleaved({**steps, **memory_passes(parameters)}, repeats * STEPS_PER_REPEAT)
+    means = {name: block_means(values, STEPS_PER_REPEAT) for name, values in seconds.items()}
+    speeds = {name: bandwidth(parameters, spread(seconds[name]).median) for name in (COPY, IN_PLACE)}
+    measurements = [
+        {
+            **_times(c, means),
+            "words_per_parameter": c.words,
+            "floor_seconds": floor_seconds(c.words, parameters, max(speeds.values())),
+            "memory_buffers": measured_memory[c.name]._asdict(),
+            "bandwidth_bytes_per_second": speeds,
+            "parameters": parameters,
+            "tensors": len(shapes),
+        }
+        for c in contenders
+    ]
+    return Result(
+        name="optimizer_step",
+        caption=_caption(len(shapes), parameters, repeats, speeds),
+        rows=_rows(measurements),
+        measurements=measurements,
+        environment=cpu_environment(),
+    )
+
+
+def available_contenders() -> list[Contender]:
+    """All contenders whose package is here; says which peers are not."""
+    own = [
+        Contender("SGD momentum, fused", None, SGD_WORDS, lambda p: SGD(p, **_SGD_SETTINGS)),
+        Contender(REFERENCE, None, ADAM_WORDS, lambda p: Adam(p, foreach=False)),
+        Contender("Adam, foreach", None, ADAM_WORDS, lambda p: Adam(p, foreach=True)),
+        Contender("Adam, fused", None, ADAM_WORDS, lambda p: Adam(p, fused=True)),
+        Contender(
+            "FER over SGD",
+            "SGD momentum, fused",
+            SGD_WORDS + FER_WORDS,
+            lambda p: FEROptimizer(p, SGD, _SGD_SETTINGS),
+        ),
+        Contender("FER over Adam", "Adam, fused", ADAM_WORDS + FER_WORDS, FEROptimizer),
+    ]
+    if importlib.util.find_spec(PEERS) is None:
+        print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; get it with the extra 'peers'\n")
+        return own
+    from pytorch_optimizer import Lookahead, OrthoGrad
+
+    return [
+        *own,
+        Contender(
+            "Lookahead over Adam",
+            "Adam, fused",
+            ADAM_WORDS + LOOKAHEAD_WORDS,
+            lambda p: Lookahead(Adam(p, fused=True), k=STEPS_PER_REPEAT),
+        ),
+        Contender(
+            "OrthoGrad over Adam",
+            "Adam, fused",
+            ADAM_WORDS + ORTHOGRAD_WORDS,
+            lambda p: OrthoGrad(Adam(p, fused=True)),
+        ),
+    ]
+
+
+def floor_seconds(words: float, parameters: int, bytes_per_second: float) -> float:
+    """The seconds that moving the formula's numbers takes at the memory's own speed."""
+    return words * FLOAT_BYTES * parameters / bytes_per_second
+
+
+def prepared(contender: Contender, shapes: Iterable[torch.Size]) -> Any:
+    """The optimizer after a step, with gradients unlike those of that step.
+
+    FER corrects a gradient that disagrees with its memory, as nearly every gradient of a small batch does. Were the
+    gradients the same from the start, it would agree with all of them and skip the correction.
+    """
+    params, first, second = _random(shapes)
+    optimizer = contender.build(params)
+    for gradients in (first, second):
+        _give(params, gradients)
+        optimizer.step()
+    return optimizer
+
+
+def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory:
+    """Counts what the optimizer holds after its first steps, and what further steps take beside."""
+    params, first, second = _random(shapes)
+    buffer = sum(p.numel() for p in params) * FLOAT_BYTES
+    with AllocationTrace() as trace:
+        optimizer = contender.build(params)
+        for gradients in (first, second):
+            _give(params, gradients)
+            optimizer.step()
+        held = trace.peak = trace.live
+        for _ in range(STEPS_PER_REPEAT):
+            optimizer.step()
+        transient = trace.peak - held
+    state = state_bytes(optimizer)
+    # To a thousandth of a buffer: tensors of one number, such as a step's count, are not what this is about.
+    return Memory(*(round(size / buffer, 3) + 0.0 for size in (state, held - state, transient)))
+
+
+def _random(shapes: Iterable[torch.Size]) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor]]:
+    """Parameters and two sets of gradients, the same for every contender."""
+    generator = torch.Generator().manual_seed(0)
+    params, first, second = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(3))
+    return [nn.Parameter(p) for p in params], first, second
+
+
+def _give(params: Iterable[nn.Parameter], gradients: Iterable[Tensor]) -> None:
+    for p, gradient in zip(params, gradients, strict=True):
+        p.grad = gradient
+
+
+def _times(contender: Contender, means: dict[str, list[float]]) -> dict[str, Any]:
+    own = means[contender.name]
+    return {
+        "optimizer": contender.name,
+        "base": contender.base,
+        "seconds": own,
+        "median_seconds": spread(own).median,
+        "ratio_to_reference": spread(ratios(own, means[REFERENCE]))._asdict(),
+        "ratio_to_base": spread(ratios(own, means[contender.base]))._asdict() if contender.base else None,
+    }
+
+
+def _caption(tensors: int, parameters: int, repeats: int, speeds: dict[str, float]) -> str:
+    moved = ", ".join(f"{name} {speed / 1e9:.0f} GB/s" for name, speed in speeds.items())
+    return (
+        f"Optimizer step: {tensors} tensors of ResNet-18, {parameters / 1e6:.1f} M parameters, "
+        f"{number_of_threads(torch.get_num_threads())}, "
+        f"median of {repeats} repeats of {STEPS_PER_REPEAT} steps, all contenders in turn. Ratios: to {REFERENCE} "
+        "(with quartiles) and to the contender's own base, repeat by repeat. Floor: the bytes that the formula must "
+        f"move at the faster of the measured bandwidths ({moved}). Memory in buffers as large as all gradients: state "
+        "as saved, scratch kept between steps, and what a step takes and gives back; parameters and gradients are not "
+        "counted."
+    )
+
+
+def _rows(measurements: list[dict[str, Any]]) -> Rows:
+    rows = []
+    for m in measurements:
+        to_reference, to_base = Spread(**m["ratio_to_reference"]), m["ratio_to_base"]
+        rows.append(
+            {
+                "Optimizer": m["optimizer"],
+                "ms": f"{m['median_seconds'] * 1e3:.2f}",
+                f"x {REFERENCE}": f"{to_reference.median:.2f} ({to_reference.low:.2f}-{to_reference.high:.2f})",
+                "x own base": f"{to_base['median']:.2f}" if to_base else "",
+                "Floor, ms": f"{m['floor_seconds'] * 1e3:.2f}",
+                "x floor": f"{m['median_seconds'] / m['floor_seconds']:.2f}",
+                **{name.capitalize(): f"{value:.2f}" for name, value in m["memory_buffers"].items()},
+            }
+        )
+    return rows

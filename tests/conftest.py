@@ -1,0 +1,27 @@
+"""Settings that hold for every test: no network, one thread, repeatable random numbers."""
+
+from __future__ import annotations
+
+import os
+
+# Libraries that some tests load phone home unless told not to; tests use no network.
+os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0", WANDB_MODE="offline", HF_HUB_OFFLINE="1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """The one source of random numbers in a test."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)  # layers draw their first weights from the global generator

@@ -1,0 +1,169 @@
+"""What the tests of runs and studies share: tiny configurations on digits, made-up records, and other processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.running import run_study
+from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies import Study, Task
+from advanced_optimizers.experiments.training import train
+
+_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005}
+_OWN = {"fer": {"fer_weight": 0.3, "memory_size": 50}, "flipping": {"mu": 0.5, "gamma": 0.3}}
+
+# What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
+CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}
+
+# Its second trial differs from its first in the learning rate alone, so tuning has something to choose.
+TINY = Study(
+    name="tiny",
+    title="Does the tiny study run?",
+    profile="quick",
+    tasks=(Task(dataset="digits", model="mlp", epochs=2, tuning_epochs=1),),
+    algorithms=("sgd", "fer-sgd"),
+    label_noises=(0.0, 0.2),
+    seeds=(0, 1),
+    trials=2,
+)
+TINY_TRIALS, TINY_RUNS = 4, 12
+
+# A server that has the libraries loaded forks each process: as good as a new interpreter, and much faster.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["advanced_optimizers.experiments.running", "sklearn.datasets", "torch._dynamo"])
+_PATIENCE = 120.0
+
+
+def hyperparameters_of(algorithm: str) -> Hyperparameters:
+    base = ALGORITHMS[algorithm].baseline or algorithm
+    return {"lr": _LEARNING_RATES[base], **_OWN.get(algorithm.removesuffix(f"-{base}"), {})}
+
+
+def make_config(**changes: Any) -> RunConfig:
+    """A run of a tenth of a second; the algorithm's hyperparameters come with its name."""
+    tiny = {"dataset": "digits", "model": "mlp", "algorithm": "sgd", "epochs": 2, "width": 0.1}
+    settings = {**tiny, **changes}
+    if "hyperparameters" not in settings:
+        settings["hyperparameters"] = hyperparameters_of(settings["algorithm"])
+    return RunConfig(**settings)
+
+
+def make_record(config: RunConfig, status: str = "completed", **final: float | None) -> RunRecord:
+    """A made-up record of two epochs, the last of which gave ``final``."""
+    last: dict[str, Any] = {"train_loss": 0.5, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
+    return RunRecord(
+        config=config,
+        status=status,
+        environment={"git_commit": "0123456789abcdef", "torch": "2.15.0"},
+        curves={name: [1.0, value] for name, value in last.items()},
+        final=last,
+        total_seconds=5.0,
+        peak_memory_bytes=2**20,
+    )
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    """Every file and its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def other_process(function: Callable[..., None], *arguments: Any) -> Iterator[ForkServerProcess]:
+    """Runs a function of this module in a process of its own, which does not outlive the block."""
+    process = _CONTEXT.Process(target=function, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def wait_for(condition: Callable[[], Any], process: ForkServerProcess) -> None:
+    give_up = time.monotonic() + _PATIENCE
+    while not condition():
+        assert process.exitcode is None, f"the process ended with {process.exitcode}"
+        assert time.monotonic() < give_up, f"nothing after {_PATIENCE} s"
+        time.sleep(0.002)
+
+
+def kill_in_the_middle(config: RunConfig, store: RunStore) -> None:
+    """Trains in another process, which is killed once its first checkpoint is there."""
+    with other_process(_train_but_never_finish, config, store) as process:
+        wait_for(store.checkpoint_path(config).exists, process)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert store.load(config) is None
+
+
+def _train_but_never_finish(config: RunConfig, store: RunStore) -> None:
+    torch.set_num_threads(1)
+
+    def stop_before_the_end(epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == config.epochs - 1:
+            time.sleep(_PATIENCE)
+
+    train(config, store, on_epoch=stop_before_the_end)
+
+
+@contextmanager
+def lock_held_elsewhere(config: RunConfig, store: RunStore) -> Iterator[None]:
+    """Another process holds the run's lock, as if it trained it."""
+    held = _CONTEXT.Event()
+    with other_process(_hold_lock, config, store, held) as process:
+        wait_for(held.is_set, process)
+        yield
+
+
+def _hold_lock(config: RunConfig, store: RunStore, held: Event) -> None:
+    with store.lock(config):
+        held.set()
+        time.sleep(_PATIENCE)
+
+
+class CountingStore(RunStore):
+    """Notes in a file each record that is saved."""
+
+    def save(self, record: RunRecord, *, replace: bool = False) -> Path:
+        with (self.root.parent / "saved.txt").open("a") as file:
+            file.write(f"{record.run_id}\n")
+        return super().save(record, replace=replace)
+
+    def saved(self) -> list[str]:
+        return (self.root.parent / "saved.txt").read_text().split()
+
+
+def run_tiny_study_twice_at_once(store: CountingStore) -> list[tuple[int, int]]:
+    """Two processes run the tiny study together; gives how many runs each one loaded and trained."""
+    store.root.mkdir(parents=True)
+    together = _CONTEXT.Barrier(2)
+    results = [store.root.parent / f"result-{number}.txt" for number in range(2)]
+    with (
+        other_process(_run_tiny_study, store, together, results[0]) as first,
+        other_process(_run_tiny_study, store, together, results[1]) as second,
+    ):
+        for process in (first, second):
+            process.join(_PATIENCE)
+            assert process.exitcode == 0
+    counts = [result.read_text().split() for result in results]
+    return [(int(loaded), int(trained)) for loaded, trained in counts]
+
+
+def _run_tiny_study(store: CountingStore, together: Barrier, result: Path) -> None:
+    together.wait(_PATIENCE)
+    outcome = run_study(TINY, store, progress=False)
+    result.write_text(f"{outcome.loaded} {outcome.trained}")

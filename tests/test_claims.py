@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from advanced_optimizers.experiments.claims import (
+    CLAIMS,
+    COURSEWORK_ACCURACY,
+    COURSEWORK_RATIO,
+    NEGLIGIBLE_RATIO,
+    decide_claims,
+)
+from advanced_optimizers.experiments.evidence import (
+    Comparison,
+    Verdict,
+    baseline_comparisons,
+    compare_accuracy,
+    compare_metric,
+    compare_overhead,
+    metric_evidence,
+    select_runs,
+)
+from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.runs import records_frame
+from advanced_optimizers.experiments.studies import get_study
+from tests.synthetic_runs import make_config, make_measurements, make_record, make_records
+
+TASK = "mnist-mlp"
+BASE = (0.951, 0.949, 0.952, 0.948, 0.950)
+# What chance adds to a difference: mean 0, and a standard deviation of 0.0011.
+CHANCE = (0.0010, -0.0010, 0.0012, -0.0012, 0.0)
+
+
+def gained(gain: float) -> tuple[float, ...]:
+    """Accuracies whose mean difference from BASE is ``gain``; its t-test has p = 0.05 at a gain of about 0.00137."""
+    return tuple(base + gain + chance for base, chance in zip(BASE, CHANCE, strict=True))
+
+
+def frame_of(accuracies: Mapping[str, Sequence[float]], task: str = TASK, label_noise: float = 0.0) -> pd.DataFrame:
+    return records_frame(
+        make_record(make_config(task, algorithm, seed, label_noise), accuracy)
+        for algorithm, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    )
+
+
+def decide(*comparisons: Comparison, **accuracies: Sequence[float]) -> Verdict:
+    frame = frame_of({name.replace("_", "-"): values for name, values in accuracies.items()})
+    return compare_accuracy(frame, comparisons=comparisons or [Comparison(TASK, "fer-sgd", "sgd")])
+
+
+def overhead(ratios: Mapping[tuple[str, str], float], limit: float = 1.05) -> Verdict:
+    comparisons = [Comparison(TASK, *pair) for pair in ratios]
+    return compare_overhead(pd.DataFrame(), make_measurements(ratios), limit=limit, comparisons=comparisons)
+
+
+class TestMetricRule:
+    def test_clearly_better_is_supported(self) -> None:
+        verdict = decide(sgd=BASE, fer_sgd=gained(0.01))
+        assert verdict.status == "supported"
+        assert "1 better" in verdict.sentence
+        assert "+1.00" in verdict.sentence
+
+    def test_the_edge_of_significance(self) -> None:
+        assert decide(sgd=BASE, fer_sgd=gained(0.00136)).status == "inconclusive"
+        assert decide(sgd=BASE, fer_sgd=gained(0.00140)).status == "supported"
+        assert decide(sgd=BASE, fer_sgd=gained(-0.00136)).status == "inconclusive"
+        assert decide(sgd=BASE, fer_sgd=gained(-0.00140)).status == "not supported"
+
+    def test_a_second_comparison_raises_the_bar(self) -> None:
+        two = [Comparison(TASK, "fer-sgd", "sgd"), Comparison(TASK, "fer-adam", "sgd")]
+        accuracies = {"sgd": BASE, "fer_sgd": gained(0.00140), "fer_adam": gained(0.00140)}
+        assert decide(*two, **accuracies).status == "inconclusive"
+        assert decide(*two, **{**accuracies, "fer_sgd": gained(0.01)}).status == "supported"
+
+    def test_one_worse_comparison_refutes_the_claim(self) -> None:
+        two = [Comparison(TASK, "fer-sgd", "sgd"), Comparison(TASK, "fer-adam", "sgd")]
+        verdict = decide(*two, sgd=BASE, fer_sgd=gained(0.02), fer_adam=gained(-0.02))
+        assert verdict.status == "not supported"
+        assert "1 better, 1 worse" in verdict.sentence
+        assert "Gradient consistency over Adam" in verdict.sentence
+
+    def test_exactly_equal_runs_refute_the_claim(self) -> None:
+        verdict = decide(sgd=BASE, fer_sgd=BASE)
+        assert verdict.status == "not supported"
+        assert verdict.evidence[0].outcome == "tie"
+
+    def test_a_gain_smaller_than_claimed_refutes_the_claim(self) -> None:
+        claimed = Comparison(TASK, "fer-sgd", "sgd", claimed=0.019)
+        verdict = decide(claimed, sgd=BASE, fer_sgd=gained(0.01))
+        assert verdict.status == "not supported"
+        assert verdict.evidence[0].outcome == "better"
+        assert verdict.evidence[0].falls_short
+        assert "1 smaller than claimed" in verdict.sentence
+
+    def test_the_edge_of_the_claimed_gain(self) -> None:
+        claimed = Comparison(TASK, "fer-sgd", "sgd", claimed=0.019)
+        assert decide(claimed, sgd=BASE, fer_sgd=gained(0.019 - 0.00140)).status == "not supported"
+        assert decide(claimed, sgd=BASE, fer_sgd=gained(0.019 - 0.00136)).status == "supported"
+        assert decide(claimed, sgd=BASE, fer_sgd=gained(0.04)).status == "supported"
+
+    def test_lower_is_better_where_the_metric_says_so(self) -> None:
+        frame = frame_of({"sgd": BASE, "flipping-sgd": BASE})
+        by_seed = {"sgd": BASE, "flipping-sgd": gained(-0.02)}
+        for name, values in by_seed.items():
+            frame.loc[frame["algorithm"] == name, "relative_flipping_error"] = values
+        comparison = Comparison(TASK, "flipping-sgd", "sgd", claimed=0.01)
+        verdict = compare_metric(frame, metric="relative_flipping_error", comparisons=[comparison])
+        assert verdict.status == "supported"
+        larger = replace(comparison, claimed=0.05)
+        verdict = compare_metric(frame, metric="relative_flipping_error", comparisons=[larger])
+        assert verdict.evidence[0].falls_short
+
+    def test_evidence_names_its_runs_and_n(self) -> None:
+        verdict = decide(sgd=BASE, fer_sgd=gained(0.01))
+        ids = sorted(make_config(TASK, a, s).run_id for a in ("sgd", "fer-sgd") for s in range(5))
+        assert verdict.run_ids == ids
+        assert verdict.evidence[0].interval.n == 5
+
+    def test_fewer_than_five_seeds_are_pending(self) -> None:
+        verdict = decide(sgd=BASE, fer_sgd=gained(0.05)[:4])
+        assert verdict.status == "pending"
+        assert "Gradient consistency over SGD on MNIST, MLP, clean labels (4 of 5 seeds)" in verdict.sentence
+        assert not verdict.evidence
+
+    def test_no_runs_are_pending(self) -> None:
+        verdict = compare_accuracy(pd.DataFrame(), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
+        assert verdict.status == "pending"
+        assert "(0 of 5 seeds)" in verdict.sentence
+
+    def test_seeds_on_one_side_only_are_pending(self) -> None:
+        assert "(5 of 6 seeds)" in decide(sgd=BASE, fer_sgd=(*gained(0.01), 0.96)).sentence
+
+    def test_a_diverged_run_is_inconclusive_and_named(self) -> None:
+        records = [make_record(make_config(TASK, a, s)) for a in ("sgd", "fer-sgd") for s in range(5)]
+        records[7] = replace(records[7], status="diverged")
+        verdict = compare_accuracy(records_frame(records), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
+        assert verdict.status == "inconclusive"
+        assert records[7].run_id in verdict.sentence
+
+    def test_a_missing_value_is_inconclusive(self) -> None:
+        records = [make_record(make_config(TASK, a, s)) for a in ("sgd", "fer-sgd") for s in range(5)]
+        records[0] = replace(records[0], final={**records[0].final, "relative_flipping_error": None})
+        comparisons = [Comparison(TASK, "fer-sgd", "sgd")]
+        frame = records_frame(records)
+        assert compare_metric(frame, metric="relative_flipping_error", comparisons=comparisons).status == "inconclusive"
+
+    def test_tuning_trials_are_no_evidence(self) -> None:
+        records = [make_record(replace(make_config(TASK, "sgd", s), split="validation")) for s in range(5)]
+        assert select_runs(records_frame(records), TASK, "sgd", 0.0).empty
+
+    def test_two_runs_of_one_seed_are_an_error(self) -> None:
+        twice = [make_config(TASK, "sgd", 0), replace(make_config(TASK, "sgd", 0), epochs=20)]
+        frame = records_frame(make_record(config) for config in twice)
+        with pytest.raises(ValueError, match=f"one run a seed for sgd on {TASK}.*{twice[0].run_id}"):
+            select_runs(frame, TASK, "sgd", 0.0)
+
+
+class TestOverheadRule:
+    def test_below_at_and_above_the_limit(self) -> None:
+        assert overhead({("fer-sgd", "sgd"): 1.02}).status == "supported"
+        assert overhead({("fer-sgd", "sgd"): 1.0499}).status == "inconclusive"
+        assert overhead({("fer-sgd", "sgd"): 1.08}).status == "not supported"
+        assert overhead({("fer-sgd", "sgd"): 0.9}).status == "supported"
+
+    def test_every_ratio_counts(self) -> None:
+        verdict = overhead({("fer-sgd", "sgd"): 1.0, ("fer-adam", "adam"): 1.1})
+        assert verdict.status == "not supported"
+        assert "1 above, 1 within" in verdict.sentence
+        assert "Adam" in verdict.sentence
+        assert "n = 7" in verdict.sentence
+
+    def test_pending_without_enough_epochs(self) -> None:
+        comparisons = [Comparison(TASK, "fer-sgd", "sgd")]
+        assert compare_overhead(pd.DataFrame(), None, limit=1.05, comparisons=comparisons).status == "pending"
+        measured = make_measurements({("fer-sgd", "sgd"): 1.0}, tasks=[TASK])
+        del measured["measurements"][0]["pairs"][4:]
+        verdict = compare_overhead(pd.DataFrame(), measured, limit=1.05, comparisons=comparisons)
+        assert verdict.status == "pending"
+        assert "4 of 5 pairs" in verdict.sentence
+
+
+class TestEvidence:
+    def test_every_algorithm_meets_its_baseline(self) -> None:
+        comparisons = baseline_comparisons(records_frame(make_records()))
+        assert len(comparisons) == 4 * 4
+        assert all(ALGORITHMS[c.algorithm].baseline == c.baseline for c in comparisons)
+
+    def test_works_for_two_seeds_and_leaves_out_what_cannot_be_compared(self) -> None:
+        frame = frame_of({"sgd": BASE[:2], "fer-sgd": gained(0.01)[:2], "flipping-sgd": BASE[:1]})
+        rows = metric_evidence(frame, "test_accuracy", baseline_comparisons(frame))
+        assert [row.comparison.algorithm for row in rows] == ["fer-sgd"]
+        assert rows[0].interval.n == 2
+
+    def test_a_diverged_run_leaves_its_seed_out(self) -> None:
+        records = [make_record(make_config(TASK, a, s)) for a in ("sgd", "fer-sgd") for s in range(5)]
+        records[7] = replace(records[7], status="diverged")
+        (row,) = metric_evidence(records_frame(records), "test_accuracy", [Comparison(TASK, "fer-sgd", "sgd")])
+        assert row.interval.n == 4
+        assert records[7].run_id not in row.run_ids
+
+
+class TestTable:
+    def test_claims_compare_what_the_study_runs(self) -> None:
+        study = get_study("fer", "full")
+        tasks = {task.name for task in study.tasks}
+        for claim in CLAIMS.values():
+            for comparison in claim.decide.keywords["comparisons"]:
+                assert comparison.task in tasks
+                assert {comparison.algorithm, comparison.baseline} <= set(study.algorithms)
+                assert comparison.label_noise in study.label_noises
+
+    def test_claimed_gains_are_the_differences_of_the_courseworks_table(self) -> None:
+        claimed = {
+            (c.task, c.baseline): c.claimed
+            for c in CLAIMS["fer-beats-baselines"].decide.keywords["comparisons"]
+            if c.algorithm == "fer-adam"
+        }
+        assert claimed == {
+            ("mnist-mlp", "sgd"): 0.019,
+            ("mnist-mlp", "adam"): 0.003,
+            ("cifar10-jpeg-convnet", "sgd"): 0.037,
+            ("cifar10-jpeg-convnet", "adam"): 0.009,
+        }
+        assert COURSEWORK_ACCURACY["mnist-mlp"]["fer-adam"] == 0.971
+
+    def test_limits_are_those_of_the_sources(self) -> None:
+        assert pytest.approx(13.8 / 13.1, abs=5e-4) == COURSEWORK_RATIO
+        assert f"{COURSEWORK_RATIO:g}" in CLAIMS["fer-overhead"].rule
+        assert f"{NEGLIGIBLE_RATIO:g}" in CLAIMS["flipping-overhead"].rule
+
+    def test_without_runs_every_claim_is_pending(self) -> None:
+        verdicts = decide_claims("fer", pd.DataFrame())
+        assert list(verdicts) == list(CLAIMS)
+        assert {verdict.status for verdict in verdicts.values()} == {"pending"}
+
+    def test_known_effects_give_the_known_verdicts(self) -> None:
+        frame = records_frame(make_records())
+        ratios = {("fer-sgd", "sgd"): 1.01, ("fer-adam", "adam"): 1.2, ("flipping-sgd", "sgd"): 1.0}
+        measurements = make_measurements({**ratios, ("flipping-adam", "adam"): 1.01})
+        statuses = {key: v.status for key, v in decide_claims("fer", frame, measurements).items()}
+        assert statuses == {
+            "fer-beats-baselines": "not supported",
+            "fer-overhead": "not supported",
+            "fer-reduces-rfe": "supported",
+            "flipping-overhead": "supported",
+            "flipping-improves-accuracy": "supported",
+        }
+
+    def test_one_missing_run_makes_its_claims_pending(self) -> None:
+        records = [r for r in make_records() if (r.config.algorithm, r.config.seed) != ("flipping-adam", 3)]
+        statuses = {key: v.status for key, v in decide_claims("fer", records_frame(records)).items()}
+        assert statuses["flipping-improves-accuracy"] == "pending"
+        assert statuses["fer-reduces-rfe"] == "pending"
+        assert statuses["fer-beats-baselines"] == "not supported"

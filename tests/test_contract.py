@@ -1,0 +1,350 @@
+"""What torch promises of an optimizer, and what a user's training loop relies on, for every row of ``cases.py``."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+from torch.testing import assert_close
+
+from tests.cases import (
+    CASES,
+    FROM_GRADIENTS,
+    SEPARABLE,
+    TRANSFORMS,
+    WITH_LIMIT,
+    WITH_REFERENCE,
+    Case,
+    Settings,
+)
+from tests.harness import (
+    BITWISE,
+    DEVICES,
+    every,
+    every_variant,
+    feed,
+    lr_of,
+    make_batches,
+    make_gradients,
+    make_model,
+    make_params,
+    train,
+    twins,
+)
+
+# ---- the algorithm: its reference, its limit, its minimisers -----------------------------------------------------
+
+
+@every_variant(WITH_REFERENCE)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=["f64", "f32"])
+def test_equals_its_reference(case: Case, settings: Settings, rng, device, dtype, atol):
+    params = [nn.Parameter(p.detach().to(device)) for p in make_params(rng, dtype)]
+    assert case.reference is not None
+    reference = case.reference(params, settings)
+    optimizer = case.build(params, **settings)
+    for grads in make_gradients(rng, params, steps=15):
+        feed(optimizer, params, [grads])
+        reference.step(grads)
+        for i, p in enumerate(params):
+            assert_close(p.detach().double().cpu(), reference.params[i], rtol=0, atol=atol)
+            for name, expected in reference.state(i).items():
+                assert_close(optimizer.state[p][name].double().cpu(), expected, rtol=0, atol=atol)
+
+
+@every(WITH_LIMIT)
+@pytest.mark.parametrize("scheduled", [False, True], ids=["constant", "one-cycle"])
+def test_limit_is_the_base_optimizer_bit_for_bit(case: Case, rng, scheduled):
+    assert case.limit is not None
+    settings, build_base = case.limit
+    params = make_params(rng)
+    base_params = twins(params)
+    runs = [(case.build(params, **settings), params), (build_base(base_params), base_params)]
+    gradients = make_gradients(rng, params, steps=12)
+    for optimizer, ps in runs:
+        scheduler = OneCycleLR(optimizer, max_lr=0.2, total_steps=13) if scheduled else None
+        for grads in gradients:
+            feed(optimizer, ps, [grads])
+            if scheduler is not None:
+                scheduler.step()
+    assert_close(params, base_params, **BITWISE)
+
+
+def quadratic(p: Tensor) -> Tensor:
+    curvature = torch.tensor([1.0, 10.0, 0.3], dtype=p.dtype)
+    return 0.5 * (curvature * (p - torch.tensor([1.0, -2.0, 3.0], dtype=p.dtype)) ** 2).sum()
+
+
+def rosenbrock(p: Tensor) -> Tensor:
+    return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+
+
+def least_squares(p: Tensor) -> Tensor:
+    rng = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(8, 3, generator=rng, dtype=p.dtype) for _ in range(2))
+    return 0.5 * (a @ p - b).square().sum()
+
+
+def least_squares_solution() -> Tensor:
+    rng = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(8, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+    return torch.linalg.lstsq(a, b).solution
+
+
+@every(FROM_GRADIENTS)
+@pytest.mark.parametrize(
+    ("objective", "start", "minimiser"),
+    [
+        pytest.param(quadratic, torch.zeros(3), torch.tensor([1.0, -2.0, 3.0]), id="quadratic"),
+        pytest.param(rosenbrock, torch.tensor([-1.5, 2.0]), torch.ones(2), id="rosenbrock"),
+        pytest.param(least_squares, torch.zeros(3, 3), least_squares_solution(), id="least squares"),
+    ],
+)
+def test_reaches_the_minimiser(case: Case, objective, start, minimiser):
+    p = nn.Parameter(start.double())
+    optimizer = case.build([p], **case.minimising)
+    for _ in range(case.minimising_steps):
+        optimizer.zero_grad()
+        objective(p).backward()
+        optimizer.step()
+    assert_close(p.detach(), minimiser.double(), rtol=0, atol=1e-3)
+
+
+@every(CASES)
+def test_learns_the_digits(case: Case, rng):
+    datasets = pytest.importorskip("sklearn.datasets")
+    images, labels = datasets.load_digits(return_X_y=True)
+    x, y = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
+    order = torch.randperm(len(y), generator=rng)
+    train_part, test_part = order[:1400], order[1400:]
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = case.optimize(model, **case.learning)
+    for _ in range(15):
+        shuffled = train_part[torch.randperm(len(train_part), generator=rng)]
+        train(model, optimizer, [(x[batch], y[batch]) for batch in shuffled.split(64)])
+    accuracy = (model(x[test_part]).argmax(dim=1) == y[test_part]).double().mean()
+    assert accuracy > 0.93
+
+
+# ---- checkpoints and copies --------------------------------------------------------------------------------------
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def fresh_and_loaded(case: Case, settings: Settings, optimizer: Optimizer, model: nn.Module, carry: Callable):
+    twin = copy.deepcopy(model)
+    loaded = case.optimize(twin, **settings)
+    loaded.load_state_dict(carry(optimizer.state_dict()))
+    return twin, loaded
+
+
+@every_variant(CASES)
+@pytest.mark.parametrize("carry", [copy.deepcopy, through_a_file])
+def test_resumes_bit_for_bit_in_a_fresh_object(case: Case, settings: Settings, carry, rng):
+    model, batches = make_model(), make_batches(rng, 8)
+    optimizer = case.optimize(model, **settings)
+    train(model, optimizer, batches[:4])
+    twin, resumed = fresh_and_loaded(case, settings, optimizer, model, carry)
+    assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
+    train(twin, resumed, batches[4:])
+    train(model, optimizer, batches[4:])  # after its twin: shared state would have moved
+    assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
+    assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
+
+
+def without(state: Any, key: str) -> Any:
+    """The same checkpoint, written by a version that did not know the setting yet."""
+    if isinstance(state, dict):
+        return {k: without(v, key) for k, v in state.items() if k != key}
+    return [without(v, key) for v in state] if isinstance(state, list) else state
+
+
+@every(CASES)
+def test_old_checkpoint_without_the_newest_setting_loads_with_its_default(case: Case, rng):
+    model, batches = make_model(), make_batches(rng, 4)
+    optimizer = case.optimize(model, **case.plain)
+    train(model, optimizer, batches[:2])
+    name, default = case.newest_setting
+    twin, loaded = fresh_and_loaded(case, case.plain, optimizer, model, lambda state: without(state, name))
+    assert [group[name] for group in loaded.param_groups] == [default]
+    train(twin, loaded, batches[2:])
+
+
+@every(CASES)
+def test_scheduler_made_before_loading_drives_the_loaded_optimizer(case: Case, rng):
+    model, (batch,) = make_model(), make_batches(rng, 1)
+    optimizer = case.optimize(model, **case.plain)
+    state = copy.deepcopy(optimizer.state_dict())
+    scheduler = LambdaLR(optimizer, lambda epoch: 0.0 if epoch else 1.0)
+    optimizer.load_state_dict(state)
+    optimizer.param_groups[0]["initial_lr"] = lr_of(optimizer)
+    train(model, optimizer, [batch])
+    scheduler.step()
+    before = twins(list(model.parameters()))
+    train(model, optimizer, [batch])
+    assert_close(list(model.parameters()), before, check_stride=False, **BITWISE)
+
+
+@every(TRANSFORMS)
+def test_checkpoint_of_something_else_is_refused(case: Case, rng):
+    params = make_params(rng)
+    optimizer = case.build(params, **case.plain)
+    with pytest.raises(ValueError, match=f"under 'base'.*{type(optimizer).__name__}"):
+        optimizer.load_state_dict(SGD(params, lr=0.1).state_dict())
+    with pytest.raises(ValueError, match="parameter group"):
+        optimizer.load_state_dict(case.build(params[:2], **case.plain).state_dict())
+
+
+@every(CASES)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_with_its_model_and_is_independent_afterwards(case: Case, duplicate, rng):
+    model, batches = make_model(), make_batches(rng, 6)
+    optimizer = case.optimize(model, **case.plain)
+    train(model, optimizer, batches[:3])
+    twin, copied = duplicate((model, optimizer))
+    assert_close(copied.state_dict(), optimizer.state_dict(), **BITWISE)
+    before = twins(list(model.parameters()))
+    train(twin, copied, batches[3:])
+    assert_close(list(model.parameters()), before, check_stride=False, **BITWISE)
+    train(model, optimizer, batches[3:])
+    assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
+    assert_close(copied.state_dict(), optimizer.state_dict(), **BITWISE)
+
+
+# ---- parameter groups and schedulers -----------------------------------------------------------------------------
+
+
+@every(SEPARABLE)
+def test_two_groups_are_two_optimizers(case: Case, rng):
+    override, same_for_all = case.group_override
+    params = make_params(rng)
+    apart = twins(params)
+    gradients = make_gradients(rng, params, steps=6)
+    feed(case.build([{"params": params[:2]}, {"params": params[2:], **override}], **case.plain), params, gradients)
+    feed(case.build(apart[:2], **case.plain), apart[:2], [grads[:2] for grads in gradients])
+    feed(case.build(apart[2:], **same_for_all), apart[2:], [grads[2:] for grads in gradients])
+    assert_close(params, apart, **BITWISE)
+
+
+@every(SEPARABLE)
+def test_group_added_in_mid_run_acts_from_then_on(case: Case, rng):
+    override, same_for_all = case.group_override
+    params = make_params(rng)
+    apart = twins(params)
+    gradients = make_gradients(rng, params, steps=6)
+    optimizer = case.build(params[:3], **case.plain)
+    feed(optimizer, params[:3], [grads[:3] for grads in gradients[:3]])
+    optimizer.add_param_group({"params": params[3:], **override})
+    feed(optimizer, params, gradients[3:])
+    feed(case.build(apart[:3], **case.plain), apart[:3], [grads[:3] for grads in gradients])
+    feed(case.build(apart[3:], **same_for_all), apart[3:], [grads[3:] for grads in gradients[3:]])
+    assert_close(params, apart, **BITWISE)
+
+
+@every(FROM_GRADIENTS)
+@pytest.mark.parametrize("kind", [LambdaLR, OneCycleLR])
+def test_schedulers_drive_it(case: Case, kind, rng):
+    params = make_params(rng)
+    by_hand = twins(params)
+    gradients = make_gradients(rng, params, steps=6)
+    optimizer, manual = case.build(params, **case.plain), case.build(by_hand, **case.plain)
+    scheduler: Any = (
+        LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+        if kind is LambdaLR
+        else OneCycleLR(optimizer, max_lr=0.5, total_steps=7)
+    )
+    seen = set()
+    for grads in gradients:
+        seen.add(lr_of(optimizer))
+        manual.param_groups[0].update({k: optimizer.param_groups[0][k] for k in ("lr", "momentum")})
+        feed(optimizer, params, [grads])
+        feed(manual, by_hand, [grads])
+        scheduler.step()
+    assert len(seen) == 6
+    assert_close(params, by_hand, **BITWISE)
+
+
+@every(SEPARABLE)
+def test_learning_rate_zero_moves_nothing(case: Case, rng):
+    params = make_params(rng)
+    before = twins(params)
+    optimizer = case.build(params, **case.plain)
+    optimizer.param_groups[0]["lr"] = 0.0
+    feed(optimizer, params, make_gradients(rng, params, steps=3))
+    assert_close(params, before, **BITWISE)
+
+
+@every(FROM_GRADIENTS)
+def test_empty_group_is_allowed(case: Case, rng):
+    params = make_params(rng)
+    alone = twins(params)
+    gradients = make_gradients(rng, params, steps=3)
+    feed(case.build([{"params": params}, {"params": []}], **case.plain), params, gradients)
+    feed(case.build(alone, **case.plain), alone, gradients)
+    assert_close(params, alone, **BITWISE)
+
+
+@every(FROM_GRADIENTS)
+def test_named_parameters(case: Case, rng):
+    params = make_params(rng)
+    unnamed = twins(params)
+    gradients = make_gradients(rng, params, steps=3)
+    optimizer = case.build([(f"p{i}", p) for i, p in enumerate(params)], **case.plain)
+    feed(optimizer, params, gradients)
+    feed(case.build(unnamed, **case.plain), unnamed, gradients)
+    assert_close(params, unnamed, **BITWISE)
+    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["p0", "p1", "p2", "p3", "p4"]
+
+
+# ---- bad input ---------------------------------------------------------------------------------------------------
+
+BAD_VALUES = [pytest.param(c, bad, id=f"{c.name} {bad.settings}") for c in CASES for bad in c.bad_values]
+BAD_OVERRIDES = [pytest.param(c, bad, id=f"{c.name} {bad.settings}") for c in CASES for bad in c.bad_overrides]
+
+
+@pytest.mark.parametrize(("case", "bad"), BAD_VALUES)
+def test_refuses_bad_values(case: Case, bad):
+    with pytest.raises(bad.error, match=bad.match):
+        case.optimize(nn.Linear(2, 2), **bad.settings)
+
+
+@pytest.mark.parametrize(("case", "bad"), BAD_OVERRIDES)
+def test_refuses_bad_group_overrides(case: Case, bad, rng):
+    params = make_params(rng)
+    with pytest.raises(bad.error, match=bad.match):
+        case.build([{"params": params, **bad.settings}], **case.plain)
+    optimizer = case.build(params[:2], **case.plain)
+    with pytest.raises(bad.error, match=bad.match):
+        optimizer.add_param_group({"params": params[2:], **bad.settings})
+    assert len(optimizer.param_groups) == 1
+
+
+@every(FROM_GRADIENTS)
+@pytest.mark.parametrize("params", [torch.zeros(3), torch.zeros(3, requires_grad=True)], ids=["buffer", "leaf"])
+def test_refuses_a_bare_tensor(case: Case, params):
+    with pytest.raises(TypeError, match="params must be an iterable"):
+        case.build(params, **case.plain)
+
+
+@every(FROM_GRADIENTS)
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_refuses_gradients_it_cannot_handle(case: Case, kind):
+    p = nn.Parameter(torch.ones(3, dtype=torch.complex64 if kind == "complex" else torch.float32))
+    optimizer = case.build([p], **case.plain)
+    p.grad = grad = torch.ones_like(p).to_sparse() if kind == "sparse" else torch.ones_like(p)
+    with pytest.raises(ValueError, match=rf"{type(optimizer).__name__} does not support {kind}.*\(3,\)"):
+        optimizer.step()
+    assert p.grad is grad

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from advanced_optimizers.experiments import plots, tables
+from advanced_optimizers.experiments.claims import CLAIMS, COURSEWORK_ACCURACY, decide_claims
+from advanced_optimizers.experiments.evidence import LABELS, baseline_comparisons, metric_evidence
+from advanced_optimizers.experiments.figure_style import STYLES, get_style
+from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.runs import curves_frame, records_frame
+from advanced_optimizers.experiments.studies import get_study
+from tests.synthetic_runs import GAINS, make_config, make_measurements, make_record, make_records
+
+RECORDS = make_records()
+FRAME, CURVES = records_frame(RECORDS), curves_frame(RECORDS)
+MEASUREMENTS = make_measurements({("fer-sgd", "sgd"): 1.02, ("fer-adam", "adam"): 1.08})
+EVIDENCE = metric_evidence(FRAME, "test_accuracy", baseline_comparisons(FRAME))
+RATIOS = CLAIMS["fer-overhead"].decide(FRAME, MEASUREMENTS).evidence
+GROUPS = {"Over SGD": ["sgd", "fer-sgd", "flipping-sgd"], "Over Adam": ["adam", "fer-adam", "flipping-adam"]}
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "learning curves": lambda: plots.learning_curves(CURVES, labels=LABELS, groups=GROUPS),
+    "flipping errors": lambda: plots.flipping_errors(CURVES, labels=LABELS, groups=GROUPS),
+    "consistency": lambda: plots.consistency(CURVES, labels=LABELS),
+    "final accuracy": lambda: plots.final_accuracy(FRAME, labels=LABELS),
+    "paired differences": lambda: plots.paired_differences(EVIDENCE, labels=LABELS),
+    "overhead": lambda: plots.overhead(RATIOS, limit=1.05, labels=LABELS),
+}
+
+
+@functools.cache
+def drawn(name: str) -> Figure:
+    return FIGURES[name]()
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
+
+
+def bytes_of(figure: Figure, folder: Path) -> bytes:
+    return plots.save_figure(figure, folder / "figure.png", []).read_bytes()
+
+
+class TestEveryFigure:
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_axes_are_labelled_and_n_and_the_interval_are_explained(self, name: str) -> None:
+        figure = drawn(name)
+        assert len(figure.axes) in (2, 4, 8)
+        bottom, left = figure.axes[-1], figure.axes[0]
+        assert bottom.get_xlabel()
+        assert left.get_ylabel() or [t.get_text() for t in left.get_yticklabels()]
+        caption = figure.get_suptitle()
+        assert "95 % interval" in caption
+        assert f"n = {7 if name == 'overhead' else 5}" in caption
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_fits_the_page_in_readable_letters(self, name: str) -> None:
+        figure = drawn(name)
+        width, height = figure.get_size_inches()
+        assert width == 6.5
+        assert height <= 9
+        assert min(text.get_fontsize() for text in figure.findobj(plt.Text) if text.get_text()) >= 9
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_no_text_leaves_the_page_or_covers_another(self, name: str) -> None:
+        figure = drawn(name)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        page = figure.bbox
+        shown = [t for t in figure.findobj(plt.Text) if t.get_text().strip() and t.get_visible()]
+        titles = [t for t in shown if any(t in (a.title, a._left_title) for a in figure.axes)]
+        boxes = [t.get_window_extent(renderer) for t in titles]
+        for text, box in zip(titles, boxes, strict=True):
+            assert page.x0 <= box.x0, text.get_text()
+            assert box.x1 <= page.x1, text.get_text()
+            assert box.y1 <= page.y1, text.get_text()
+        # A column's title ends in an empty line, which may lie over a row's title.
+        boxes = [box for box, text in zip(boxes, titles, strict=True) if not text.get_text().endswith("\n")]
+        for index, box in enumerate(boxes):
+            assert box.count_overlaps(boxes[index + 1 :]) == 0
+
+    @pytest.mark.parametrize("name", FIGURES)
+    def test_drawn_twice_it_has_the_same_bytes(self, name: str, tmp_path: Path) -> None:
+        assert bytes_of(drawn(name), tmp_path) == bytes_of(FIGURES[name](), tmp_path)
+
+    def test_none_stays_open_nor_changes_the_users_style(self) -> None:
+        before = dict(plt.rcParams)
+        FIGURES["overhead"]()
+        assert plt.get_fignums() == []
+        assert dict(plt.rcParams) == before
+
+    def test_names_are_those_of_the_labels(self) -> None:
+        labels = {"fer-sgd": "A long name", "mnist-mlp": "Digits"}
+        shown = " ".join(texts(plots.final_accuracy(FRAME[:60], labels=labels)))
+        assert "A long name" in shown
+        assert "Digits" in shown
+
+
+class TestStyle:
+    def test_every_algorithm_has_its_own(self) -> None:
+        assert set(STYLES) >= set(ALGORITHMS)
+        markers = [style.marker for style in STYLES.values()]
+        assert len(set(markers)) == len(markers)
+
+    def test_colours_stay_apart_for_colour_blind_readers(self) -> None:
+        okabe_ito = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+        assert {to_hex(style.color) for style in STYLES.values()} <= okabe_ito
+
+    def test_an_unknown_algorithm_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match=r"STYLES, got 'lion'"):
+            get_style("lion")
+
+
+class TestWhatIsDrawn:
+    def test_a_learning_curve_is_the_mean_over_the_seeds(self) -> None:
+        figure = drawn("learning curves")
+        wanted = CURVES[(CURVES.task == "mnist-mlp") & (CURVES.label_noise == 0) & (CURVES.algorithm == "sgd")]
+        line = figure.axes[0].get_lines()[0]
+        np.testing.assert_allclose(line.get_ydata(), 100 * wanted.groupby("epoch")["test_accuracy"].mean())
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 11))
+
+    def test_the_band_is_the_t_interval(self) -> None:
+        figure = drawn("learning curves")
+        wanted = CURVES[(CURVES.task == "mnist-mlp") & (CURVES.label_noise == 0) & (CURVES.algorithm == "sgd")]
+        last = 100 * wanted.loc[wanted.epoch == 10, "test_accuracy"]
+        band = figure.axes[0].collections[0].get_paths()[0].vertices
+        at_last = band[band[:, 0] == 10][:, 1]
+        half = 2.776445 * last.std() / np.sqrt(5)
+        assert (at_last.min(), at_last.max()) == pytest.approx((last.mean() - half, last.mean() + half))
+
+    def test_groups_make_columns(self) -> None:
+        figure = drawn("learning curves")
+        assert [len(axis.get_lines()) for axis in figure.axes] == [3] * 8
+        assert [axis.get_title().strip() for axis in figure.axes[:2]] == ["Over SGD", "Over Adam"]
+
+    def test_only_what_reports_it_is_in_the_consistency_figure(self) -> None:
+        figure = drawn("consistency")
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == [LABELS["fer-sgd"], LABELS["fer-adam"]]
+
+    def test_every_seed_is_a_dot(self) -> None:
+        figure = drawn("final accuracy")
+        dots = [line for line in figure.axes[0].get_lines() if line.get_alpha()]
+        assert [len(line.get_xdata()) for line in dots] == [5] * 6
+        sgd = FRAME[(FRAME.task == "mnist-mlp") & (FRAME.label_noise == 0) & (FRAME.algorithm == "sgd")]
+        np.testing.assert_allclose(dots[0].get_xdata(), 100 * sgd["test_accuracy"])
+
+    def test_n_is_a_range_where_a_run_diverged(self) -> None:
+        records = [replace(RECORDS[0], status="diverged"), *RECORDS[1:30]]
+        assert "n = 4 to 5 seeds" in plots.final_accuracy(records_frame(records), labels=LABELS).get_suptitle()
+
+    def test_ties_are_hollow_and_the_claimed_gain_is_marked(self) -> None:
+        verdict = CLAIMS["fer-beats-baselines"].decide(FRAME, None)
+        figure = plots.paired_differences(verdict.evidence, labels=LABELS)
+        rows = [row for row in verdict.evidence if row.comparison.task == "mnist-mlp"]
+        lines = figure.axes[0].get_lines()
+        points = [line for line in lines if line.get_marker() in {style.marker for style in STYLES.values()}]
+        hollow = [to_hex(line.get_markerfacecolor()) == "#ffffff" for line in points]
+        assert hollow == [row.outcome == "tie" for row in rows]
+        assert any(hollow)
+        assert not all(hollow)
+        crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
+        assert crosses == pytest.approx([100 * r.comparison.claimed for r in rows if r.comparison.claimed])
+
+    def test_two_seeds_and_one_task_are_enough(self) -> None:
+        records = make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=range(2))
+        frame, curves = records_frame(records), curves_frame(records)
+        assert "n = 2 seeds" in plots.learning_curves(curves, labels=LABELS).get_suptitle()
+        assert len(plots.final_accuracy(frame, labels=LABELS).axes) == 1
+        evidence = metric_evidence(frame, "test_accuracy", baseline_comparisons(frame))
+        assert len(plots.paired_differences(evidence, labels=LABELS).axes) == 1
+
+    def test_one_seed_has_no_interval_and_is_drawn(self) -> None:
+        records = make_records(tasks=["mnist-mlp"], seeds=[0])
+        assert "n = 1 seeds" in plots.final_accuracy(records_frame(records), labels=LABELS).get_suptitle()
+        plots.learning_curves(curves_frame(records), labels=LABELS)
+
+    def test_nothing_to_draw_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match="values of 'consistency', got none"):
+            plots.consistency(curves_frame(make_records(algorithms=["sgd"])), labels=LABELS)
+        with pytest.raises(ValueError, match="completed runs, got none"):
+            plots.final_accuracy(pd.DataFrame(), labels=LABELS)
+        with pytest.raises(ValueError, match=r"rows of one metric, got \['ratio'\]"):
+            plots.paired_differences(RATIOS, labels=LABELS)
+        with pytest.raises(ValueError, match=r"must hold ratios, got \['test_accuracy'\]"):
+            plots.overhead(EVIDENCE, limit=1.05, labels=LABELS)
+
+
+def test_a_saved_figure_lists_its_runs(tmp_path: Path) -> None:
+    path = plots.save_figure(drawn("overhead"), tmp_path / "new" / "a.png", ["b", "a", "b"], ["x.json"])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert b"Software" not in path.read_bytes()
+    sidecar = json.loads((tmp_path / "new" / "a.json").read_text())
+    assert sidecar == {"figure": "a.png", "run_ids": ["a", "b"], "sources": ["x.json"]}
+
+
+class TestTables:
+    def test_comparison_by_hand(self) -> None:
+        values = (0.95, 0.96, 0.97, 0.96, 0.95)
+        records = [make_record(make_config("mnist-mlp", "sgd", seed), value) for seed, value in enumerate(values)]
+        table = tables.comparison_table(records_frame(records), labels=LABELS)
+        # mean 0.958, std 0.0083666, half-width 2.776445 * 0.0083666 / sqrt(5) = 0.0103886
+        assert table.columns.tolist() == ["Algorithm", "MNIST, MLP, clean labels (%)"]
+        assert table.iloc[0].tolist() == ["SGD", "95.80 ± 1.04 (n = 5)"]
+
+    def test_only_a_clear_best_is_bold(self) -> None:
+        column = "MNIST, MLP, clean labels (%)"
+        table = tables.comparison_table(FRAME, labels=LABELS).set_index("Algorithm")[column]
+        assert GAINS["flipping-adam"] > GAINS["flipping-sgd"]
+        assert not table.str.contains(r"\*\*").any()  # the two best are tied
+        clear = FRAME[FRAME["algorithm"] != "flipping-sgd"]
+        table = tables.comparison_table(clear, labels=LABELS).set_index("Algorithm")[column]
+        assert table[table.str.contains(r"\*\*")].index.tolist() == [LABELS["flipping-adam"]]
+        few = clear[clear["seed"] < 4]
+        assert "**" not in tables.to_markdown(tables.comparison_table(few, labels=LABELS))
+
+    def test_the_best_is_the_lowest_where_lower_is_better(self) -> None:
+        some = FRAME[FRAME["algorithm"].isin(["sgd", "flipping-sgd"])]
+        table = tables.comparison_table(some, "relative_flipping_error", labels=LABELS).set_index("Algorithm")
+        assert table.loc[LABELS["flipping-sgd"]].str.contains(r"\*\*").all()
+
+    def test_claims_of_the_coursework_stand_beside_the_clean_column(self) -> None:
+        table = tables.comparison_table(FRAME, labels=LABELS, claimed=COURSEWORK_ACCURACY).set_index("Algorithm")
+        column = table["MNIST, MLP, coursework's claim (%)"]
+        assert column[["SGD", "Adam", LABELS["fer-adam"], LABELS["fer-sgd"]]].tolist() == ["95.2", "96.8", "97.1", "-"]
+        assert sum("claim" in name for name in table.columns) == 2
+
+    def test_diverged_and_missing_runs_are_said(self) -> None:
+        records = make_records(tasks=["mnist-mlp"], algorithms=["sgd", "adam"], label_noises=[0.0])
+        records = [replace(records[0], status="diverged"), *records[1:]]
+        frame = pd.concat([records_frame(records), FRAME[FRAME["task"] != "mnist-mlp"]])
+        column = tables.comparison_table(frame, labels=LABELS).set_index("Algorithm")["MNIST, MLP, clean labels (%)"]
+        assert column["SGD"].endswith("(n = 4, 1 diverged)")
+        assert column[LABELS["fer-sgd"]] == "no run yet"
+
+    def test_rows_follow_the_labels(self) -> None:
+        shuffled = FRAME.sample(frac=1, random_state=0)
+        assert tables.comparison_table(shuffled, labels=LABELS)["Algorithm"].tolist() == [
+            LABELS[name] for name in ALGORITHMS
+        ]
+
+    def test_summary_holds_the_numbers(self) -> None:
+        table = tables.summary_table(FRAME, ["test_accuracy", "relative_flipping_error"], labels=LABELS)
+        assert len(table) == 2 * 2 * 6 * 2
+        row = table[(table["task"] == "mnist-mlp") & (table["label_noise"] == 0.2) & (table["algorithm"] == "adam")]
+        row = row.set_index("metric").loc["test_accuracy"]
+        runs = FRAME[(FRAME.task == "mnist-mlp") & (FRAME.label_noise == 0.2) & (FRAME.algorithm == "adam")]
+        assert row["mean"] == pytest.approx(runs["test_accuracy"].mean())
+        assert row["std"] == pytest.approx(runs["test_accuracy"].std())
+        single = tables.summary_table(FRAME[FRAME["seed"] == 0], labels=LABELS)
+        assert single["std"].isna().all()
+
+    def test_hyperparameters_are_one_set(self) -> None:
+        table = tables.hyperparameters_table(FRAME, labels=LABELS).set_index(["Task", "Algorithm"])
+        chosen = table.loc[("MNIST, MLP", LABELS["fer-sgd"]), "Hyperparameters"]
+        assert chosen == "lr = 0.1, fer_weight = 0.3, memory_size = 100"
+        two = FRAME.assign(hp_lr=FRAME["seed"].astype(float))
+        with pytest.raises(ValueError, match="one set of hyperparameters for sgd on mnist-mlp, got 5"):
+            tables.hyperparameters_table(two, labels=LABELS)
+
+    def test_timing_and_overhead(self) -> None:
+        timing = tables.timing_table(FRAME, labels=LABELS)
+        assert len(timing) == 2 * 6
+        assert set(timing["Peak memory (MiB, median)"]) == {"512"}
+        assert set(timing["n"]) == {10}
+        ratios = tables.overhead_table(MEASUREMENTS, labels=LABELS)
+        assert ratios["Ratio [95 % interval]"][0].startswith("1.02")
+        assert ratios["Base (s an epoch, median)"][0] == "2.00"
+
+    def test_claims_and_evidence(self) -> None:
+        verdicts = decide_claims("fer", FRAME, None)
+        table = tables.claims_table(CLAIMS, verdicts)
+        assert len(table) == len(CLAIMS)
+        assert table["Verdict"].tolist()[1] == "**pending**"
+        evidence = tables.evidence_table(verdicts["fer-beats-baselines"], labels=LABELS)
+        assert len(evidence) == 6
+        assert evidence["Outcome"].str.contains("smaller than claimed").any()
+        assert "Ratio" not in evidence
+        assert len(tables.evidence_table(CLAIMS["fer-overhead"].decide(FRAME, MEASUREMENTS), labels=LABELS)) == 4
+
+    def test_protocol_is_the_studys(self) -> None:
+        table = tables.protocol_table(get_study("fer", "full"), labels=LABELS).set_index("Task")
+        assert table.loc["MNIST, MLP", "Epochs"] == 10
+        assert table["Tuning, for each algorithm"].str.startswith("12 trials of 3 epochs").all()
+
+    def test_markdown(self) -> None:
+        frame = pd.DataFrame({"a|b": ["x\ny", None], "n": [1, 2], "v": [0.1234567891, float("nan")]})
+        assert tables.to_markdown(frame).splitlines() == [
+            "| a\\|b | n | v |",
+            "| :--- | ---: | ---: |",
+            "| x y | 1 | 0.123457 |",
+            "| - | 2 | - |",
+        ]
+
+    def test_tables_are_written_twice_over(self, tmp_path: Path) -> None:
+        table = tables.summary_table(FRAME, labels=LABELS)
+        paths = tables.write_tables({"one": table}, tmp_path / "new")
+        assert sorted(path.name for path in paths) == ["one.csv", "one.md"]
+        read = pd.read_csv(io.StringIO((tmp_path / "new" / "one.csv").read_text()))
+        pd.testing.assert_frame_equal(read, table, rtol=1e-5)

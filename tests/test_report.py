@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from advanced_optimizers.experiments import report_blocks
+from advanced_optimizers.experiments.report import check_report, draw_figures, run_report, update_report, write_results
+from advanced_optimizers.experiments.report_blocks import BLOCKS, ReportContext, render_block
+from advanced_optimizers.experiments.runs import RecordError, RunStore
+from advanced_optimizers.experiments.studies import Study, Task
+from tests.synthetic_runs import make_measurements, make_record
+
+STUDY = Study(
+    name="fer",
+    title="A small study",
+    profile="full",
+    tasks=(Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3),),
+    algorithms=("sgd", "fer-sgd"),
+    label_noises=(0.0, 0.2),
+    seeds=(0, 1, 2, 3, 4),
+    trials=2,
+)
+
+README = """# Title
+
+FER over SGD reaches <!-- result:accuracy task=mnist-mlp algorithm=fer-sgd noise=0 -->?<!-- /result --> on MNIST.
+
+<!-- result:table name=fer-test-accuracy -->
+<!-- /result -->
+
+Needs Python 3.10+. Run `echo 0.5` or
+```python
+FEROptimizer(model.parameters(), fer_weight=0.1)
+```
+"""
+
+REPORT = """# Report
+
+Momentum is 0.9 in this section, which states no result.
+
+## 3. Results
+
+<!-- results -->
+The verdict is <!-- result:verdict claim=fer-beats-baselines -->?<!-- /result -->: the source claims
+<!-- claimed -->97.1 % against 95.2 %<!-- /claimed -->.
+
+<!-- result:figure name=fer-test-accuracy -->
+<!-- /result -->
+<!-- /results -->
+"""
+
+EVERY_BLOCK = {
+    "accuracy": {"task": "mnist-mlp", "algorithm": "sgd", "noise": "0.2"},
+    "value": {"metric": "relative_flipping_error", "task": "mnist-mlp", "algorithm": "sgd"},
+    "difference": {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
+    "ratio": {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
+    "verdict": {"claim": "fer-overhead"},
+    "reason": {"claim": "fer-overhead"},
+    "rule": {"claim": "fer-overhead"},
+    "table": {"name": "fer-hyperparameters"},
+    "figure": {"name": "fer-test-accuracy"},
+    "runs": {},
+    "protocol": {},
+    "file": {"path": "results/tables/fer-timing.md"},
+}
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose report has been filled from its records."""
+    root = tmp_path_factory.mktemp("project")
+    store = RunStore(root / "results" / "runs")
+    for config in STUDY.tuning_configs():
+        store.save(make_record(config))
+    for config in STUDY.final_configs(store):
+        store.save(make_record(config))
+    (root / "results" / "benchmarks").mkdir()
+    measurements = make_measurements({("fer-sgd", "sgd"): 1.02, ("other", "sgd"): 3.0}, tasks=["mnist-mlp"])
+    (root / "results" / "benchmarks" / "epoch_overhead.json").write_text(json.dumps(measurements))
+    (root / "README.md").write_text(README)
+    (root / "coursework_report.md").write_text(REPORT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
+        assert run_report(root, check=False) == []
+    return root
+
+
+@pytest.fixture
+def root(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that a test may damage."""
+    monkeypatch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
+    return Path(shutil.copytree(reported, tmp_path / "project"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def record_of(root: Path, choose: Callable[[str], bool] = lambda text: '"split": "test"' in text) -> Path:
+    return next(p for p in sorted((root / "results" / "runs").rglob("*.json")) if choose(p.read_text()))
+
+
+def problems_of(text: str, tmp_path: Path) -> list[str]:
+    """The problems of a README without any study behind it."""
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    (tmp_path / "results" / "tables").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "results" / "tables" / "index.json").write_text("{}\n")
+    return check_report([path], ReportContext(tmp_path, studies=[]))
+
+
+class TestFilling:
+    def test_an_inline_number_is_that_of_the_records(self, root: Path) -> None:
+        frame = ReportContext(root).study("fer").frame
+        runs = frame[(frame["algorithm"] == "fer-sgd") & (frame["label_noise"] == 0)]
+        line = (root / "README.md").read_text().splitlines()[2]
+        assert f"-->{100 * runs['test_accuracy'].mean():.2f} ± " in line
+        assert "% (n = 5)<!-- /result --> on MNIST." in line
+
+    def test_a_table_stands_on_lines_of_its_own(self, root: Path) -> None:
+        text = (root / "README.md").read_text()
+        table = (root / "results" / "tables" / "fer-test-accuracy.md").read_text()
+        assert f"<!-- result:table name=fer-test-accuracy -->\n{table}<!-- /result -->\n" in text
+
+    def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
+        text = (root / "coursework_report.md").read_text()
+        assert "(figures/fer-test-accuracy.png)" in text
+        assert "(20 runs)" in text
+
+    def test_the_rest_of_the_text_stays(self, root: Path) -> None:
+        text = (root / "README.md").read_text()
+        assert text.startswith("# Title\n\nFER over SGD reaches <!--")
+        assert text.endswith(README[README.index("Needs Python") :])
+
+    def test_checking_changes_nothing(self, root: Path) -> None:
+        edit(root / "README.md", "(n = 5)<!-- /result --> on", "(n = 6)<!-- /result --> on")
+        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
+        assert run_report(root, check=True)
+        assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()} == before
+
+    def test_every_key_gives_text(self, root: Path) -> None:
+        assert set(EVERY_BLOCK) == set(BLOCKS)
+        context = ReportContext(root)
+        for key, arguments in EVERY_BLOCK.items():
+            assert render_block(context, key, arguments).strip()
+        assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
+        assert render_block(context, "ratio", EVERY_BLOCK["ratio"]).startswith("1.02")
+        assert render_block(context, "runs", {}).startswith("24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05")
+        assert "2 trials of 3 epochs" in render_block(context, "protocol", {})
+
+    def test_measurements_of_other_studies_are_left_out(self, root: Path) -> None:
+        rows = (root / "results" / "tables" / "fer-overhead.md").read_text().splitlines()[2:]
+        assert len(rows) == 1
+
+    def test_a_context_of_chosen_studies_draws_their_figures(self, root: Path, tmp_path: Path) -> None:
+        context = ReportContext(root, [STUDY])
+        assert set(context.figures) == {
+            "fer-test-accuracy",
+            "fer-test-accuracy-differences",
+            "fer-relative-flipping-error",
+            "fer-relative-flipping-error-differences",
+            "fer-learning-curves",
+            "fer-flipping-curves",
+            "fer-consistency",
+            "fer-overhead",
+        }
+        context.figures = {"fer-overhead": context.figures["fer-overhead"]}
+        (path,) = draw_figures(context, tmp_path / "figures")
+        assert path.read_bytes() == (root / "figures" / path.name).read_bytes()
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert sidecar["sources"] == ["results/benchmarks/epoch_overhead.json"]
+
+
+class TestDrift:
+    def test_a_number_changed_by_hand(self, root: Path) -> None:
+        text = (root / "README.md").read_text()
+        start = text.index("noise=0 -->") + len("noise=0 -->")
+        number = text[start : start + 5]
+        edit(root / "README.md", f"noise=0 -->{number}", "noise=0 -->99.99")
+        (problem,) = run_report(root, check=True)
+        assert problem.startswith("README.md:3: <!-- result:accuracy task=mnist-mlp")
+        assert f"should hold '{number}" in problem
+        assert "found '99.99" in problem
+
+    def test_a_verdict_changed_by_hand(self, root: Path) -> None:
+        context = ReportContext(root)
+        status = context.verdicts["fer-beats-baselines"].status
+        edit(root / "coursework_report.md", f"-->{status}<!--", "-->supported<!--")
+        (problem,) = run_report(root, check=True)
+        assert "coursework_report.md:8" in problem
+
+    @pytest.mark.parametrize("name", ["fer-test-accuracy.md", "fer-summary.csv", "index.json"])
+    def test_a_generated_file_changed_by_hand(self, root: Path, name: str) -> None:
+        path = root / "results" / "tables" / name
+        path.write_text(path.read_text().replace("\n", " \n", 1))
+        assert run_report(root, check=True) == [f"results/tables/{name} differs from the records: run report"]
+
+    def test_a_table_or_figure_that_is_gone(self, root: Path) -> None:
+        (root / "results" / "tables" / "fer-timing.md").unlink()
+        (root / "figures" / "fer-test-accuracy.png").unlink()
+        problems = run_report(root, check=True)
+        assert problems == [
+            "results/tables/fer-timing.md is missing: run report",
+            "figures/fer-test-accuracy.png is missing: run report",
+        ]
+
+    def test_filling_again_mends_all_of_it(self, root: Path) -> None:
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        edit(root / "README.md", "(n = 5)<!-- /result --> on", "(n = 6)<!-- /result --> on")
+        (root / "results" / "tables" / "fer-timing.md").unlink()
+        (root / "figures" / "fer-test-accuracy.png").unlink()
+        assert run_report(root, check=False) == []
+        assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+class TestRecords:
+    def test_a_deleted_record(self, root: Path) -> None:
+        path = record_of(root)
+        path.unlink()
+        problems = run_report(root, check=True)
+        assert any(p.startswith("study fer: 1 of 24 runs have no record") and path.stem in p for p in problems)
+        assert any(p.startswith("results/tables/index.json") and path.stem in p for p in problems)
+        assert any(p.startswith("figures/") and path.stem in p for p in problems)
+
+    def test_a_deleted_record_is_noticed_when_the_report_is_filled_again(self, root: Path) -> None:
+        path = record_of(root)
+        path.unlink()
+        context = ReportContext(root)
+        write_results(context)
+        update_report([root / "README.md"], context)
+        assert any(path.stem in problem for problem in run_report(root, check=True))
+
+    def test_a_deleted_tuning_trial(self, root: Path) -> None:
+        path = record_of(root, lambda text: '"split": "validation"' in text)
+        path.unlink()
+        problems = run_report(root, check=True)
+        assert any("1 of 4 runs have no record" in p and path.stem in p for p in problems)
+        assert any("run fer --profile full" in p for p in problems)
+
+    def test_a_record_changed_by_hand(self, root: Path) -> None:
+        path = record_of(root)
+        record = json.loads(path.read_text())
+        record["final"]["test_accuracy"] = 0.999
+        path.write_text(json.dumps(record))
+        problems = run_report(root, check=True)
+        assert f"results/tables/index.json: records of fer that are not what was reported: {path.stem}" in problems
+
+    def test_a_figure_of_unknown_runs(self, root: Path) -> None:
+        (root / "figures" / "old.json").write_text('{"figure": "old.png", "run_ids": ["0000"], "sources": []}')
+        assert run_report(root, check=True)[0] == "figures/old.json: runs without a record: 0000"
+
+    def test_damaged_files_are_named(self, root: Path) -> None:
+        path = record_of(root)
+        path.write_text("{")
+        with pytest.raises(RecordError, match=path.name):
+            run_report(root, check=True)
+
+    @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": [{"task": "mnist-mlp"}]}'])
+    def test_a_damaged_measurement_is_named(self, root: Path, content: str) -> None:
+        (root / "results" / "benchmarks" / "epoch_overhead.json").write_text(content)
+        with pytest.raises(RecordError, match=r"epoch_overhead.json is damaged .* make bench"):
+            run_report(root, check=True)
+
+    def test_a_study_that_has_not_run(self, root: Path) -> None:
+        for folder in ("results", "figures"):
+            shutil.rmtree(root / folder)
+        problems = run_report(root, check=False)
+        assert problems[0].startswith("study fer: 4 of 4 runs have no record")
+        text = (root / "README.md").read_text()
+        assert "no run yet<!-- /result --> on MNIST" in text
+        assert "pending" in (root / "coursework_report.md").read_text()
+
+    def test_a_missing_file(self, root: Path) -> None:
+        (root / "README.md").unlink()
+        assert run_report(root, check=True) == ["README.md is missing"]
+
+
+class TestMarkers:
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("a <!-- result:runs -->b", "README.md:1: <!-- result:runs --> has no <!-- /result -->"),
+            ("a\n<!-- /result -->", "README.md:2: <!-- /result --> closes nothing"),
+            ("a <!-- result:runs -->b <!-- result:runs -->c<!-- /result -->", "has no <!-- /result -->"),
+            ("a <!--result:runs-->b<!-- /result -->", "malformed marker <!--result:runs-->"),
+            ("a <!-- result runs -->b<!-- /result -->", "malformed marker <!-- result runs -->"),
+            ("a <!-- result:runs study = fer -->b<!-- /result -->", "malformed marker"),
+            ("a <!-- Result:runs -->b<!-- /result -->", "malformed marker"),
+            ("a <!-- claimed: -->5<!-- /claimed -->", "malformed marker"),
+        ],
+    )
+    def test_malformed(self, text: str, problem: str, tmp_path: Path) -> None:
+        assert any(problem in found for found in problems_of(text, tmp_path))
+        update_report([tmp_path / "README.md"], ReportContext(tmp_path, studies=[]))
+        assert (tmp_path / "README.md").read_text() == text
+
+    @pytest.mark.parametrize(
+        ("marker", "problem"),
+        [
+            ("acuracy task=mnist-mlp", "unknown key 'acuracy', did you mean accuracy"),
+            ("accuracy task=mnist-mlp", "accuracy missing a required argument: 'algorithm'"),
+            ("accuracy task=mnist-mlp algorithm=sgd sed=1", "got an unexpected keyword argument 'sed'"),
+            ("accuracy task=mnist algorithm=sgd", "unknown task 'mnist', did you mean mnist-mlp"),
+            ("accuracy task=mnist-mlp algorithm=sgdd", "unknown algorithm 'sgdd', did you mean sgd"),
+            ("accuracy task=mnist-mlp algorithm=sgd noise=0.3", "unknown noise '0.3'"),
+            ("value metric=accuracy task=mnist-mlp algorithm=sgd", "unknown metric 'accuracy'"),
+            ("verdict claim=fer-is-great", "unknown claim 'fer-is-great'"),
+            ("table name=fer-tset-accuracy", "unknown name 'fer-tset-accuracy', did you mean fer-test-accuracy"),
+            ("figure name=fer-curves", "unknown name 'fer-curves'"),
+            ("runs study=mu", "study must be one of fer, got 'mu'"),
+            ("file path=../secrets.txt", "path must be a file under results/"),
+            ("table name=fer-timing", "it has several lines"),
+        ],
+    )
+    def test_cannot_be_filled(self, root: Path, marker: str, problem: str) -> None:
+        path = root / "README.md"
+        path.write_text(f"{path.read_text()}\nA line with <!-- result:{marker} -->left<!-- /result -->.\n")
+        context = ReportContext(root)
+        update_report([path], context)
+        (found,) = check_report([path], context)
+        assert problem in found
+        assert "-->left<!-- /result -->" in path.read_text()
+
+    def test_an_inline_block_must_not_start_a_line(self, root: Path) -> None:
+        path = root / "README.md"
+        path.write_text(f"{path.read_text()}\n<!-- result:runs -->24<!-- /result --> so far.\n")
+        (found,) = run_report(root, check=True)
+        assert "starts a line" in found
+
+    def test_markers_inside_code_are_text(self, tmp_path: Path) -> None:
+        text = "Write `<!-- result:runs -->` or\n```\n<!-- result:x -->1.5<!-- /result --> <!-- /result -->\n```\n"
+        assert problems_of(text, tmp_path) == []
+
+
+class TestNumbersWithoutRecords:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "It reaches 97.1 on MNIST.",
+            "It reaches 97 % on MNIST.",
+            "It reaches 97.1% on MNIST.",
+            "| SGD | 95.2 ± 2 |",
+            "**97.10**",
+            "(0.5)",
+            "1.5x faster",
+            "a gain of +0.3 points",
+            "-0.3",
+            "torch is 1.5 times faster",
+            "only 20 % of the time",
+            "<!-- claimed -->97.1",
+        ],
+    )
+    def test_refused(self, text: str, tmp_path: Path) -> None:
+        (problem,) = problems_of(f"First line\n{text}\n", tmp_path)
+        assert problem.startswith("README.md:2: ")
+        assert "has no record behind it" in problem
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "5 seeds, 10 epochs, AAAI 2022, 784-512-10, 3x3, 1,797 digits",
+            "Python 3.10+, torch 2.6, PyTorch >= 2.6, version 0.1.0, v1.2 and 0.1.0",
+            "arXiv 2203.08390, arXiv:2203.08390v1, doi 10.1609/aaai.v36i6.20603",
+            "[paper](https://arxiv.org/abs/2203.08390) and https://example.org/1.5/x or <https://example.org/2.5>",
+            "`fer_weight=0.1` and\n```python\nlr = 0.1\n```\nand\n~~~\n0.5\n~~~",
+            "$\\tau = 0.9$ and\n$$w = 0.5,\n\\mu = 0.3$$",
+            "## 1.2 Heading\nsection 1.2, Figure 3.1, tables 1.2 and 1.3, §2.1",
+            "with 20 % wrong labels and 95 % intervals, or the 95 % t-interval",
+            "the source says <!-- claimed -->97.1 against\n95.2 %<!-- /claimed -->",
+            "<!-- a note: 0.5 -->",
+            "[1]: https://example.org/1.5",
+        ],
+    )
+    def test_allowed(self, text: str, tmp_path: Path) -> None:
+        assert problems_of(text, tmp_path) == []
+
+    def test_only_inside_the_results_where_a_file_marks_them(self, tmp_path: Path) -> None:
+        text = "Momentum 0.9.\n<!-- results -->\nIt gains 0.7.\n<!-- /results -->\nIn 0.5 of cases.\n"
+        assert [p.split(" ")[:2] for p in problems_of(text, tmp_path)] == [["README.md:3:", "0.7"]]
+
+    def test_several_results_sections_and_an_open_one(self, tmp_path: Path) -> None:
+        text = "<!-- results -->\n1.5\n<!-- /results -->\n2.5\n<!-- results -->\n3.5\n"
+        assert [p.split(" ")[1] for p in problems_of(text, tmp_path)] == ["1.5", "3.5"]
+
+    def test_a_number_beside_a_block_is_refused(self, root: Path) -> None:
+        edit(root / "README.md", "on MNIST.", "on MNIST, 0.5 more than before.")
+        (problem,) = run_report(root, check=True)
+        assert problem.startswith("README.md:3: 0.5 has no record")
