@@ -35,7 +35,7 @@ class Plan:
 
     Attributes:
         pairs: Pairs for each task and algorithm.
-        pair_seconds: Least length of a learner's half of a pair, unless that is more than half an epoch.
+        pair_seconds: Least length of a learner's half of a pair, unless that is more than a quarter of an epoch.
         warm_up: Batches of each of two rounds before the clock starts.
     """
 
@@ -102,7 +102,7 @@ def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict
 
 def batches_per_turn(plan: Plan, epochs: int, batches_per_epoch: int, seconds_per_batch: float) -> int:
     """How many batches a turn has, within the epochs that the learning rate's schedule is made for."""
-    wanted = min(plan.pair_seconds / seconds_per_batch, batches_per_epoch / 2) / TURNS_PER_PAIR
+    wanted = min(plan.pair_seconds / seconds_per_batch, batches_per_epoch / 4) / TURNS_PER_PAIR
     available = (epochs - 1) * batches_per_epoch // (plan.pairs * TURNS_PER_PAIR)
     if available < 1:
         raise ValueError(f"plan.pairs must leave a batch for each turn of {epochs} epochs, got {plan.pairs}")

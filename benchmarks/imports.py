@@ -17,7 +17,7 @@ _PROGRAM = "import time; started = time.perf_counter(); import {}; print(time.pe
 
 def run(quick: bool) -> Result:
     """Times the two imports in turns, each in a process of its own."""
-    rounds = 2 if quick else 7
+    rounds = 1 if quick else 7
     contenders: dict[str, Timed] = {module: partial(import_seconds, module) for module in MODULES}
     import_seconds(REFERENCE)  # brings the files into the system's cache
     seconds = interleaved(contenders, rounds)

@@ -82,7 +82,7 @@ class Memory(NamedTuple):
 
 def run(quick: bool) -> Result:
     """Times the contenders in turns; quickly over a narrow ResNet-18, which says nothing of the real one."""
-    width, repeats = (0.125, 2) if quick else (1.0, 30)
+    width, repeats = (0.125, 2) if quick else (1.0, 20)
     shapes = [p.shape for p in build_model("resnet18", (3, 32, 32), 10, width).parameters()]
     parameters = sum(shape.numel() for shape in shapes)
     contenders = available_contenders()

@@ -43,7 +43,7 @@ TINY_TRIALS, TINY_RUNS = 4, 12
 # A server that has the libraries loaded forks each process: as good as a new interpreter, and much faster.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["advanced_optimizers.experiments.running", "sklearn.datasets", "torch._dynamo"])
-_PATIENCE = 120.0
+_PATIENCE = 600.0
 
 
 def hyperparameters_of(algorithm: str) -> Hyperparameters:

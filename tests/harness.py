@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.optim import Optimizer
 from tests.cases import Case
 
 SHAPES = ((), (3,), (5, 7), (33, 65), (4, 3, 3, 3))
-BITWISE = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
+BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 Gradients = list[list[Tensor]]
@@ -68,3 +70,11 @@ def train(model: nn.Module, optimizer: Optimizer, batches: Iterable[tuple[Tensor
 
 def lr_of(optimizer: Optimizer) -> float:
     return float(optimizer.param_groups[0]["lr"])
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    """The state as a checkpoint brings it back, read as data only."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)

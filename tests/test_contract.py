@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +35,7 @@ from tests.harness import (
     make_gradients,
     make_model,
     make_params,
+    through_a_file,
     train,
     twins,
 )
@@ -137,13 +137,6 @@ def test_learns_the_digits(case: Case, rng):
 # ---- checkpoints and copies --------------------------------------------------------------------------------------
 
 
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
 def fresh_and_loaded(case: Case, settings: Settings, optimizer: Optimizer, model: nn.Module, carry: Callable):
     twin = copy.deepcopy(model)
     loaded = case.optimize(twin, **settings)
@@ -152,7 +145,7 @@ def fresh_and_loaded(case: Case, settings: Settings, optimizer: Optimizer, model
 
 
 @every_variant(CASES)
-@pytest.mark.parametrize("carry", [copy.deepcopy, through_a_file])
+@pytest.mark.parametrize("carry", [copy.deepcopy, through_a_file, lambda state: state], ids=["copy", "file", "itself"])
 def test_resumes_bit_for_bit_in_a_fresh_object(case: Case, settings: Settings, carry, rng):
     model, batches = make_model(), make_batches(rng, 8)
     optimizer = case.optimize(model, **settings)

@@ -6,6 +6,7 @@ import copy
 import inspect
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from advanced_optimizers import FEROptimizer, create_fer_optimizer
 from advanced_optimizers.fer_optimizer import consistency_correction
 from tests.reference.fer import consistency_regulariser, cosine, project_on_cone
 
-BITWISE = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
+BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 thresholds = st.floats(-1.0, 1.0)
 weights = st.floats(0.0, 1.0)
 seeds = st.integers(0, 10_000)

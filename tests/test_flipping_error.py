@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from advanced_optimizers import FlippingErrorReduction, FlippingErrors, FlippingTracker
+from tests.harness import through_a_file
 from tests.reference import fer as reference
 
-BITWISE = {"rtol": 0.0, "atol": 0.0}
+BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0}
 CERTAIN = 200.0  # a logit so far ahead that its softmax is 1
 
 
@@ -197,8 +198,8 @@ def test_eval_mode_is_cross_entropy_and_remembers_nothing(rng):
     criterion(z, y, i)
     criterion.set_epoch(240)
     state = copy.deepcopy(criterion.state_dict())
-    criterion.eval()
     other = 2 * torch.randn(4, 3, generator=rng)
+    criterion.eval()
     assert_close(criterion(other, y, i), cross_entropy(other, y), **BITWISE)
     assert_close(criterion.state_dict(), state, **BITWISE)
 
@@ -270,11 +271,8 @@ def test_state_dict_in_a_fresh_module_gives_the_same_loss(rng):
     y = z.argmax(dim=1)
     criterion(z, y, i)
     criterion.set_epoch(7)
-    file = io.BytesIO()
-    torch.save(criterion.state_dict(), file)
-    file.seek(0)
     fresh = make(total_epochs=10)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
+    fresh.load_state_dict(through_a_file(criterion.state_dict()))
     assert_close(fresh.state_dict(), criterion.state_dict(), **BITWISE)
     other = torch.randn(4, 3, generator=rng)
     for _ in range(2):
@@ -377,10 +375,7 @@ def test_tracker_by_hand():
 def test_tracker_state_round_trip_is_independent():
     tracker, fresh = FlippingTracker(3), FlippingTracker(3)
     tracker.update(torch.tensor([True, False, False]))
-    file = io.BytesIO()
-    torch.save(tracker.state_dict(), file)
-    file.seek(0)
-    state = torch.load(file, weights_only=True)
+    state = through_a_file(tracker.state_dict())
     fresh.load_state_dict(state)
     tracker.update(torch.tensor([True, True, True]))
     state["ever_correct"].fill_(True)

@@ -33,7 +33,7 @@ GROUPS = {"Over SGD": ["sgd", "fer-sgd", "flipping-sgd"], "Over Adam": ["adam", 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "learning curves": lambda: plots.learning_curves(CURVES, labels=LABELS, groups=GROUPS),
-    "flipping errors": lambda: plots.flipping_errors(CURVES, labels=LABELS, groups=GROUPS),
+    "flipping errors": lambda: plots.flipping_errors(CURVES[CURVES.task == "mnist-mlp"], labels=LABELS, groups=GROUPS),
     "consistency": lambda: plots.consistency(CURVES, labels=LABELS),
     "final accuracy": lambda: plots.final_accuracy(FRAME, labels=LABELS),
     "paired differences": lambda: plots.paired_differences(EVIDENCE, labels=LABELS),

@@ -89,6 +89,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def context(reported: Path) -> ReportContext:
+    """The results of that project; only read."""
+    return ReportContext(reported, [STUDY])
+
+
 @pytest.fixture
 def root(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy that a test may damage."""
@@ -116,8 +122,8 @@ def problems_of(text: str, tmp_path: Path) -> list[str]:
 
 
 class TestFilling:
-    def test_an_inline_number_is_that_of_the_records(self, root: Path) -> None:
-        frame = ReportContext(root).study("fer").frame
+    def test_an_inline_number_is_that_of_the_records(self, root: Path, context: ReportContext) -> None:
+        frame = context.study("fer").frame
         runs = frame[(frame["algorithm"] == "fer-sgd") & (frame["label_noise"] == 0)]
         line = (root / "README.md").read_text().splitlines()[2]
         assert f"-->{100 * runs['test_accuracy'].mean():.2f} ± " in line
@@ -144,9 +150,8 @@ class TestFilling:
         assert run_report(root, check=True)
         assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()} == before
 
-    def test_every_key_gives_text(self, root: Path) -> None:
+    def test_every_key_gives_text(self, context: ReportContext) -> None:
         assert set(EVERY_BLOCK) == set(BLOCKS)
-        context = ReportContext(root)
         for key, arguments in EVERY_BLOCK.items():
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
@@ -188,8 +193,7 @@ class TestDrift:
         assert f"should hold '{number}" in problem
         assert "found '99.99" in problem
 
-    def test_a_verdict_changed_by_hand(self, root: Path) -> None:
-        context = ReportContext(root)
+    def test_a_verdict_changed_by_hand(self, root: Path, context: ReportContext) -> None:
         status = context.verdicts["fer-beats-baselines"].status
         edit(root / "coursework_report.md", f"-->{status}<!--", "-->supported<!--")
         (problem,) = run_report(root, check=True)
@@ -318,19 +322,21 @@ class TestMarkers:
             ("table name=fer-timing", "it has several lines"),
         ],
     )
-    def test_cannot_be_filled(self, root: Path, marker: str, problem: str) -> None:
-        path = root / "README.md"
-        path.write_text(f"{path.read_text()}\nA line with <!-- result:{marker} -->left<!-- /result -->.\n")
-        context = ReportContext(root)
+    def test_cannot_be_filled(self, context: ReportContext, tmp_path: Path, marker: str, problem: str) -> None:
+        path = tmp_path / "README.md"
+        text = f"A line with <!-- result:{marker} -->left<!-- /result -->.\n"
+        path.write_text(text)
         update_report([path], context)
+        assert path.read_text() == text
         (found,) = check_report([path], context)
+        assert found.startswith(f"README.md:1: <!-- result:{marker} -->: ")
         assert problem in found
-        assert "-->left<!-- /result -->" in path.read_text()
 
-    def test_an_inline_block_must_not_start_a_line(self, root: Path) -> None:
-        path = root / "README.md"
-        path.write_text(f"{path.read_text()}\n<!-- result:runs -->24<!-- /result --> so far.\n")
-        (found,) = run_report(root, check=True)
+    def test_an_inline_block_must_not_start_a_line(self, context: ReportContext, tmp_path: Path) -> None:
+        path = tmp_path / "README.md"
+        path.write_text("First line\n<!-- result:runs -->24<!-- /result --> so far.\n")
+        (found,) = check_report([path], context)
+        assert found.startswith("README.md:2: ")
         assert "starts a line" in found
 
     def test_markers_inside_code_are_text(self, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,9 +117,10 @@ def test_the_comparison_waits_for_tuning(store: RunStore, monkeypatch: pytest.Mo
 def test_an_interrupted_study_goes_on_where_it_was(
     store: RunStore, finished: RunStore, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(error):
+    with monkeypatch.context() as patch:
         refuse_to_train(patch, after=7, error=error)
-        run_study(TINY, store, progress=False)
+        with pytest.raises(error):
+            run_study(TINY, store, progress=False)
     before = files_under(store.root)
     assert len(before) == 7
     outcome = run_study(TINY, store, progress=False)
@@ -157,9 +157,10 @@ def test_an_interrupted_retraining_leaves_the_records_and_goes_on(
     trained: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, outcomes = files_under(trained.root), records_of(trained)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         refuse_to_train(patch, after=7, error=KeyboardInterrupt)
-        run_study(TINY, trained, retrain=True, progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(TINY, trained, retrain=True, progress=False)
     assert files_under(trained.root) == before
     outcome = run_study(TINY, trained, retrain=True, progress=False)
     assert (outcome.loaded, outcome.trained) == (7, TINY_RUNS - 7)
@@ -291,7 +292,7 @@ def test_a_run_that_another_process_finished_in_between_counts_as_loaded(store: 
 
 @pytest.mark.slow
 def test_two_jobs_give_the_same_records(store: RunStore, finished: RunStore) -> None:
-    with pytest.raises(StudyError, match="1 of 1 runs failed.*\n- the run .* raised ValueError"):
+    with pytest.raises(StudyError, match=r"1 of 1 runs failed.*\n- the run .* raised ValueError"):
         train_all([make_config(model="nothing")], store, Workers(jobs=2), "", progress=False)
     outcome = run_study(TINY, store, Workers(jobs=2), progress=False)
     get_reusable_executor().shutdown(wait=True)

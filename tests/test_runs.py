@@ -411,9 +411,7 @@ def test_curves_frame_has_one_row_an_epoch() -> None:
     assert frame["split"].unique().tolist() == ["test"]
     assert frame["test_accuracy"].tolist() == [1.0, 0.9, 1.0, 0.9]
     pd.testing.assert_series_equal(frame["train_loss"], pd.Series([1.0, 0.5, 1.0, math.nan], name="train_loss"))
-    pd.testing.assert_series_equal(
-        frame["consistency"], pd.Series([1.0, 0.25, math.nan, math.nan], name="consistency")
-    )
+    pd.testing.assert_series_equal(frame["consistency"], pd.Series([1.0, 0.25, math.nan, math.nan], name="consistency"))
 
 
 def test_frames_of_no_records_are_empty() -> None:

@@ -204,7 +204,9 @@ def test_each_task_and_algorithm_has_its_own_choice(store: RunStore) -> None:
     for config in study.final_configs(store):
         number = [task.name for task in study.tasks].index(config.task)
         best = (number + study.algorithms.index(config.algorithm)) % 2
-        assert config.hyperparameters == study.trial_configs(study.tasks[number], config.algorithm)[best].hyperparameters
+        assert (
+            config.hyperparameters == study.trial_configs(study.tasks[number], config.algorithm)[best].hyperparameters
+        )
 
 
 # --- Before and without tuning ---------------------------------------------------------------------------------------

@@ -544,7 +544,12 @@ def test_seed_everything_seeds_every_generator() -> None:
 
 def test_threads_are_set_for_a_while() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(Stopped), threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise Stopped
+
+    def fail_on_more_threads() -> None:
+        with threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fail_on_more_threads()
     assert torch.get_num_threads() == before

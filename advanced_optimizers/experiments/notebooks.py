@@ -71,7 +71,11 @@ def sync_problems() -> list[str]:
 
 def _execute(notebook: nbformat.NotebookNode, path: Path) -> None:
     client = NotebookClient(
-        notebook, timeout=_CELL_TIMEOUT_SECONDS, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=_CELL_TIMEOUT_SECONDS,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": path.parent}},
     )
     try:
         client.execute()

@@ -6,6 +6,7 @@ Every figure says n and what its band is: a 95 % t-interval over the seeds. ``fi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -221,14 +222,16 @@ def render_sidecar(name: str, run_ids: Iterable[str], sources: Iterable[str] = (
 def _draw_curves(axis: Axes, panel: pd.DataFrame, metric: str, algorithms: Sequence[str]) -> None:
     for algorithm in algorithms:
         style, scale = get_style(algorithm), METRICS[metric].scale
+        # The t-interval of two or three seeds can leave the range of a share; a band there would say nothing.
+        lowest, highest = (0.0, 100.0) if METRICS[metric].unit == "%" else (-math.inf, math.inf)
         by_epoch = panel[panel["algorithm"] == algorithm].groupby("epoch")[metric]
         means = scale * by_epoch.mean()
         axis.plot(means.index, means, color=style.color, marker=style.marker, linestyle=style.line)
         several = [(epoch, mean_interval(values.tolist())) for epoch, values in by_epoch if len(values) > 1]
         axis.fill_between(
             [epoch for epoch, _ in several],
-            [scale * interval.low for _, interval in several],
-            [scale * interval.high for _, interval in several],
+            [max(lowest, scale * interval.low) for _, interval in several],
+            [min(highest, scale * interval.high) for _, interval in several],
             color=style.color,
             alpha=0.2,
             linewidth=0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -38,6 +39,7 @@ from advanced_optimizers.experiments.studies import MissingRunsError, Study
 
 # What runs are compared in, where they record it.
 COMPARED = ("test_accuracy", "relative_flipping_error")
+_SCREEN_DPI = 80  # keeps notebooks small; the saved file is finer
 MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
 
 
@@ -187,6 +189,15 @@ class StudyResults:
                     tuple(run_id for row in evidence for run_id in row.run_ids),
                 )
         return built | self._curve_figures() | self._overhead_figure()
+
+    def figure(self, name: str) -> Figure:
+        """Draws one of the figures and saves it in ``figures/``, with the list of its runs beside it."""
+        kept = self.figures[name]
+        figure = kept.draw()
+        plots.save_figure(figure, self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
+        figure.set_dpi(_SCREEN_DPI)
+        plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
+        return figure
 
     @cached_property
     def metrics(self) -> list[str]:
