@@ -145,6 +145,13 @@ class TestWhatIsDrawn:
         assert [len(axis.get_lines()) for axis in figure.axes] == [3] * 8
         assert [axis.get_title().strip() for axis in figure.axes[:2]] == ["Over SGD", "Over Adam"]
 
+    def test_a_panel_without_runs_keeps_the_epochs(self) -> None:
+        records = [*make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=[0])]
+        records += make_records(tasks=["cifar10-jpeg-convnet"], algorithms=["adam"], label_noises=[0.0], seeds=[0])
+        figure = plots.learning_curves(curves_frame(records), labels=LABELS, groups=GROUPS)
+        assert [len(axis.get_lines()) for axis in figure.axes] == [3, 3, 0, 1]
+        assert {axis.get_xlim() for axis in figure.axes} == {(0.5, 10.5)}
+
     def test_only_what_reports_it_is_in_the_consistency_figure(self) -> None:
         figure = drawn("consistency")
         assert [t.get_text() for t in figure.legends[0].get_texts()] == [LABELS["fer-sgd"], LABELS["fer-adam"]]

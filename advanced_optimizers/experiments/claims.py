@@ -21,6 +21,7 @@ from advanced_optimizers.experiments.evidence import (
     compare_metric,
     compare_overhead,
 )
+from advanced_optimizers.experiments.studies import get_study
 
 COURSEWORK = "coursework"
 FER_PAPER = "paper (Deng et al., AAAI 2022)"
@@ -97,9 +98,19 @@ def _over_adam() -> tuple[Comparison, ...]:
     )
 
 
+def _flipping() -> tuple[Comparison, ...]:
+    """The paper's loss against its base wherever the study runs both."""
+    left_out = get_study("fer", "full").left_out
+    return tuple(c for c in _each(_FLIPPING, _EACH_NOISE) if (c.task, c.label_noise, c.algorithm) not in left_out)
+
+
 _FER = {"fer-sgd": "sgd", "fer-adam": "adam"}
 _FLIPPING = {"flipping-sgd": "sgd", "flipping-adam": "adam"}
 _EACH_NOISE = (0.0, 0.2)
+_FLIPPING_WORDS = (
+    "the paper's loss with SGD against SGD on both tasks, with clean and 20 % wrong labels, and with Adam against Adam on "
+    "both tasks with clean labels and on MNIST with 20 % wrong labels"
+)
 
 CLAIMS: dict[str, Claim] = {
     claim.key: claim
@@ -139,13 +150,12 @@ CLAIMS: dict[str, Claim] = {
             source=FER_PAPER,
             rule=_metric_rule(
                 "relative flipping error",
-                "clean and 20 % wrong labels, on both tasks: the paper's loss with SGD against "
-                "SGD, and with Adam against Adam; lower is better",
+                f"{_FLIPPING_WORDS}; lower is better",
             ),
             decide=partial(
                 compare_metric,
                 metric="relative_flipping_error",
-                comparisons=_each(_FLIPPING, _EACH_NOISE),
+                comparisons=_flipping(),
             ),
         ),
         Claim(
@@ -167,10 +177,9 @@ CLAIMS: dict[str, Claim] = {
             source=FER_PAPER,
             rule=_metric_rule(
                 "test accuracy",
-                "clean and 20 % wrong labels, on both tasks: the paper's loss with SGD against "
-                "SGD, and with Adam against Adam",
+                _FLIPPING_WORDS,
             ),
-            decide=partial(compare_accuracy, comparisons=_each(_FLIPPING, _EACH_NOISE)),
+            decide=partial(compare_accuracy, comparisons=_flipping()),
         ),
     )
 }

@@ -68,6 +68,7 @@ def learning_curves(
         for index, ((task, label_noise, name), axis) in enumerate(zip(panels, axes, strict=True)):
             panel = known[(known["task"] == task) & (known["label_noise"] == label_noise)]
             _draw_curves(axis, panel, metric, members[name])
+            axis.set_xlim(0.5, panel["epoch"].max() + 0.5)
             if groups and index < columns:
                 axis.set_title(f"{name}\n", fontweight="bold")  # the empty line leaves room for the row's title
             if name == next(iter(members)):
@@ -155,7 +156,7 @@ def paired_differences(evidence: Sequence[Evidence], *, labels: Labels) -> Figur
         cross = " Cross: the gain claimed." if any(row.comparison.claimed is not None for row in evidence) else ""
         note = (
             f"Mean difference with 95 % interval, {count_words(row.interval.n for row in evidence)} seeds. {side} of 0 "
-            f"is better. Filled: p < 0.05 after Holm's correction; hollow: a tie.{cross}"
+            f"is better. Filled: p < 0.05 after Holm's correction over what is shown; hollow: a tie.{cross}"
         )
         caption(figure, f"{kind.name} against the baseline, paired by seed", note)
     return figure

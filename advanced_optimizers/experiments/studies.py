@@ -88,6 +88,7 @@ class Study:
         label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
         seeds: Seeds of the runs; algorithms are compared seed by seed.
         trials: Tuning trials for each algorithm and task.
+        left_out: Conditions that are not run, as (task, label noise, algorithm).
     """
 
     name: str
@@ -98,6 +99,7 @@ class Study:
     label_noises: tuple[float, ...]
     seeds: tuple[int, ...]
     trials: int
+    left_out: frozenset[tuple[str, float, str]] = frozenset()
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
         """The tuning trials of one algorithm on one task."""
@@ -141,6 +143,7 @@ class Study:
             for noise in self.label_noises
             for seed in self.seeds
             for algorithm in self.algorithms
+            if (task.name, noise, algorithm) not in self.left_out
         ]
 
     def configs(self, store: RunStore) -> list[RunConfig]:
@@ -179,6 +182,11 @@ STUDIES: dict[tuple[str, str], Study] = {
             label_noises=(0.0, 0.2),
             seeds=(0, 1, 2, 3, 4),
             trials=12,
+            # Wrong labels are studied over both bases on MNIST. Here an epoch takes fifteen times as long, so only the
+            # paper's own setting is: its loss over SGD.
+            left_out=frozenset(
+                ("cifar10-jpeg-convnet", 0.2, name) for name in ("adam", "fer-sgd", "fer-adam", "flipping-adam")
+            ),
         ),
         Study(
             name="fer",
