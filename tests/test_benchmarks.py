@@ -159,7 +159,7 @@ class TestStep:
         assert max(history) < optimizer.param_groups[0]["consistency_threshold"]
 
     def test_a_missing_peer_is_named(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(step.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         names = [c.name for c in step.available_contenders()]
         assert "FER over Adam" in names
         assert not any("Lookahead" in name or "OrthoGrad" in name for name in names)

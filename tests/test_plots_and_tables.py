@@ -149,8 +149,19 @@ class TestWhatIsDrawn:
         records = [*make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=[0])]
         records += make_records(tasks=["cifar10-jpeg-convnet"], algorithms=["adam"], label_noises=[0.0], seeds=[0])
         figure = plots.learning_curves(curves_frame(records), labels=LABELS, groups=GROUPS)
-        assert [len(axis.get_lines()) for axis in figure.axes] == [3, 3, 0, 1]
+        drawn_lines = [sum(len(line.get_xdata()) > 0 for line in axis.get_lines()) for axis in figure.axes]
+        assert drawn_lines == [3, 3, 0, 1]
         assert {axis.get_xlim() for axis in figure.axes} == {(0.5, 10.5)}
+        assert [t.get_text() for axis in figure.axes for t in axis.texts] == ["not run"]
+
+    def test_rows_without_runs_say_so(self) -> None:
+        some = FRAME[(FRAME["task"] == "mnist-mlp") & ((FRAME["label_noise"] == 0) | (FRAME["algorithm"] == "sgd"))]
+        figure = plots.final_accuracy(some, labels=LABELS)
+        assert [len(axis.texts) for axis in figure.axes] == [0, 5]
+        some = FRAME[(FRAME["label_noise"] == 0) | ~FRAME["algorithm"].isin(["adam", "fer-sgd"])]
+        evidence = metric_evidence(some, "test_accuracy", baseline_comparisons(some))
+        figure = plots.paired_differences(evidence, labels=LABELS)
+        assert [len(axis.texts) for axis in figure.axes] == [0, 3, 0, 3]
 
     def test_only_what_reports_it_is_in_the_consistency_figure(self) -> None:
         figure = drawn("consistency")
@@ -249,7 +260,7 @@ class TestTables:
         frame = pd.concat([records_frame(records), FRAME[FRAME["task"] != "mnist-mlp"]])
         column = tables.comparison_table(frame, labels=LABELS).set_index("Algorithm")["MNIST, MLP, clean labels (%)"]
         assert column["SGD"].endswith("(n = 4, 1 diverged)")
-        assert column[LABELS["fer-sgd"]] == "no run yet"
+        assert column[LABELS["fer-sgd"]] == "-"
 
     def test_rows_follow_the_labels(self) -> None:
         shuffled = FRAME.sample(frac=1, random_state=0)

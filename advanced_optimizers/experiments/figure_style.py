@@ -23,6 +23,7 @@ WIDTH = 6.5  # inches, the report's text width
 DPI = 150
 
 BLACK, ORANGE, GREEN, VERMILLION = "#000000", "#E69F00", "#009E73", "#D55E00"
+GRAY = "#666666"
 
 
 class Style(NamedTuple):

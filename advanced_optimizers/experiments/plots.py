@@ -20,6 +20,7 @@ from advanced_optimizers.experiments.evidence import Comparison, Evidence
 from advanced_optimizers.experiments.figure_style import (
     BLACK,
     DPI,
+    GRAY,
     HOUSE_STYLE,
     VERMILLION,
     WIDTH,
@@ -33,6 +34,8 @@ from advanced_optimizers.experiments.figure_style import (
 )
 from advanced_optimizers.experiments.metrics import METRICS, Labels, conditions, noise_words, ordered
 from advanced_optimizers.experiments.statistics import mean, mean_interval
+
+_ABSENT = "not run"
 
 
 def learning_curves(
@@ -120,6 +123,8 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy", *, labels
                 if (task, label_noise, algorithm) in cells.groups:
                     values = cells.get_group((task, label_noise, algorithm))[metric].astype(float)
                     _draw_dots(axis, y, [kind.scale * value for value in values], algorithm)
+                else:
+                    _draw_absence(axis, y)
             axis.set_title(f"{labels.get(task, task)}\n{noise_words(label_noise)}")
             axis.set_xlabel(kind.label)
         note = f"Mean with 95 % interval, {count_words(cells['seed'].nunique())} seeds; light dots are single seeds."
@@ -145,6 +150,8 @@ def paired_differences(evidence: Sequence[Evidence], *, labels: Labels) -> Figur
     with named_rows(len(panels), names) as (figure, axes):
         for ((task, label_noise), rows), axis in zip(panels.items(), axes, strict=True):
             axis.axvline(0, color=BLACK, linewidth=1)
+            for y in set(range(len(names))) - {names.index(_versus(row.comparison, labels)) for row in rows}:
+                _draw_absence(axis, y)
             for row in rows:
                 y = names.index(_versus(row.comparison, labels))
                 _draw_interval(axis, y, row, kind.scale, filled=row.outcome != "tie")
@@ -221,6 +228,8 @@ def render_sidecar(name: str, run_ids: Iterable[str], sources: Iterable[str] = (
 
 
 def _draw_curves(axis: Axes, panel: pd.DataFrame, metric: str, algorithms: Sequence[str]) -> None:
+    if not panel["algorithm"].isin(algorithms).any():
+        axis.text(0.5, 0.5, _ABSENT, transform=axis.transAxes, ha="center", va="center", color=GRAY)
     for algorithm in algorithms:
         style, scale = get_style(algorithm), METRICS[metric].scale
         # The t-interval of two or three seeds can leave the range of a share; a band there would say nothing.
@@ -262,6 +271,10 @@ def _draw_interval(axis: Axes, y: float, row: Evidence, scale: float, *, filled:
         markerfacecolor=face,
         markeredgewidth=1.4,
     )
+
+
+def _draw_absence(axis: Axes, y: float) -> None:
+    axis.text(0.03, y, _ABSENT, transform=axis.get_yaxis_transform(), va="center", color=GRAY)
 
 
 def _draw_claim(axis: Axes, y: float, gain: float) -> None:

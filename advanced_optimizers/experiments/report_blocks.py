@@ -204,6 +204,9 @@ def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str]
     for algorithm in algorithms:
         _check("algorithm", algorithm, dict.fromkeys(study.algorithms))
     _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
+    for algorithm in algorithms:
+        if (task, float(noise), algorithm) in study.left_out:
+            raise ValueError(f"the study {study.name} leaves out {algorithm} on {task} with noise {noise}")
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

@@ -29,7 +29,7 @@ def comparison_table(
 
     A value is bold where its algorithm is better than every other one of its column, by paired
     tests with Holm's correction over that column. A tie leaves the column without a bold value, and
-    so do fewer than 5 seeds.
+    so do fewer than 5 seeds. A condition without runs has a dash.
 
     Args:
         frame: One row a run, from ``runs.records_frame``; the runs of one study.
@@ -47,8 +47,7 @@ def comparison_table(
         best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
         name, unit = labels.get(task, task), METRICS[metric].unit
         table[f"{name}, {noise_words(label_noise)} ({unit})"] = [
-            f"**{value_words(runs[a], metric, unit=False)}**" if a == best else value_words(runs[a], metric, unit=False)
-            for a in algorithms
+            _NOTHING if runs[a].empty else value_words(runs[a], metric, unit=False, bold=a == best) for a in algorithms
         ]
         if claimed and not label_noise and task in claimed:
             table[f"{name}, coursework's claim ({unit})"] = [
@@ -202,7 +201,7 @@ def evidence_table(verdict: Verdict, *, labels: Labels) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def value_words(runs: pd.DataFrame, metric: str, *, unit: bool = True) -> str:
+def value_words(runs: pd.DataFrame, metric: str, *, unit: bool = True, bold: bool = False) -> str:
     """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
     values = list(by_seed(runs, metric).values())
     if runs.empty:
@@ -212,8 +211,9 @@ def value_words(runs: pd.DataFrame, metric: str, *, unit: bool = True) -> str:
         text = mean_interval(values).plus_minus(kind.scale, kind.digits)
     else:
         text = f"{kind.scale * values[0]:.{kind.digits}f}" if values else "no value"
-    note = f"n = {len(values)}" + (f", {diverged} diverged" if diverged else "")
-    return f"{text} {kind.unit} ({note})" if unit and kind.unit else f"{text} ({note})"
+    note = f"(n = {len(values)}, {diverged} diverged)" if diverged else f"(n = {len(values)})"
+    words = [f"**{text}**" if bold else text, kind.unit if unit else "", note]
+    return " ".join(word for word in words if word)
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
