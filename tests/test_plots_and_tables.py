@@ -36,6 +36,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "flipping errors": lambda: plots.flipping_errors(CURVES[CURVES.task == "mnist-mlp"], labels=LABELS, groups=GROUPS),
     "consistency": lambda: plots.consistency(CURVES, labels=LABELS),
     "final accuracy": lambda: plots.final_accuracy(FRAME, labels=LABELS),
+    "some differences": lambda: plots.paired_differences(EVIDENCE[:14], labels=LABELS),
     "paired differences": lambda: plots.paired_differences(EVIDENCE, labels=LABELS),
     "overhead": lambda: plots.overhead(RATIOS, limit=1.05, labels=LABELS),
 }
@@ -78,16 +79,15 @@ class TestEveryFigure:
     def test_no_text_leaves_the_page_or_covers_another(self, name: str) -> None:
         figure = drawn(name)
         renderer = FigureCanvasAgg(figure).get_renderer()
-        page = figure.bbox
-        shown = [t for t in figure.findobj(plt.Text) if t.get_text().strip() and t.get_visible()]
-        titles = [t for t in shown if any(t in (a.title, a._left_title) for a in figure.axes)]
-        boxes = [t.get_window_extent(renderer) for t in titles]
-        for text, box in zip(titles, boxes, strict=True):
-            assert page.x0 <= box.x0, text.get_text()
-            assert box.x1 <= page.x1, text.get_text()
-            assert box.y1 <= page.y1, text.get_text()
+        for part in [*figure.axes, *figure.legends, figure._suptitle]:
+            box = part.get_tightbbox(renderer)
+            assert figure.bbox.x0 - 0.5 <= box.x0, part
+            assert box.x1 <= figure.bbox.x1 + 0.5, part
+            assert figure.bbox.y0 - 0.5 <= box.y0, part
+            assert box.y1 <= figure.bbox.y1 + 0.5, part
+        titles = [title for axis in figure.axes for title in (axis.title, axis._left_title) if title.get_text()]
         # A column's title ends in an empty line, which may lie over a row's title.
-        boxes = [box for box, text in zip(boxes, titles, strict=True) if not text.get_text().endswith("\n")]
+        boxes = [text.get_window_extent(renderer) for text in titles if not text.get_text().endswith("\n")]
         for index, box in enumerate(boxes):
             assert box.count_overlaps(boxes[index + 1 :]) == 0
 

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import LineStyleType
 
 from advanced_optimizers.experiments.metrics import Labels
@@ -105,6 +106,7 @@ def named_rows(count: int, names: Sequence[str]) -> Iterator[tuple[Figure, list[
             axis.set_ylim(len(names) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
             axis.grid(visible=False, axis="y")
+            axis.xaxis.set_major_locator(MaxNLocator(4))
         yield figure, axes
 
 

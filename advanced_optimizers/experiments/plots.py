@@ -274,7 +274,8 @@ def _draw_interval(axis: Axes, y: float, row: Evidence, scale: float, *, filled:
 
 
 def _draw_absence(axis: Axes, y: float) -> None:
-    axis.text(0.03, y, _ABSENT, transform=axis.get_yaxis_transform(), va="center", color=GRAY)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axis.text(0.5, y, _ABSENT, transform=axis.get_yaxis_transform(), ha="center", va="center", color=GRAY, bbox=box)
 
 
 def _draw_claim(axis: Axes, y: float, gain: float) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -196,7 +195,6 @@ class StudyResults:
         figure = kept.draw()
         plots.save_figure(figure, self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
         figure.set_dpi(_SCREEN_DPI)
-        plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
         return figure
 
     @cached_property
