@@ -87,7 +87,7 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs:
         check_range("lr", kwargs["lr"], low=0.0)
     if isinstance(params, Tensor):
         raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
-    entries: list[Any] = list(params)
+    entries = [_listed(entry) for entry in params]
     chosen = {"fused", "foreach", "differentiable"} & kwargs.keys()
     if not chosen and base_optimizer in (torch.optim.Adam, torch.optim.AdamW) and _fit_for_fused(entries):
         kwargs = {**kwargs, "fused": True}
@@ -106,17 +106,23 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs:
 
 
 def _fit_for_fused(entries: list[Any]) -> bool:
-    tensors: list[Any] = []
-    for entry in entries:
-        members = entry["params"] if isinstance(entry, dict) else [entry]
-        if isinstance(members, Tensor):
-            members = [members]
-        elif not isinstance(members, list | tuple):
-            return False  # a generator may be read only once, and reading it is the base optimizer's right
-        tensors += [member[1] if isinstance(member, tuple) else member for member in members]
     return all(
-        isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() and _is_dense(t) for t in tensors
+        isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() and _is_dense(t)
+        for t in _members(entries)
     )
+
+
+def _listed(entry: Any) -> Any:
+    """A group dict with its parameters in a list, since a generator can be read only once; anything else as it is."""
+    if isinstance(entry, dict) and not isinstance(entry.get("params"), Tensor | set):
+        return {**entry, "params": list(entry["params"])}
+    return entry
+
+
+def _members(entries: list[Any]) -> list[Any]:
+    groups = [entry["params"] if isinstance(entry, dict) else [entry] for entry in entries]
+    members = [member for group in groups for member in ([group] if isinstance(group, Tensor) else group)]
+    return [member[1] if isinstance(member, tuple) else member for member in members]
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -221,9 +227,10 @@ class GradientTransform(Optimizer):
         originals: list[tuple[Tensor, Tensor]] = []
         try:
             for group in self.param_groups:
+                self._check_gradients(group)  # all of them before any state moves
+            for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
                 grads = [p.grad for p in params]
-                self._check_gradients(grads)
                 originals += zip(params, grads, strict=True)
                 for p, transformed in zip(params, self._transform(params, grads, group), strict=True):
                     p.grad = _laid_out_as(p, transformed)
@@ -233,8 +240,8 @@ class GradientTransform(Optimizer):
                 p.grad = grad
         return loss
 
-    def _check_gradients(self, grads: list[Tensor]) -> None:
-        for grad in grads:
+    def _check_gradients(self, group: dict[str, Any]) -> None:
+        for grad in (p.grad for p in group["params"] if p.grad is not None):
             if grad.layout != torch.strided:
                 raise ValueError(
                     f"{type(self).__name__} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
@@ -254,7 +261,9 @@ class GradientTransform(Optimizer):
             check_range("lr", merged["lr"], low=0.0)
         self._check_group(merged)
         if not any(param_group is group for group in groups):  # it is one while __init__ adopts the base's groups
-            if self.base.defaults.get("fused") and not _fit_for_fused([param_group]):
+            param_group = _listed(param_group)
+            members = _members([param_group])
+            if self.base.defaults.get("fused") and any(t.device.type == "cpu" and not _is_dense(t) for t in members):
                 # The fused kernel would overwrite what lies between the elements.
                 param_group = {"fused": False, **param_group}
             self.base.add_param_group(dict(param_group))

@@ -69,6 +69,7 @@ class FlippingErrorReduction(nn.Module):
         indices: mixed or smoothed labels are not defined.
 
     Limitations:
+        A sample that stands twice in one batch is remembered once, from one of the two.
         The state is one row a sample on one device: data-parallel training needs the same process to see the same
         samples, or the rows gathered.
     """

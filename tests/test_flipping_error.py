@@ -60,11 +60,13 @@ def test_mass_of_what_is_remembered(mu, masses):
 
 @pytest.mark.parametrize(
     ("epoch", "ce", "kd"),
-    zip(
-        (1, 2, 60, 120, 180, 240),
-        (0.99625, 0.9925, 0.775, 0.55, 0.325, 0.1),
-        (0.00375, 0.0075, 0.225, 0.45, 0.675, 0.9),
-        strict=True,
+    list(
+        zip(
+            (1, 2, 60, 120, 180, 240),
+            (0.99625, 0.9925, 0.775, 0.55, 0.325, 0.1),
+            (0.00375, 0.0075, 0.225, 0.45, 0.675, 0.9),
+            strict=True,
+        )
     ),
 )
 def test_weights_of_the_two_terms(epoch, ce, kd):

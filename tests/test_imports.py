@@ -93,9 +93,9 @@ def test_the_package_costs_little_beyond_torch_and_leaves_the_experiments_alone(
         import torch
         from torch import optim, nn
         before = set(sys.modules)
-        start = time.perf_counter()
+        start = time.process_time()
         import advanced_optimizers
-        elapsed = time.perf_counter() - start
+        elapsed = time.process_time() - start
         print(elapsed, *sorted(set(sys.modules) - before))
     """).split()
     assert float(seconds) < 0.5

@@ -63,8 +63,6 @@ def test_an_unknown_profile_is_refused() -> None:
 def test_a_study_asks_for_what_exists(study: Study) -> None:
     assert set(study.algorithms) <= set(ALGORITHMS)
     assert len(set(study.algorithms)) == len(study.algorithms)
-    for algorithm in study.algorithms:  # an algorithm without its baseline would be compared with nothing
-        assert ALGORITHMS[algorithm].baseline in {None, *study.algorithms}
     assert study.command == f"python -m advanced_optimizers.experiments run {study.name} --profile {study.profile}"
 
 
@@ -86,6 +84,24 @@ def test_the_full_fer_study_is_the_protocol() -> None:
         ),
     )
     assert [task.name for task in FULL.tasks] == ["mnist-mlp", "cifar10-jpeg-convnet"]
+    # Wrong labels on the slow task are for the paper's own setting, its loss over SGD.
+    left_out = ("adam", "fer-sgd", "fer-adam", "flipping-adam")
+    assert FULL.left_out == {("cifar10-jpeg-convnet", 0.2, algorithm) for algorithm in left_out}
+
+
+@every_study
+def test_what_is_left_out_is_a_condition_of_the_study(study: Study) -> None:
+    tasks = [task.name for task in study.tasks]
+    assert study.left_out <= {(t, noise, a) for t in tasks for noise in study.label_noises for a in study.algorithms}
+
+
+@every_study
+def test_no_algorithm_is_compared_without_its_baseline(study: Study, store: RunStore) -> None:
+    record_trials(study, store)
+    runs = {(c.task, c.label_noise, c.seed, c.algorithm) for c in study.final_configs(store)}
+    for task, noise, seed, algorithm in runs:
+        baseline = ALGORITHMS[algorithm].baseline
+        assert baseline is None or (task, noise, seed, baseline) in runs
 
 
 def test_the_full_fer_studys_trials_are_pinned() -> None:
@@ -150,6 +166,7 @@ def test_the_comparison_is_every_algorithm_noise_and_seed_once(study: Study, sto
         for noise in study.label_noises
         for seed in study.seeds
         for algorithm in study.algorithms
+        if (task.name, noise, algorithm) not in study.left_out
     ]
     assert len({config.run_id for config in configs}) == len(configs)
     assert study.configs(store) == [*study.tuning_configs(), *configs]
@@ -157,7 +174,7 @@ def test_the_comparison_is_every_algorithm_noise_and_seed_once(study: Study, sto
 
 def test_the_sizes_of_the_studies(store: RunStore) -> None:
     record_trials(FULL, store)
-    assert (len(FULL.tuning_configs()), len(FULL.final_configs(store))) == (144, 120)
+    assert (len(FULL.tuning_configs()), len(FULL.final_configs(store))) == (144, 100)
     record_trials(TINY, store)
     assert (len(TINY.tuning_configs()), len(TINY.configs(store))) == (TINY_TRIALS, TINY_RUNS)
 
