@@ -15,11 +15,12 @@ import torch
 
 from advanced_optimizers.experiments import data
 from advanced_optimizers.experiments.learners import ALGORITHM_LABELS, ALGORITHMS, Setting, build_learner
+from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.statistics import ratio_interval
 from advanced_optimizers.experiments.studies import Task, get_study
-from advanced_optimizers.experiments.training import seed_everything, threads
+from advanced_optimizers.experiments.training import seed_everything
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import block_sums, interleaved
 

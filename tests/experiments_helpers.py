@@ -13,6 +13,7 @@ from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from advanced_optimizers.experiments.learners import ALGORITHMS
@@ -167,3 +168,20 @@ def _run_tiny_study(store: CountingStore, together: Barrier, result: Path) -> No
     together.wait(_PATIENCE)
     outcome = run_study(TINY, store, progress=False)
     result.write_text(f"{outcome.loaded} {outcome.trained}")
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+def train_until(epoch: int, config: RunConfig, store: RunStore) -> None:
+    def stop(number: int, metrics: dict[str, float]) -> None:
+        if number == epoch:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, store, on_epoch=stop)
+
+
+def never(epoch: int, metrics: dict[str, float]) -> None:
+    pytest.fail("a recorded run was trained")

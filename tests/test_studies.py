@@ -255,7 +255,7 @@ def test_a_damaged_trial_is_no_missing_trial(store: RunStore) -> None:
 
 def test_when_all_trials_diverged_the_error_says_whose(store: RunStore) -> None:
     record_trials(TINY, store, status="diverged")
-    with pytest.raises(ValueError, match="all 2 trials") as caught:
+    with pytest.raises(MissingRunsError, match="all 2 trials") as caught:
         TINY.final_configs(store)
     assert "sgd" in str(caught.value)
     assert "digits-mlp" in str(caught.value)

@@ -116,7 +116,7 @@ class BackpropLearner:
         return logits.float()
 
     def end_epoch(self) -> dict[str, float]:
-        """The learning rate of the epoch's last step."""
+        """The learning rate that the schedule has reached at the end of the epoch."""
         return {"lr": float(self.scheduler.get_last_lr()[0])}
 
     def state_dict(self) -> dict[str, Any]:

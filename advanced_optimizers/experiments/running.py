@@ -8,17 +8,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 from tqdm.auto import tqdm
 
 from advanced_optimizers._base import check_integer
 from advanced_optimizers.experiments.data import DataError
+from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunRecord, RunStore
 from advanced_optimizers.experiments.studies import MissingRunsError, Study
-from advanced_optimizers.experiments.training import RunBusyError, threads, train
+from advanced_optimizers.experiments.training import RunBusyError, train_or_load
 
 ENGINES = ("loky", "ray", "dask")
 _RETRY_SECONDS = 2.0
@@ -46,6 +49,15 @@ class Workers:
         check_integer("jobs", self.jobs, low=1)
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        package = {"loky": "joblib", "dask": "distributed"}.get(self.engine, self.engine)
+        if find_spec(package) is None:
+            extra = f"advanced-optimizers[{self.engine}]"
+            raise ValueError(f"engine {self.engine!r} needs a package that is missing: pip install '{extra}'")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device must be one that torch has here, got {self.device!r} ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -160,10 +172,8 @@ def _backend(workers: Workers) -> Any:
 def _train_one(config: RunConfig, store: RunStore, device: str) -> tuple[RunConfig, str]:
     """Trains one run on one thread; gives what happened, or the message of what went wrong."""
     try:
-        if store.load(config) is not None:
-            return config, _LOADED
         with threads(1):
-            train(config, store, device)
+            _, trained = train_or_load(config, store, device)
     except RunBusyError:
         return config, _BUSY
     except (RecordError, DataError) as error:
@@ -171,7 +181,7 @@ def _train_one(config: RunConfig, store: RunStore, device: str) -> tuple[RunConf
     except Exception as error:  # one run's failure must not lose the others
         name = f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
         return config, f"the run {name} raised {type(error).__name__}: {error}"
-    return config, _TRAINED
+    return config, _TRAINED if trained else _LOADED
 
 
 def _replace(store: RunStore, study: Study, records: Sequence[RunRecord]) -> None:

@@ -66,12 +66,20 @@ class RunConfig:
     split: str = "test"
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model", "algorithm"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+        if not isinstance(self.augment, bool):
+            raise TypeError(f"augment must be True or False, got {self.augment!r}")
         check_integer("seed", self.seed, low=0)
         check_integer("epochs", self.epochs, low=1)
         check_integer("batch_size", self.batch_size, low=1)
         check_range("label_noise", self.label_noise, low=0.0, high=1.0, open_high=True)
         check_range("data_fraction", self.data_fraction, low=0.0, high=1.0, open_low=True)
-        check_range("width", self.width, low=0.0, open_low=True)
+        check_range("width", self.width, low=0.0, high=math.inf, open_low=True, open_high=True)
+        for name in ("label_noise", "data_fraction", "width"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one configuration
+        object.__setattr__(self, "hyperparameters", _checked(self.hyperparameters))  # a copy: an id must not change
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
@@ -123,7 +131,7 @@ class RunRecord:
     def outcome(self) -> dict[str, Any]:
         """The part that the same configuration reproduces bit for bit on one machine: all but time and memory."""
         timing = {"seconds", "cpu_seconds", "evaluation_seconds"}
-        curves = {name: values for name, values in self.curves.items() if name not in timing}
+        curves = {name: _finite(values) for name, values in self.curves.items() if name not in timing}
         return {"run_id": self.run_id, "status": self.status, "curves": curves}
 
     def to_json(self) -> str:
@@ -148,6 +156,7 @@ class RunRecord:
             record = RunRecord(**{**content, "config": RunConfig(**content["config"])})
         except TypeError as error:
             raise ValueError(str(error)) from error
+        _check_content(record)
         if record.run_id != run_id:
             raise ValueError(f"its run_id {run_id} is not that of its configuration, {record.run_id}: it was edited")
         return record
@@ -220,13 +229,13 @@ class RunStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(record.to_json())
-        if replace:
-            os.replace(temporary, path)
-            return path
         try:
-            os.link(temporary, path)  # unlike a rename, this fails when the record exists
+            if replace:
+                os.replace(temporary, path)
+            else:
+                os.link(temporary, path)  # unlike a rename, this fails when the record exists
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         return path
 
 
@@ -286,6 +295,29 @@ def _read(path: Path) -> RunRecord:
             "again; the other records are untouched"
         ) from error
     return record
+
+
+def _checked(hyperparameters: Any) -> Hyperparameters:
+    if not isinstance(hyperparameters, dict):
+        raise TypeError(f"hyperparameters must be a dict, got {hyperparameters!r}")
+    for name, value in hyperparameters.items():
+        if not isinstance(name, str) or not isinstance(value, float | int | bool | str):
+            raise TypeError(f"hyperparameters must be numbers, booleans or strings by name, got {name!r}: {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"hyperparameters must be finite, got {name!r}: {value!r}")
+    return dict(hyperparameters)
+
+
+def _check_content(record: RunRecord) -> None:
+    if record.status not in STATUSES:
+        raise ValueError(f"its status is {record.status!r} instead of {' or '.join(STATUSES)}")
+    for name, value in (("curves", record.curves), ("final", record.final)):
+        if not isinstance(value, dict):
+            raise ValueError(f"its {name} are no object")
+    if not all(isinstance(values, list) for values in record.curves.values()):
+        raise ValueError("a curve is no list")
+    if len({len(values) for values in record.curves.values()}) > 1:
+        raise ValueError("its curves differ in length")
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparam
 
 
 class MissingRunsError(RuntimeError):
-    """Something needs runs that have no record yet; the message says which command trains them."""
+    """The comparison cannot begin: tuning trials have no record yet, or all of them diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class Study:
         """The trial whose hyperparameters the comparison uses.
 
         Raises:
-            MissingRunsError: A trial has no record yet.
+            MissingRunsError: A trial has no record yet, or every trial diverged.
         """
         configs = self.trial_configs(task, algorithm)
         records = [record for config in configs if (record := store.load(config)) is not None]
@@ -123,7 +123,10 @@ class Study:
                 f"{len(configs) - len(records)} of {len(configs)} tuning trials of {algorithm} on {task.name} have no "
                 f"record: {self.command}"
             )
-        return best_trial(records)
+        try:
+            return best_trial(records)
+        except ValueError as error:
+            raise MissingRunsError(f"there is no trial to choose for {algorithm} on {task.name}: {error}") from error
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs of the comparison, with the hyperparameters that tuning chose.

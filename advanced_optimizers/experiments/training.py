@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import io
 import math
-import os
-import pickle
-import platform
 import random
-import resource
-import subprocess
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime, timezone
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data
+from advanced_optimizers.experiments.checkpoints import load_checkpoint, save_checkpoint
 from advanced_optimizers.experiments.learners import Learner, Setting, build_learner
+from advanced_optimizers.experiments.machine import environment, peak_memory, reset_peak_memory
 from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.runs import RunConfig, RunRecord, RunStore
 from advanced_optimizers.flipping_error import FlippingTracker
 
 _EVALUATION_BATCH = 1000
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-# What reading a damaged checkpoint raises, depending on where the damage is.
-_DAMAGE = (RuntimeError, KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 EpochCallback = Callable[[int, dict[str, float]], None]
 Curves = dict[str, list[float]]
@@ -69,17 +58,26 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: Epo
         RecordError: Its record or checkpoint is damaged.
         DataError: A data file is missing or damaged.
     """
+    return train_or_load(config, store, device, on_epoch)[0]
+
+
+def train_or_load(
+    config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None
+) -> tuple[RunRecord, bool]:
+    """As :func:`train`, and whether the run was trained by this call."""
     record = store.load(config)
     if record is not None:
-        return record
+        store.checkpoint_path(config).unlink(missing_ok=True)  # left by a process killed after it saved the record
+        return record, False
     try:
         with store.lock(config).acquire(blocking=False):
             record = store.load(config)  # another process may have finished it in between
+            trained = record is None
             if record is None:
                 record = _Run(config, store.checkpoint_path(config), torch.device(device)).finish(on_epoch)
                 store.save(record)
             store.checkpoint_path(config).unlink(missing_ok=True)
-            return record
+            return record, trained
     except filelock.Timeout as error:
         raise RunBusyError(f"the run {config.run_id} ({config.task}, {config.algorithm}) is being trained") from error
 
@@ -110,7 +108,7 @@ class _Run:
         return self.epochs_done > 0 and not math.isfinite(self.curves["train_loss"][-1])
 
     def finish(self, on_epoch: EpochCallback | None) -> RunRecord:
-        _reset_peak_memory(self.device)
+        reset_peak_memory(self.device)
         while self.epochs_done < self.config.epochs and not self.diverged:
             started = time.perf_counter()
             metrics = self._epoch(self.epochs_done + 1)
@@ -127,7 +125,7 @@ class _Run:
             curves={name: list(values) for name, values in self.curves.items()},
             final={name: values[-1] for name, values in self.curves.items()},
             total_seconds=self.total_seconds,
-            peak_memory_bytes=_peak_memory(self.device),
+            peak_memory_bytes=peak_memory(self.device),
         )
 
     def _build_learner(self) -> Learner:
@@ -195,38 +193,19 @@ class _Run:
             "total_seconds": self.total_seconds,
             "started_at": self.started_at,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.checkpoint.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(buffer.getbuffer())
-        os.replace(temporary, self.checkpoint)
+        save_checkpoint(self.checkpoint, state)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-            self.learner.load_state_dict(state["learner"])
-            self.tracker.load_state_dict(state["tracker"])
-            self.generator.set_state(state["generator"].cpu())
-            torch.set_rng_state(state["global_generator"].cpu())
-            self.curves = state["curves"]
-            self.total_seconds = state["total_seconds"]
-            self.started_at = state["started_at"]
-        except (
-            RuntimeError,
-            KeyError,
-            ValueError,
-            EOFError,
-            OSError,
-            zipfile.BadZipFile,
-            pickle.UnpicklingError,
-        ) as error:
-            raise RecordError(
-                f"the checkpoint {self.checkpoint} is damaged ({type(error).__name__}): delete it and run the study "
-                "again, this run then starts from its first epoch; the other runs are untouched"
-            ) from error
+        state = load_checkpoint(self.checkpoint, self.device)
+        self.learner.load_state_dict(state["learner"])
+        self.tracker.load_state_dict(state["tracker"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["global_generator"].cpu())
+        self.curves = state["curves"]
+        self.total_seconds = state["total_seconds"]
+        self.started_at = state["started_at"]
 
     def _environment(self) -> dict[str, Any]:
         return {
@@ -235,33 +214,6 @@ class _Run:
             "started_at": self.started_at,
             "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit and hardware, as a record keeps them."""
-    commit, dirty = _git_state()
-    on_gpu = device.type == "cuda"
-    return {
-        "package_version": importlib.metadata.version("advanced-optimizers"),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Runs torch on ``count`` threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _dataset(config: RunConfig) -> data.Dataset:
@@ -294,44 +246,3 @@ def _batches(
         dataset.test_images, dataset.test_labels, dataset.mean, dataset.std, _EVALUATION_BATCH, device=device
     )
     return train_batches, test_batches
-
-
-@cache
-def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of the package's source, and whether it differs from it; (None, None) outside version control."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(_PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", str(_PACKAGE)))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-@cache
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak of earlier runs in this process
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -54,7 +54,12 @@ def best_trial(records: Sequence[RunRecord]) -> RunRecord:
     completed = [record for record in records if record.status == "completed"]
     if not completed:
         raise ValueError(f"all {len(records)} trials diverged: the search space needs smaller learning rates")
-    return max(completed, key=lambda record: (record.final["test_accuracy"], -(record.final["test_loss"] or math.inf)))
+    return max(completed, key=_score)
+
+
+def _score(record: RunRecord) -> tuple[float, float]:
+    accuracy, loss = record.final["test_accuracy"], record.final["test_loss"]
+    return (-math.inf if accuracy is None else accuracy, -math.inf if loss is None else -loss)
 
 
 def _distribution(space: Range) -> BaseDistribution:
