@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments import running, studies
+from advanced_optimizers.experiments import studies, training
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.learners import ALGORITHM_LABELS
 from advanced_optimizers.experiments.paths import figures_folder, output_root, project_root, run_store
@@ -102,7 +102,7 @@ def test_run_trains_once_and_writes_to_scratch_alone(
     after = files_under(project)
     assert {path: content for path, content in after.items() if not path.startswith(str(SCRATCH))} == before
     assert [r.outcome() for r in run_store("quick").records()] == [r.outcome() for r in finished.records()]
-    monkeypatch.setattr(running, "train", lambda *_: pytest.fail("a recorded run was trained"))
+    monkeypatch.setattr(training, "_Run", lambda *_: pytest.fail("a recorded run was trained"))
     assert main(["run", "tiny", "--jobs", "1"]) == 0  # quick is the default
     assert capsys.readouterr().out == f"tiny (quick): {TINY_RUNS} runs loaded, 0 trained\n"
 

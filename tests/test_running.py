@@ -22,7 +22,7 @@ from advanced_optimizers.experiments.running import (
     train_all,
 )
 from advanced_optimizers.experiments.runs import RunConfig, RunRecord, RunStore
-from advanced_optimizers.experiments.training import train
+from advanced_optimizers.experiments.training import train, train_or_load
 from tests.experiments_helpers import (
     TINY,
     TINY_RUNS,
@@ -63,13 +63,13 @@ def refuse_to_train(monkeypatch: pytest.MonkeyPatch, after: int = 0, error: type
     """Training fails once ``after`` runs are trained."""
     left = [after]
 
-    def train_a_few(config: RunConfig, store: RunStore, *arguments: Any, **options: Any) -> RunRecord:
+    def train_a_few(config: RunConfig, store: RunStore, *arguments: Any) -> tuple[RunRecord, bool]:
         if not left[0]:
             raise error("stopped by the test")
         left[0] -= 1
-        return train(config, store, *arguments, **options)
+        return train_or_load(config, store, *arguments)
 
-    monkeypatch.setattr(running, "train", train_a_few)
+    monkeypatch.setattr(running, "train_or_load", train_a_few)
 
 
 def edit(store: RunStore, config: RunConfig, **final: float) -> None:
