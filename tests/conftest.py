@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Libraries that some tests load phone home unless told not to; tests use no network.
 os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0", WANDB_MODE="offline", HF_HUB_OFFLINE="1")
@@ -10,6 +11,8 @@ os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0", WANDB
 import pytest
 import torch
 from hypothesis import settings
+
+from advanced_optimizers.experiments.runs import RunStore
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
@@ -25,3 +28,13 @@ def rng() -> torch.Generator:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)  # layers draw their first weights from the global generator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "results" / "runs")
+
+
+@pytest.fixture
+def other_store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "other" / "runs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ from advanced_optimizers.experiments.running import StudyError, Workers, train_a
 from advanced_optimizers.experiments.runs import RecordError, RunStore
 from advanced_optimizers.experiments.training import train
 from tests.experiments_helpers import CONVNET, kill_in_the_middle, make_config, make_record, train_until
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
-
-
-@pytest.fixture
-def other_store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "other" / "runs")
-
 
 # --- Interrupted runs ------------------------------------------------------------------------------------------------
 

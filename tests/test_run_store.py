@@ -18,12 +18,6 @@ from advanced_optimizers.experiments.runs import (
 )
 from tests.experiments_helpers import files_under, make_config, make_record
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
-
-
 # --- The store -------------------------------------------------------------------------------------------------------
 
 

@@ -45,11 +45,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
-
-
-@pytest.fixture
 def trained(store: RunStore, finished: RunStore) -> RunStore:
     shutil.copytree(finished.root, store.root)
     return store

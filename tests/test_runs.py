@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import FrozenInstanceError, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,17 +13,10 @@ import pytest
 from advanced_optimizers.experiments.runs import (
     RunConfig,
     RunRecord,
-    RunStore,
     curves_frame,
     records_frame,
 )
 from tests.experiments_helpers import make_config, make_record
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
-
 
 # --- The configuration -----------------------------------------------------------------------------------------------
 

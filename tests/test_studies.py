@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,11 +22,6 @@ from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, make_record
 
 FULL = get_study("fer", "full")
 every_study = pytest.mark.parametrize("study", [*STUDIES.values(), TINY], ids=lambda study: study.profile + study.name)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
 
 
 def record_trials(study: Study, store: RunStore, best: int = 0, status: str = "completed") -> None:

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,16 +31,6 @@ from tests.experiments_helpers import (
 )
 
 DIVERGING = {"lr": 1e30}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "results" / "runs")
-
-
-@pytest.fixture
-def other_store(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "elsewhere" / "runs")
 
 
 @pytest.fixture

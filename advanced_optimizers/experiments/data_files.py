@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advanced_optimizers.experiments.paths import project_root
+
 TORCHVISION_CLASSES = {
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
@@ -66,9 +68,7 @@ def default_root() -> Path:
     """The data folder; found from any folder of the project, since a notebook runs in its own."""
     if configured := os.environ.get(_FOLDER_VARIABLE):
         return Path(configured).expanduser().resolve()
-    here = Path.cwd()
-    project = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
-    return project / "data"
+    return project_root() / "data"
 
 
 def read_torchvision(name: str, root: Path) -> Arrays:
