@@ -182,13 +182,13 @@ class FEROptimizer(GradientTransform):
         return loss
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        corrected = []
+        corrected: dict[Tensor, Tensor] = {}
         for chunk in _chunks(params, grads):
             products = [_products(grad, self.state[p].get("memory")) for p, grad in chunk]
             values = torch.stack(products).tolist()  # one wait for the device a chunk
             for (p, grad), (gm, gg, mm) in zip(chunk, values, strict=True):
-                corrected.append(self._correct(p, grad, gm, gg, mm, group))
-        return corrected
+                corrected[p] = self._correct(p, grad, gm, gg, mm, group)
+        return [corrected[p] for p in params]
 
     def _correct(self, p: Tensor, grad: Tensor, gm: float, gg: float, mm: float, group: dict[str, Any]) -> Tensor:
         if not math.isfinite(gg):
@@ -247,12 +247,13 @@ def create_fer_optimizer(
 
 
 def _chunks(params: list[Tensor], grads: list[Tensor]) -> list[list[tuple[Tensor, Tensor]]]:
-    # On the CPU one tensor at a time, so that it is still in the cache for the later passes; elsewhere all at once,
-    # so that the device is waited for once.
-    pairs = list(zip(params, grads, strict=True))
-    if all(p.device.type == "cpu" for p in params):
-        return [[pair] for pair in pairs]
-    return [pairs]
+    # On the CPU one tensor at a time, so that it is still in the cache for the later passes; elsewhere all of a device
+    # at once, so that it is waited for once.
+    chunks: dict[object, list[tuple[Tensor, Tensor]]] = {}
+    for p, grad in zip(params, grads, strict=True):
+        key = p if p.device.type == "cpu" else p.device
+        chunks.setdefault(key, []).append((p, grad))
+    return list(chunks.values())
 
 
 def _memory_dtype(grad: Tensor) -> torch.dtype:
