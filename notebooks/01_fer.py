@@ -90,7 +90,7 @@ print(f"test accuracy {(model(test.images).argmax(1) == test.labels).float().mea
 # last epoch on the test set. Runs that have a record are loaded, the others are trained.
 
 # %%
-from IPython.display import Markdown
+from IPython.display import Image, Markdown
 
 from advanced_optimizers.experiments.paths import output_root
 from advanced_optimizers.experiments.running import Workers, run_study
@@ -102,6 +102,7 @@ study = get_study("fer", PROFILE)
 results = StudyResults(study, output_root(PROFILE))
 run_study(study, results.store, Workers(jobs=JOBS), retrain=RETRAIN)
 print(results.loaded)
+WIDTH = 720  # of a figure, in pixels
 
 # %% [markdown]
 # ## Accuracy
@@ -113,16 +114,16 @@ print(results.loaded)
 Markdown(to_markdown(results.tables["fer-test-accuracy"]))
 
 # %%
-results.figure("fer-test-accuracy")
+Image(results.figure("fer-test-accuracy"), width=WIDTH)
 
 # %% [markdown]
 # The same runs, each method against its own base optimizer, seed by seed:
 
 # %%
-results.figure("fer-test-accuracy-differences")
+Image(results.figure("fer-test-accuracy-differences"), width=WIDTH)
 
 # %%
-results.figure("fer-learning-curves")
+Image(results.figure("fer-learning-curves"), width=WIDTH)
 
 # %% [markdown]
 # ## Flipping errors
@@ -134,10 +135,10 @@ results.figure("fer-learning-curves")
 Markdown(to_markdown(results.tables["fer-relative-flipping-error"]))
 
 # %%
-results.figure("fer-relative-flipping-error-differences")
+Image(results.figure("fer-relative-flipping-error-differences"), width=WIDTH)
 
 # %%
-results.figure("fer-flipping-curves")
+Image(results.figure("fer-flipping-curves"), width=WIDTH)
 
 # %% [markdown]
 # ## How consistent are gradients?
@@ -146,7 +147,7 @@ results.figure("fer-flipping-curves")
 # that it sees, averaged over the tensors of the network:
 
 # %%
-results.figure("fer-consistency")
+Image(results.figure("fer-consistency"), width=WIDTH)
 
 # %% [markdown]
 # ## Hyperparameters that tuning chose

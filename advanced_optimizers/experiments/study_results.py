@@ -38,7 +38,6 @@ from advanced_optimizers.experiments.studies import MissingRunsError, Study
 
 # What runs are compared in, where they record it.
 COMPARED = ("test_accuracy", "relative_flipping_error")
-_SCREEN_DPI = 80  # keeps notebooks small; the saved file is finer
 MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
 
 
@@ -189,13 +188,10 @@ class StudyResults:
                 )
         return built | self._curve_figures() | self._overhead_figure()
 
-    def figure(self, name: str) -> Figure:
-        """Draws one of the figures and saves it in ``figures/``, with the list of its runs beside it."""
+    def figure(self, name: str) -> Path:
+        """Draws one of the figures into ``figures/``, with the list of its runs beside it, and gives the file."""
         kept = self.figures[name]
-        figure = kept.draw()
-        plots.save_figure(figure, self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
-        figure.set_dpi(_SCREEN_DPI)
-        return figure
+        return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
 
     @cached_property
     def metrics(self) -> list[str]:
