@@ -108,8 +108,8 @@ _FER = {"fer-sgd": "sgd", "fer-adam": "adam"}
 _FLIPPING = {"flipping-sgd": "sgd", "flipping-adam": "adam"}
 _EACH_NOISE = (0.0, 0.2)
 _FLIPPING_WORDS = (
-    "the paper's loss with SGD against SGD and with Adam against Adam, on both tasks with clean labels and on MNIST "
-    "also with 20 % wrong labels"
+    "the paper's loss with SGD against SGD on both tasks, with clean and 20 % wrong labels, and with Adam against Adam "
+    "on both tasks with clean labels and on MNIST with 20 % wrong labels"
 )
 
 CLAIMS: dict[str, Claim] = {
