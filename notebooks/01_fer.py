@@ -22,7 +22,7 @@
 # [arXiv 2203.08390](https://arxiv.org/abs/2203.08390)) is a loss that keeps every training sample close to its own past
 # correct predictions. Both are compared with SGD and Adam, after the same tuning budget.
 #
-# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about two and a half
+# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about two
 # hours on two cores; the `quick` profile, on small digits that need no download, about a minute.
 #
 # **What does not match.** The coursework leaves its regulariser open: ours is derived in the docstring of `FEROptimizer`.
@@ -158,7 +158,8 @@ Markdown(to_markdown(results.tables["fer-hyperparameters"]))
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule that was fixed before the runs. Overhead is decided by a measurement of its own, epochs of
+# Each claim is decided by a rule that was fixed before the runs; section 4 of the report has the rules, and the one change
+# since. Overhead is decided by a measurement of its own, epochs of
 # method and baseline in turn, since the runs of the study shared a machine with other work.
 
 # %%
