@@ -262,8 +262,8 @@ class GradientTransform(Optimizer):
         self._check_group(merged)
         if not any(param_group is group for group in groups):  # it is one while __init__ adopts the base's groups
             param_group = _listed(param_group)
-            members = _members([param_group])
-            if self.base.defaults.get("fused") and any(t.device.type == "cpu" and not _is_dense(t) for t in members):
+            on_cpu = [t for t in _members([param_group]) if isinstance(t, Tensor) and t.device.type == "cpu"]
+            if self.base.defaults.get("fused") and not all(_is_dense(t) for t in on_cpu):
                 # The fused kernel would overwrite what lies between the elements.
                 param_group = {"fused": False, **param_group}
             self.base.add_param_group(dict(param_group))
