@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tests.cases import Case
+from tests.case import Case
 
 SHAPES = ((), (3,), (5, 7), (5, 7), (33, 65), (4, 3, 3, 3))  # two alike: what one keeps is not the other's
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}

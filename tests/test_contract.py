@@ -14,6 +14,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.testing import assert_close
 
+from tests.case import Case, Settings
 from tests.cases import (
     CASES,
     FROM_GRADIENTS,
@@ -21,8 +22,6 @@ from tests.cases import (
     TRANSFORMS,
     WITH_LIMIT,
     WITH_REFERENCE,
-    Case,
-    Settings,
 )
 from tests.harness import (
     BITWISE,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.testing import assert_close
 
-from tests.cases import CASES, FROM_GRADIENTS, TRANSFORMS, WITH_REFERENCE, Case, Settings
+from tests.case import Case, Settings
+from tests.cases import CASES, FROM_GRADIENTS, TRANSFORMS, WITH_REFERENCE
 from tests.harness import (
     BITWISE,
     every,
