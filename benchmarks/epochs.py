@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.learners import ALGORITHM_LABELS, ALGORITHMS, Setting, build_learner
+from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner
+from advanced_optimizers.experiments.learners import Setting
 from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.running import run_study
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
 from advanced_optimizers.experiments.studies import Study, Task

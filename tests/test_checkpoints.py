@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from advanced_optimizers.experiments import training
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.checkpoints import load_checkpoint
-from advanced_optimizers.experiments.learners import ALGORITHMS
 from advanced_optimizers.experiments.running import StudyError, Workers, train_all
 from advanced_optimizers.experiments.runs import RecordError, RunStore
 from advanced_optimizers.experiments.training import train

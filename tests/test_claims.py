@@ -6,24 +6,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.claims import (
-    CLAIMS,
-    COURSEWORK_ACCURACY,
-    COURSEWORK_RATIO,
-    NEGLIGIBLE_RATIO,
-    decide_claims,
-)
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.claims import CLAIMS, decide_claims
+from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY, COURSEWORK_RATIO, NEGLIGIBLE_RATIO
 from advanced_optimizers.experiments.evidence import (
     Comparison,
     Verdict,
     baseline_comparisons,
-    compare_accuracy,
-    compare_metric,
-    compare_overhead,
     metric_evidence,
     select_runs,
 )
-from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.rules import compare_accuracy, compare_metric, compare_overhead
 from advanced_optimizers.experiments.runs import records_frame
 from advanced_optimizers.experiments.studies import get_study
 from tests.synthetic_runs import make_config, make_measurements, make_record, make_records

@@ -13,7 +13,7 @@ import pytest
 
 from advanced_optimizers.experiments import studies, training
 from advanced_optimizers.experiments.__main__ import main
-from advanced_optimizers.experiments.learners import ALGORITHM_LABELS
+from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS
 from advanced_optimizers.experiments.paths import figures_folder, output_root, project_root, run_store
 from advanced_optimizers.experiments.running import run_study
 from advanced_optimizers.experiments.runs import RunStore

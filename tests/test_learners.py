@@ -12,16 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.learners import (
-    ALGORITHM_LABELS,
-    ALGORITHMS,
-    BackpropLearner,
-    FERLearner,
-    FlippingLearner,
-    Setting,
-    build_learner,
-    get_algorithm,
-)
+from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner, get_algorithm
+from advanced_optimizers.experiments.learners import BackpropLearner, FERLearner, FlippingLearner, Setting
 from advanced_optimizers.experiments.models import build_model
 from tests.experiments_helpers import CONVNET, hyperparameters_of, make_config
 

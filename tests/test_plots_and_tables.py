@@ -16,10 +16,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments import plots, tables
-from advanced_optimizers.experiments.claims import CLAIMS, COURSEWORK_ACCURACY, decide_claims
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.claims import CLAIMS, decide_claims
+from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import LABELS, baseline_comparisons, metric_evidence
 from advanced_optimizers.experiments.figure_style import STYLES, get_style
-from advanced_optimizers.experiments.learners import ALGORITHMS
 from advanced_optimizers.experiments.runs import curves_frame, records_frame
 from advanced_optimizers.experiments.studies import get_study
 from tests.synthetic_runs import GAINS, make_config, make_measurements, make_record, make_records

@@ -23,6 +23,8 @@ STUDY = Study(
     label_noises=(0.0, 0.2),
     seeds=(0, 1, 2, 3, 4),
     trials=2,
+    metrics=("test_accuracy", "relative_flipping_error"),
+    curves=("test_accuracy", "relative_flipping_error", "consistency"),
     left_out=frozenset({("mnist-mlp", 0.2, "fer-sgd")}),
 )
 

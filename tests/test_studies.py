@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.running import recorded_configs
 from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunStore
 from advanced_optimizers.experiments.studies import (

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data, training
-from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.running import Workers, train_all
 from advanced_optimizers.experiments.runs import RunRecord, RunStore

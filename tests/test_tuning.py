@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from advanced_optimizers.experiments.learners import ALGORITHMS, Range
+from advanced_optimizers.experiments.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.runs import Hyperparameters, RunRecord
 from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparameters
 from tests.experiments_helpers import make_config, make_record

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.data import DataError
-from advanced_optimizers.experiments.learners import ALGORITHMS
 from advanced_optimizers.experiments.paths import PROFILES, project_root, run_store
 from advanced_optimizers.experiments.running import (
     ENGINES,

@@ -1,4 +1,4 @@
-"""Comparisons between recorded runs, and the two kinds of rule that turn them into a verdict.
+"""Comparisons between recorded runs, their results, and what a verdict is; ``rules`` turns the one into the other.
 
 There are four verdicts:
 
@@ -12,14 +12,13 @@ All comparisons of one claim form one family for Holm's correction.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from advanced_optimizers.experiments.learners import ALGORITHM_LABELS, ALGORITHMS
+from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS
 from advanced_optimizers.experiments.metrics import METRICS, conditions, noise_words, ordered, p_words
 from advanced_optimizers.experiments.statistics import (
     ALPHA,
@@ -28,7 +27,6 @@ from advanced_optimizers.experiments.statistics import (
     compare_paired,
     holm,
     judge,
-    ratio_interval,
 )
 
 Status: TypeAlias = Literal["supported", "not supported", "inconclusive", "pending"]
@@ -79,7 +77,7 @@ class Evidence:
         quantity: What the interval measures: a metric's column, or ``ratio`` of times.
         interval: The estimate with its 95 % interval (not corrected), and n.
         outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction);
-            ``within``, ``above`` or ``unclear`` for a ratio against its limit.
+            ``within``, ``above`` or ``unclear`` for a ratio or a loss against its limit.
         paired: A metric's paired comparison, uncorrected.
         p_holm: Its p-value after Holm's correction over the claim's comparisons.
         falls_short: Whether the gain is smaller than the source's: a t-test against the claimed
@@ -197,7 +195,7 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
         ValueError: Two runs share a seed.
     """
     kind = METRICS[metric]
-    pairs = {c: _pair(frame, c) for c in comparisons}
+    pairs = {c: select_pair(frame, c) for c in comparisons}
     values = {c: sides for c, pair in pairs.items() if len((sides := _common_seeds(pair, metric))[0]) > 1}
     results = {c: compare_paired(*sides) for c, sides in values.items()}
     judgements = judge(list(results.values()), higher_is_better=kind.higher_is_better)
@@ -217,86 +215,8 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
     ]
 
 
-def compare_metric(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
-    *,
-    metric: str,
-    comparisons: Sequence[Comparison],
-) -> Verdict:
-    """Decides a claim that algorithms improve a metric of the last epoch.
-
-    Supported: every comparison is better. Not supported: a comparison is worse, exactly equal in
-    every seed, or its gain is smaller than the stated one.
-
-    Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one study.
-        measurements: Not read; the argument is there so that all rules are called alike.
-        metric: A column of the frame that ``METRICS`` knows.
-        comparisons: All comparisons that the claim needs.
-
-    Raises:
-        ValueError: two runs share a seed.
-    """
-    pairs = {c: _pair(frame, c) for c in comparisons}
-    waiting = [note for c, pair in pairs.items() for note in _missing(c, pair)]
-    if waiting:
-        return Verdict("pending", f"Waiting for runs: {_listed(waiting)}.")
-    unusable = [note for pair in pairs.values() for note in _unusable(pair, metric)]
-    if unusable:
-        text = f"Runs that diverged or hold no {METRICS[metric].name}: {_listed(unusable)}."
-        return Verdict("inconclusive", text)
-    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    return _conclude(metric_evidence(frame, metric, comparisons), sign)
-
-
-def compare_accuracy(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
-    *,
-    comparisons: Sequence[Comparison],
-) -> Verdict:
-    """``compare_metric`` on the test accuracy of the last epoch."""
-    return compare_metric(frame, measurements, metric="test_accuracy", comparisons=comparisons)
-
-
-def compare_overhead(
-    frame: pd.DataFrame,
-    measurements: Measurements | None,
-    *,
-    limit: float,
-    comparisons: Sequence[Comparison],
-) -> Verdict:
-    """Decides a claim that algorithms cost little time.
-
-    Supported: every ratio's interval ends at or below the limit. Not supported: an interval starts
-    above it.
-
-    Args:
-        frame: Not read: the runs of a study are timed apart, and a ratio needs epochs side by side.
-        measurements: ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where
-            a pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that
-            were run in turn in one process.
-        limit: Largest ratio that the claim allows, for example 1.05.
-        comparisons: All ratios that the claim needs.
-    """
-    rows = [] if measurements is None else measurements["measurements"]
-    pairs = {(row["task"], row["algorithm"], row["baseline"]): row["pairs"] for row in rows}
-    evidence, waiting = [], []
-    for c in comparisons:
-        measured = pairs.get((c.task, c.algorithm, c.baseline), [])
-        if len(measured) < MIN_SEEDS:
-            waiting.append(f"{c} ({len(measured)} of {MIN_SEEDS} pairs of epochs)")
-            continue
-        ratio = ratio_interval(measured)
-        side = "within" if ratio.high <= limit else "above" if ratio.low > limit else "unclear"
-        evidence.append(Evidence(c, "ratio", ratio, side))
-    if waiting:
-        return Verdict("pending", f"Waiting for measured epochs: {_listed(waiting)}.")
-    return _conclude(evidence, sign=-1.0)
-
-
-def _pair(frame: pd.DataFrame, c: Comparison) -> Pair:
+def select_pair(frame: pd.DataFrame, c: Comparison) -> Pair:
+    """The runs of a comparison's algorithm and of its baseline, as ``select_runs`` gives them."""
     return (
         select_runs(frame, c.task, c.algorithm, c.label_noise),
         select_runs(frame, c.task, c.baseline, c.label_noise),
@@ -310,22 +230,6 @@ def _common_seeds(pair: Pair, metric: str) -> tuple[dict[int, float], dict[int, 
     return {seed: treatment[seed] for seed in common}, {seed: baseline[seed] for seed in common}
 
 
-def _missing(c: Comparison, pair: Pair) -> list[str]:
-    """What keeps a comparison from being made: too few seeds, or seeds on one side only."""
-    wanted = max(MIN_SEEDS, len(pair[0].index.union(pair[1].index)))
-    return [
-        f"{label(algorithm)} on {where(c.task, c.label_noise)} ({len(runs)} of {wanted} seeds)"
-        for algorithm, runs in zip((c.algorithm, c.baseline), pair, strict=True)
-        if len(runs) < wanted
-    ]
-
-
-def _unusable(pair: Pair, metric: str) -> list[str]:
-    both = pd.concat(pair)
-    bad = both[(both["status"] != "completed") | both[metric].isna()]
-    return [f"{run.algorithm} on {run.task}, run {run.run_id}" for run in bad.itertuples()]
-
-
 def _falling_short(values: Mapping[Comparison, Sequence[Mapping[int, float]]], sign: float) -> set[Comparison]:
     """The comparisons whose gain is smaller than the source's; they are a family of their own."""
     gains = {c: c.claimed for c in values if c.claimed is not None}
@@ -336,29 +240,3 @@ def _falling_short(values: Mapping[Comparison, Sequence[Mapping[int, float]]], s
         for (c, gain), result, p in zip(gains.items(), results, p_values, strict=True)
         if p < ALPHA and sign * result.difference.estimate < gain
     }
-
-
-def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
-    """What the comparisons add up to; ``sign`` is that of a favourable difference."""
-    if any(row.contradicts for row in evidence):
-        status: Status = "not supported"
-    elif all(row.outcome in ("better", "within") for row in evidence):
-        status = "supported"
-    else:
-        status = "inconclusive"
-    counts = Counter(row.outcome for row in evidence)
-    short = sum(row.falls_short for row in evidence)
-    tally = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
-    tally += [f"{short} smaller than claimed"] if short else []
-    least = min(evidence, key=lambda row: sign * row.interval.estimate)
-    sentence = (
-        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favour: {least.comparison}, {least.result}."
-    )
-    return Verdict(status, sentence, tuple(evidence))
-
-
-def _listed(notes: Sequence[str], limit: int = 4) -> str:
-    """The first notes in one line, and how many more there are."""
-    unique = list(dict.fromkeys(notes))
-    more = f"; and {len(unique) - limit} more" if len(unique) > limit else ""
-    return "; ".join(unique[:limit]) + more

@@ -1,16 +1,14 @@
-"""How one algorithm trains one model: a name, its hyperparameters, and the Learner that it builds.
+"""How an algorithm trains a model: the Learner that the training loop sees, and one for each way of training.
 
-The training loop knows nothing of algorithms; it sees a :class:`Learner`. To add an algorithm, add its row to
-``ALGORITHMS``.
+The training loop knows nothing of algorithms; ``algorithms`` is the table of those that there are.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from advanced_optimizers._base import build_optimizer
 from advanced_optimizers.experiments.data import Batch
 from advanced_optimizers.experiments.runs import RunConfig
 from advanced_optimizers.fer_optimizer import FEROptimizer
@@ -177,142 +174,6 @@ class FlippingLearner(BackpropLearner):
         """Restores model, optimizer, schedule and memory."""
         super().load_state_dict(state_dict)
         self.criterion.load_state_dict(state_dict["criterion"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Where a hyperparameter is searched: from ``low`` to ``high``, on a logarithmic scale or not, integer or not."""
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """One row of ``ALGORITHMS``.
-
-    Attributes:
-        label: Its name in tables and figures.
-        baseline: The algorithm that it is compared with, or None when it is a baseline itself.
-        search_space: What tuning may choose; algorithms over the same base share the learning rate's range.
-        options: Further hyperparameters that a configuration may set; they are not tuned.
-        build: Makes the learner.
-    """
-
-    label: str
-    baseline: str | None
-    search_space: dict[str, Range]
-    build: Callable[[Setting], Learner] = field(repr=False)
-    options: frozenset[str] = frozenset()
-
-
-# The protocol's bases. Weight decay is part of the protocol, the learning rate is tuned.
-_BASES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}),
-    "adam": (torch.optim.Adam, {}),
-}
-_LEARNING_RATES = {
-    "sgd": Range(low=0.02, high=0.8, log=True),
-    "adam": Range(low=5e-4, high=2e-2, log=True),
-}
-
-
-def _build_base(setting: Setting, base: str) -> torch.optim.Optimizer:
-    optimizer, kwargs = _BASES[base]
-    return build_optimizer(optimizer, setting.model.parameters(), lr=setting.config.hyperparameters["lr"], **kwargs)
-
-
-def _baseline(base: str) -> Callable[[Setting], Learner]:
-    return lambda setting: BackpropLearner(setting, _build_base(setting, base))
-
-
-def _fer(base: str) -> Callable[[Setting], Learner]:
-    def build(setting: Setting) -> Learner:
-        optimizer, kwargs = _BASES[base]
-        own = dict(setting.config.hyperparameters)
-        lr = own.pop("lr")
-        return FERLearner(setting, FEROptimizer(setting.model.parameters(), optimizer, {"lr": lr, **kwargs}, **own))  # type: ignore[arg-type]
-
-    return build
-
-
-def _flipping(base: str) -> Callable[[Setting], Learner]:
-    def build(setting: Setting) -> Learner:
-        own: dict[str, Any] = {k: v for k, v in setting.config.hyperparameters.items() if k != "lr"}
-        criterion = FlippingErrorReduction(setting.num_samples, setting.num_classes, setting.config.epochs, **own)
-        criterion.to(next(setting.model.parameters()).device)
-        return FlippingLearner(setting, _build_base(setting, base), criterion)
-
-    return build
-
-
-_FER_SPACE = {
-    "fer_weight": Range(low=0.03, high=1.0, log=True),
-    "memory_size": Range(low=10, high=1000, log=True, integer=True),
-}
-_FLIPPING_SPACE = {"mu": Range(low=0.3, high=1.0), "gamma": Range(low=0.1, high=0.9)}
-
-_BASE_LABELS = {"sgd": "SGD", "adam": "Adam"}
-
-ALGORITHMS: dict[str, Algorithm] = {
-    name: algorithm
-    for base in _BASES
-    for name, algorithm in {
-        base: Algorithm(
-            label=_BASE_LABELS[base],
-            baseline=None,
-            search_space={"lr": _LEARNING_RATES[base]},
-            build=_baseline(base),
-        ),
-        f"fer-{base}": Algorithm(
-            label=f"Gradient consistency over {_BASE_LABELS[base]}",
-            baseline=base,
-            search_space={"lr": _LEARNING_RATES[base], **_FER_SPACE},
-            build=_fer(base),
-            options=frozenset({"consistency_threshold"}),
-        ),
-        f"flipping-{base}": Algorithm(
-            label=f"Flipping error reduction over {_BASE_LABELS[base]}",
-            baseline=base,
-            search_space={"lr": _LEARNING_RATES[base], **_FLIPPING_SPACE},
-            build=_flipping(base),
-            options=frozenset({"temperature", "init_epochs"}),
-        ),
-    }.items()
-}
-
-ALGORITHM_LABELS = {name: algorithm.label for name, algorithm in ALGORITHMS.items()}
-
-
-def get_algorithm(name: str) -> Algorithm:
-    """The algorithm of that name.
-
-    Raises:
-        ValueError: There is none; the nearest names are given.
-    """
-    if name not in ALGORITHMS:
-        near = difflib.get_close_matches(name, ALGORITHMS, n=3, cutoff=0.4) or list(ALGORITHMS)
-        raise ValueError(f"no algorithm is named {name!r}; did you mean {' or '.join(near)}?")
-    return ALGORITHMS[name]
-
-
-def build_learner(setting: Setting) -> Learner:
-    """The learner that a run's configuration asks for.
-
-    Raises:
-        ValueError: The algorithm is unknown, or a hyperparameter is missing, unknown or out of range.
-    """
-    algorithm = get_algorithm(setting.config.algorithm)
-    given, known = set(setting.config.hyperparameters), set(algorithm.search_space) | algorithm.options
-    if "lr" not in given:
-        raise ValueError(f"hyperparameters must give lr, got {setting.config.hyperparameters}")
-    if given - known:
-        raise ValueError(
-            f"hyperparameters of {setting.config.algorithm} are {sorted(known)}, got also {sorted(given - known)}"
-        )
-    return algorithm.build(setting)
 
 
 def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler:

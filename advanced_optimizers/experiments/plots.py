@@ -104,6 +104,52 @@ def consistency(curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Se
     return learning_curves(curves, "consistency", labels=labels, groups=groups, title=title)
 
 
+def transition(curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
+    """How many blocks are not trained by backpropagation, by epoch, of the algorithms that report it."""
+    title = "Blocks below the transition, trained without backpropagation"
+    return learning_curves(curves, "transition", labels=labels, groups=groups, title=title)
+
+
+def accuracy_over_time(
+    curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
+    """Test accuracy after each epoch against the CPU time that training took until then; one panel a condition.
+
+    Args:
+        curves: One row a run and epoch, from ``runs.curves_frame``.
+        labels: Names for display, of algorithms and tasks.
+        groups: Not read: methods over different bases are compared in one panel.
+
+    Raises:
+        ValueError: The frame holds no times.
+    """
+    known = curves.dropna(subset=["test_accuracy", "cpu_seconds"]) if "cpu_seconds" in curves else curves.iloc[:0]
+    if known.empty:
+        raise ValueError("curves must hold values of 'cpu_seconds', got none; run the study first")
+    known = known.assign(time=known.sort_values("epoch").groupby("run_id")["cpu_seconds"].cumsum())
+    algorithms, panels = ordered(known["algorithm"], labels), conditions(known, labels)
+    columns = min(len(panels), 2)
+    size = (WIDTH, 1.3 + 2.3 * -(-len(panels) // columns))
+    with panel_grid(len(panels), columns, size, sharey=False) as (figure, axes):
+        for index, ((task, label_noise), axis) in enumerate(zip(panels, axes, strict=True)):
+            panel = known[(known["task"] == task) & (known["label_noise"] == label_noise)]
+            for algorithm in algorithms:
+                style = get_style(algorithm)
+                means = panel[panel["algorithm"] == algorithm].groupby("epoch")[["time", "test_accuracy"]].mean()
+                scaled = METRICS["test_accuracy"].scale * means["test_accuracy"]
+                axis.plot(means["time"], scaled, color=style.color, marker=style.marker, linestyle=style.line)
+            axis.set_xlim(left=0)
+            axis.set_title(f"{labels.get(task, task)}, {noise_words(label_noise)}", loc="left")
+            axis.set_xlabel("CPU time of training (s)")
+            if index % columns == 0:
+                axis.set_ylabel(METRICS["test_accuracy"].label)
+        algorithm_legend(figure, algorithms, labels)
+        seeds = known.groupby(["task", "label_noise", "algorithm"])["seed"].nunique()
+        note = f"Means over the seeds ({count_words(seeds)}); one mark an epoch. The runs shared their machine."
+        caption(figure, "Test accuracy by time", note)
+    return figure
+
+
 def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy", *, labels: Labels) -> Figure:
     """A metric of the last epoch: every seed as a light dot, the mean with its interval; one panel a condition.
 

@@ -36,7 +36,7 @@ class RunConfig:
     Attributes:
         dataset: A name of ``data.DATASETS``.
         model: A name of ``models.MODELS``.
-        algorithm: A name of ``learners.ALGORITHMS``.
+        algorithm: A name of ``algorithms.ALGORITHMS``.
         hyperparameters: The algorithm's own, JSON scalars.
         seed: Seeds the weights, the batches and the label noise. >= 0.
         epochs: Passes over the training set. >= 1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from advanced_optimizers.experiments.learners import ALGORITHMS
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.paths import check_profile
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
 from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparameters
@@ -84,10 +84,12 @@ class Study:
         title: What it asks.
         profile: ``quick`` or ``full``.
         tasks: What is trained.
-        algorithms: Names of ``learners.ALGORITHMS``.
+        algorithms: Names of ``algorithms.ALGORITHMS``.
         label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
         seeds: Seeds of the runs; algorithms are compared seed by seed.
         trials: Tuning trials for each algorithm and task.
+        metrics: What the runs are compared in: columns of the records that ``metrics.METRICS`` knows.
+        curves: What is drawn over the epochs: keys of ``study_results.CURVES``.
         left_out: Conditions that are not run, as (task, label noise, algorithm).
     """
 
@@ -99,6 +101,8 @@ class Study:
     label_noises: tuple[float, ...]
     seeds: tuple[int, ...]
     trials: int
+    metrics: tuple[str, ...] = ("test_accuracy",)
+    curves: tuple[str, ...] = ("test_accuracy",)
     left_out: frozenset[tuple[str, float, str]] = frozenset()
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
@@ -160,6 +164,8 @@ class Study:
 
 
 _FER_TITLE = "Does FER beat SGD and Adam, and does it reduce flipping errors?"
+_FER_METRICS = ("test_accuracy", "relative_flipping_error")
+_FER_CURVES = (*_FER_METRICS, "consistency")
 _FER_ALGORITHMS = ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")
 
 STUDIES: dict[tuple[str, str], Study] = {
@@ -185,6 +191,8 @@ STUDIES: dict[tuple[str, str], Study] = {
             label_noises=(0.0, 0.2),
             seeds=(0, 1, 2, 3, 4),
             trials=12,
+            metrics=_FER_METRICS,
+            curves=_FER_CURVES,
         ),
         Study(
             name="fer",
@@ -198,6 +206,8 @@ STUDIES: dict[tuple[str, str], Study] = {
             label_noises=(0.0, 0.2),
             seeds=(0, 1),
             trials=2,
+            metrics=_FER_METRICS,
+            curves=_FER_CURVES,
         ),
     )
 }

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments import plots, tables
-from advanced_optimizers.experiments.claims import CLAIMS, COURSEWORK_ACCURACY, NEGLIGIBLE_RATIO, decide_claims
+from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.claims import CLAIMS, TIME_LIMITS, decide_claims
+from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import (
     LABELS,
     Comparison,
@@ -20,12 +23,11 @@ from advanced_optimizers.experiments.evidence import (
     Measurements,
     Verdict,
     baseline_comparisons,
-    compare_overhead,
     label,
     metric_evidence,
 )
-from advanced_optimizers.experiments.learners import ALGORITHMS
 from advanced_optimizers.experiments.metrics import METRICS, ordered
+from advanced_optimizers.experiments.rules import compare_overhead
 from advanced_optimizers.experiments.runs import (
     RecordError,
     RunConfig,
@@ -36,8 +38,27 @@ from advanced_optimizers.experiments.runs import (
 )
 from advanced_optimizers.experiments.studies import MissingRunsError, Study
 
-# What runs are compared in, where they record it.
-COMPARED = ("test_accuracy", "relative_flipping_error")
+
+class Curve(NamedTuple):
+    """A kind of figure over a run: its file's name, what it shows, how it is drawn, and whether bases are apart."""
+
+    name: str
+    words: str
+    draw: Callable[..., Figure]
+    by_base: bool = True
+
+
+# By the column of the records that a run must have to be drawn.
+CURVES: dict[str, Curve] = {
+    "test_accuracy": Curve("learning-curves", "test accuracy by epoch", plots.learning_curves),
+    "relative_flipping_error": Curve("flipping-curves", "relative flipping error by epoch", plots.flipping_errors),
+    # What only one method reports needs no columns by base.
+    "consistency": Curve(
+        "consistency", "cosine between gradient and memory by epoch", plots.consistency, by_base=False
+    ),
+    "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, by_base=False),
+    "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
+}
 MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
 
 
@@ -121,7 +142,12 @@ class StudyResults:
                     raise ValueError(f"a measurement lacks a field: {sorted(row)}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
-        rows = [row for row in content["measurements"] if row["algorithm"] in self.study.algorithms]
+        tasks = {task.name for task in self.study.tasks}
+        rows = [
+            row
+            for row in content["measurements"]
+            if row["task"] in tasks and {row["algorithm"], row["baseline"]} <= set(self.study.algorithms)
+        ]
         return {**content, "measurements": rows}
 
     @cached_property
@@ -196,41 +222,34 @@ class StudyResults:
     @cached_property
     def metrics(self) -> list[str]:
         """The metrics that the study's runs are compared in, where there are runs."""
-        return [metric for metric in COMPARED if metric in self.frame and self.frame[metric].notna().any()]
+        return [metric for metric in self.study.metrics if metric in self.frame and self.frame[metric].notna().any()]
 
     def _curve_figures(self) -> dict[str, StudyFigure]:
-        kinds = {
-            "test_accuracy": ("learning-curves", "test accuracy by epoch", plots.learning_curves),
-            "relative_flipping_error": ("flipping-curves", "relative flipping error by epoch", plots.flipping_errors),
-            "consistency": ("consistency", "cosine between gradient and memory by epoch", plots.consistency),
-        }
         built = {}
-        for metric, (name, words, draw) in kinds.items():
-            run_ids = self._run_ids(metric)
+        for column in self.study.curves:
+            curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                # What only one method reports needs no columns by base.
-                groups = None if metric == "consistency" else self._bases()
-                built[f"{self.study.name}-{name}"] = StudyFigure(
-                    f"{words}, mean and 95 % interval over the seeds ({len(run_ids)} runs)",
-                    partial(draw, self.curves, labels=LABELS, groups=groups),
+                groups = self._bases() if curve.by_base else None
+                built[f"{self.study.name}-{curve.name}"] = StudyFigure(
+                    f"{curve.words}, mean and 95 % interval over the seeds ({len(run_ids)} runs)",
+                    partial(curve.draw, self.curves, labels=LABELS, groups=groups),
                     run_ids,
                 )
         return built
 
     def _overhead_figure(self) -> dict[str, StudyFigure]:
         rows = [] if self.measurements is None else self.measurements["measurements"]
+        if not rows:
+            return {}
         compared = [Comparison(row["task"], row["algorithm"], row["baseline"]) for row in rows]
-        evidence = (
-            compare_overhead(self.frame, self.measurements, limit=NEGLIGIBLE_RATIO, comparisons=compared).evidence
-            if compared
-            else ()
-        )
+        limit = TIME_LIMITS[self.study.name]
+        evidence = compare_overhead(self.frame, self.measurements, limit=limit, comparisons=compared).evidence
         if not evidence:
             return {}
         return {
             f"{self.study.name}-overhead": StudyFigure(
                 f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
-                partial(plots.overhead, evidence, limit=NEGLIGIBLE_RATIO, labels=LABELS),
+                partial(plots.overhead, evidence, limit=limit, labels=LABELS),
                 (),
                 (MEASUREMENTS_PATH.as_posix(),),
             )

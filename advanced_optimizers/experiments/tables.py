@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from advanced_optimizers.experiments.claims import Claim
+from advanced_optimizers.experiments.claim import Claim
 from advanced_optimizers.experiments.evidence import MIN_SEEDS, Measurements, Verdict, by_seed, select_runs
 from advanced_optimizers.experiments.metrics import METRICS, Labels, conditions, noise_words, ordered, p_words
 from advanced_optimizers.experiments.statistics import compare_paired, judge, mean, mean_interval, ratio_interval, std

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data
+from advanced_optimizers.experiments.algorithms import build_learner
 from advanced_optimizers.experiments.checkpoints import load_checkpoint, save_checkpoint
-from advanced_optimizers.experiments.learners import Learner, Setting, build_learner
+from advanced_optimizers.experiments.learners import Learner, Setting
 from advanced_optimizers.experiments.machine import environment, peak_memory, reset_peak_memory
 from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.runs import RunConfig, RunRecord, RunStore

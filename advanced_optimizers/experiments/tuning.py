@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from advanced_optimizers._base import check_integer
-from advanced_optimizers.experiments.learners import Range
+from advanced_optimizers.experiments.algorithms import Range
 from advanced_optimizers.experiments.runs import Hyperparameters, RunRecord
 
 _SIGNIFICANT_DIGITS = 4
