@@ -7,11 +7,21 @@ from advanced_optimizers.fer_optimizer import (
     FlippingTracker,
     create_fer_optimizer,
 )
+from advanced_optimizers.localized_learning import (
+    DynamicTransition,
+    LocalizedOptimizer,
+    StaticTransition,
+    create_localized_optimizer,
+)
 
 __all__ = [
+    "DynamicTransition",
     "FEROptimizer",
     "FlippingErrorReduction",
     "FlippingErrors",
     "FlippingTracker",
+    "LocalizedOptimizer",
+    "StaticTransition",
     "create_fer_optimizer",
+    "create_localized_optimizer",
 ]

@@ -1,4 +1,4 @@
-"""Seconds an epoch of each study task, an algorithm and its base taking turns over the same batches."""
+"""Seconds an epoch and memory a step of each study task, algorithm and base taking turns over the same batches."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.statistics import ratio_interval
-from advanced_optimizers.experiments.studies import Task, get_study
+from advanced_optimizers.experiments.studies import STUDIES, Task
 from advanced_optimizers.experiments.training import seed_everything
+from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment
-from benchmarks.timing import block_sums, interleaved
+from benchmarks.timing import interleaved
 
-STUDY = "fer"
 THREADS = 1  # as in a study, whose runs have a core each
-# A pair is made of short turns. Their number is odd, so that of two pairs each learner goes first in as many turns.
-TURNS_PER_PAIR = 5
 
 
 @dataclass(frozen=True)
@@ -36,42 +34,38 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        pairs: Pairs for each task and algorithm.
+        pairs: Pairs for each task and algorithm; odd, so that each learner goes first in half of a pair's turns.
+        epochs: Epochs of the run, evenly spread, that each pair has a turn in: a method may cost less in later ones.
         pair_seconds: Least length of a learner's half of a pair, unless that is more than a quarter of an epoch.
         warm_up: Batches of each of two rounds before the clock starts.
     """
 
     pairs: int
+    epochs: int
     pair_seconds: float
     warm_up: int
 
 
-FULL = Plan(pairs=8, pair_seconds=2.0, warm_up=10)
-QUICK = Plan(pairs=2, pair_seconds=0.05, warm_up=2)
+FULL = Plan(pairs=9, epochs=10, pair_seconds=1.5, warm_up=10)
+QUICK = Plan(pairs=3, epochs=2, pair_seconds=0.02, warm_up=2)
 
 
 def run(quick: bool) -> Result:
-    """Measures every algorithm of the study that has a baseline, on every task of it.
+    """Measures every algorithm of the studies that has a baseline, on every task.
 
     Raises:
         DataError: A task's data files are missing.
     """
     plan = QUICK if quick else FULL
-    study = get_study(STUDY, "quick" if quick else "full")
     with threads(THREADS):
-        measurements = [
-            measure_pairs(task, algorithm, baseline, plan)
-            for task in study.tasks
-            for algorithm in study.algorithms
-            if (baseline := ALGORITHMS[algorithm].baseline) is not None
-        ]
+        measurements = [measure_pairs(*compared, plan) for compared in comparisons("quick" if quick else "full")]
         return Result(
             name="epoch_overhead",
             caption=(
-                f"Seconds of a training epoch, batches included: {plan.pairs} pairs of an algorithm and its base over "
-                f"the same batches, in {TURNS_PER_PAIR} turns a pair, {THREADS} thread, scaled to an epoch; medians. "
-                "Ratio: geometric mean of the pairs' ratios to the base, with its 95 % interval. From the second epoch "
-                "on, when every term of each method is at work."
+                f"Seconds of a training epoch, batches included, and the most memory that a step's tensors take: "
+                f"{plan.pairs} pairs of an algorithm and its base over the same batches, each pair spread over "
+                f"{plan.epochs} of the run's epochs, in turns, {THREADS} thread, scaled to an epoch; medians. Ratio: "
+                "geometric mean of the pairs' ratios to the base, with its 95 % interval. Memory: in the last epoch."
             ),
             rows=_rows(measurements),
             measurements=measurements,
@@ -79,36 +73,79 @@ def run(quick: bool) -> Result:
         )
 
 
+def comparisons(profile: str) -> list[tuple[Task, str, str]]:
+    """The distinct (task, algorithm, baseline) of a profile's studies whose time does not depend on the training."""
+    found = {
+        (task.name, algorithm): (task, algorithm, row.baseline)
+        for (_, of_profile), study in STUDIES.items()
+        if of_profile == profile
+        for task in study.tasks
+        for algorithm in study.algorithms
+        if (row := ALGORITHMS[algorithm]).baseline is not None and row.timed
+    }
+    return [(task, algorithm, baseline) for task, algorithm, baseline in found.values() if baseline is not None]
+
+
 def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict[str, Any]:
     """Measures pairs of an algorithm and its baseline: ``[seconds of the algorithm, of the baseline]`` an epoch."""
-    lr = ALGORITHMS[algorithm].search_space["lr"]
-    middle: Hyperparameters = {"lr": math.sqrt(lr.low * lr.high)}
-    trainers = {name: Trainer(task.run(name, middle, seed=0, label_noise=0.0)) for name in (algorithm, baseline)}
+    trainers = {
+        name: Trainer(task.run(name, middle_of(name), seed=0, label_noise=0.0)) for name in (algorithm, baseline)
+    }
     for _ in range(2):  # the first time pays for what later batches find ready
-        warm_up = {name: trainer.warm_up(plan.warm_up) for name, trainer in trainers.items()}
-    epoch = len(trainers[baseline].batches)
-    turn = batches_per_turn(plan, task.epochs, epoch, warm_up[baseline] / plan.warm_up)
-    turns = {name: partial(trainer.train, turn) for name, trainer in trainers.items()}
-    seconds = interleaved(turns, plan.pairs * TURNS_PER_PAIR)
-    batches = turn * TURNS_PER_PAIR
-    scaled = {name: [s * epoch / batches for s in block_sums(v, TURNS_PER_PAIR)] for name, v in seconds.items()}
+        warm_up = {name: trainer.train(plan.warm_up) for name, trainer in trainers.items()}
+    epoch_length = len(trainers[baseline].batches)
+    measured = spread_epochs(task.epochs, plan.epochs)
+    turn = batches_per_turn(plan, len(measured), epoch_length, warm_up[baseline] / plan.warm_up)
+    totals = {name: [0.0] * plan.pairs for name in trainers}
+    for epoch in range(1, task.epochs + 1):
+        for trainer in trainers.values():
+            trainer.learner.start_epoch(epoch)
+        if epoch in measured:
+            turns = {name: partial(trainer.train, turn) for name, trainer in trainers.items()}
+            for name, seconds in interleaved(turns, plan.pairs).items():
+                totals[name] = [total + own for total, own in zip(totals[name], seconds, strict=True)]
+        if epoch < task.epochs:
+            for trainer in trainers.values():
+                trainer.learner.end_epoch()
+    batches = turn * len(measured)
+    scaled = {name: [total * epoch_length / batches for total in values] for name, values in totals.items()}
     return {
         "task": task.name,
         "algorithm": algorithm,
         "baseline": baseline,
         "pairs": [list(pair) for pair in zip(scaled[algorithm], scaled[baseline], strict=True)],
+        "peak_bytes": [trainers[name].peak_bytes() for name in (algorithm, baseline)],
         "batches_per_pair": batches,
-        "batches_per_epoch": epoch,
+        "batches_per_epoch": epoch_length,
     }
 
 
+def middle_of(algorithm: str) -> Hyperparameters:
+    """The middle of an algorithm's learning rates, for runs whose outcome does not count."""
+    return {
+        name: math.sqrt(space.low * space.high)
+        for name, space in ALGORITHMS[algorithm].search_space.items()
+        if name.endswith("lr")
+    }
+
+
+def spread_epochs(epochs: int, count: int) -> list[int]:
+    """At most ``count`` epochs of 1 to ``epochs``, evenly spread, the last one included."""
+    count = min(count, epochs)
+    return [round((i + 1) * epochs / count) for i in range(count)]
+
+
 def batches_per_turn(plan: Plan, epochs: int, batches_per_epoch: int, seconds_per_batch: float) -> int:
-    """How many batches a turn has, within the epochs that the learning rate's schedule is made for."""
-    wanted = min(plan.pair_seconds / seconds_per_batch, batches_per_epoch / 4) / TURNS_PER_PAIR
-    available = (epochs - 1) * batches_per_epoch // (plan.pairs * TURNS_PER_PAIR)
+    """How many batches a turn has, when a pair has a turn in each of some epochs.
+
+    Raises:
+        ValueError: All turns together are longer than those epochs, for which the learning rate's schedule is made.
+    """
+    wanted = math.ceil(min(plan.pair_seconds / seconds_per_batch, batches_per_epoch / 4) / epochs)
+    available = (epochs * batches_per_epoch - 2 * plan.warm_up - 1) // (plan.pairs * epochs)
     if available < 1:
         raise ValueError(f"plan.pairs must leave a batch for each turn of {epochs} epochs, got {plan.pairs}")
-    return min(math.ceil(wanted), available)
+    return min(wanted, available)
 
 
 class Trainer:
@@ -116,7 +153,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig) -> None:
         dataset = data.load(config.dataset)
-        self.epochs = config.epochs
+        self.batch_size = config.batch_size
         self.batches = data.Batches(
             dataset.images,
             dataset.labels,
@@ -138,26 +175,26 @@ class Trainer:
                 steps_per_epoch=len(self.batches),
             )
         )
-        self._later_batches = self._from_second_epoch()
-
-    def warm_up(self, count: int) -> float:
-        """Trains on some batches as the first epoch, in which flipping error reduction only watches; gives seconds."""
         self.learner.start_epoch(1)
-        return self._train(islice(self.batches, count))
+        self._stream = self._endless()
 
     def train(self, count: int) -> float:
-        """Trains on the next batches, counting epochs from the second one; gives the seconds that it took."""
-        return self._train(islice(self._later_batches, count))
-
-    def _train(self, batches: Iterator[data.Batch]) -> float:
+        """Trains on the next batches; gives the seconds that it took."""
+        batches = islice(self._stream, count)
         started = time.perf_counter()
         for batch in batches:
             self.learner.step(batch)
         return time.perf_counter() - started
 
-    def _from_second_epoch(self) -> Iterator[data.Batch]:
-        for epoch in range(2, self.epochs + 1):
-            self.learner.start_epoch(epoch)
+    def peak_bytes(self) -> int:
+        """The most bytes that the tensors made by one step take at a time, the batch not counted."""
+        batch = next(batch for batch in self._stream if len(batch.labels) == self.batch_size)
+        with AllocationTrace() as trace:
+            self.learner.step(batch)
+        return trace.peak
+
+    def _endless(self) -> Iterator[data.Batch]:
+        while True:
             yield from self.batches
 
 
@@ -173,6 +210,8 @@ def _rows(measurements: list[dict[str, Any]]) -> Rows:
                 "s an epoch": f"{median(own):.2f}",
                 "Its base": f"{median(base):.2f}",
                 "Ratio": f"{ratio.estimate:.3f} ({ratio.low:.3f}-{ratio.high:.3f})",
+                "MiB a step": f"{m['peak_bytes'][0] / 2**20:.1f}",
+                "Its base's": f"{m['peak_bytes'][1] / 2**20:.1f}",
                 "Batches a pair": f"{m['batches_per_pair']} of {m['batches_per_epoch']}",
             }
         )

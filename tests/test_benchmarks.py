@@ -229,62 +229,73 @@ class TestEpochs:
         orders = []
         for algorithm in ("sgd", "flipping-sgd"):
             trainer = epochs.Trainer(self.config(algorithm))
-            trainer.warm_up(3)
-            orders.append(torch.cat([batch.indices for batch in islice(trainer._later_batches, 30)]))
+            trainer.train(3)
+            orders.append(torch.cat([batch.indices for batch in islice(trainer._stream, 30)]))
         assert torch.equal(*orders)
 
-    def test_flipping_is_timed_while_its_term_is_at_work(self) -> None:
-        trainer = epochs.Trainer(self.config("flipping-sgd"))
-        trainer.warm_up(10)
-        criterion: Any = trainer.learner.criterion  # type: ignore[attr-defined]
-        assert int(criterion.epoch) == 1
-        assert trainer.train(3) > 0.0
-        assert int(criterion.epoch) == 2 > criterion.init_epochs
-        assert criterion.ever_correct.any()
-        trainer.train(len(trainer.batches))
-        assert int(criterion.epoch) == 3
+    def test_a_turn_is_taken_in_epochs_all_over_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: dict[str, list[int]] = {}
+
+        def one_each(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+            for name, turn in contenders.items():
+                criterion = getattr(turn.func.__self__.learner, "criterion", None)  # type: ignore[attr-defined]
+                if criterion is not None:
+                    seen.setdefault(name, []).append(int(criterion.epoch))
+            return {name: [1.0] * rounds for name in contenders}
+
+        monkeypatch.setattr(epochs, "interleaved", one_each)
+        task = get_study("fer", "quick").tasks[0]
+        epochs.measure_pairs(task, "flipping-sgd", "sgd", epochs.QUICK)
+        assert seen == {"flipping-sgd": epochs.spread_epochs(task.epochs, epochs.QUICK.epochs)}
+
+    @pytest.mark.parametrize(
+        ("total", "count", "expected"), [(10, 10, list(range(1, 11))), (20, 5, [4, 8, 12, 16, 20]), (3, 10, [1, 2, 3])]
+    )
+    def test_epochs_are_spread_evenly(self, total: int, count: int, expected: list[int]) -> None:
+        assert epochs.spread_epochs(total, count) == expected
 
     def test_seconds_are_scaled_to_an_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        turns: dict[str, int] = {}
-
         def two_and_one(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-            turns.update(dict.fromkeys(contenders, rounds))
             return {name: [2.0 if name == "fer-sgd" else 1.0] * rounds for name in contenders}
 
         monkeypatch.setattr(epochs, "interleaved", two_and_one)
         measured = epochs.measure_pairs(get_study("fer", "quick").tasks[0], "fer-sgd", "sgd", epochs.QUICK)
-        assert turns == dict.fromkeys(("fer-sgd", "sgd"), epochs.QUICK.pairs * epochs.TURNS_PER_PAIR)
-        scale = epochs.TURNS_PER_PAIR * measured["batches_per_epoch"] / measured["batches_per_pair"]
+        scale = epochs.QUICK.epochs * measured["batches_per_epoch"] / measured["batches_per_pair"]
         assert measured["pairs"] == [pytest.approx([2.0 * scale, 1.0 * scale])] * epochs.QUICK.pairs
 
     def test_turns_are_long_enough_and_end_with_the_schedule(self) -> None:
-        plan = epochs.Plan(pairs=8, pair_seconds=2.0, warm_up=10)
+        plan = epochs.Plan(pairs=9, epochs=10, pair_seconds=2.0, warm_up=10)
         convnet = epochs.batches_per_turn(plan, epochs=10, batches_per_epoch=391, seconds_per_batch=0.05)
-        assert convnet == math.ceil(2.0 / 0.05 / epochs.TURNS_PER_PAIR)
+        assert convnet == math.ceil(2.0 / 0.05 / 10)
         mlp = epochs.batches_per_turn(plan, epochs=10, batches_per_epoch=469, seconds_per_batch=0.001)
-        assert mlp == math.ceil(469 / 4 / epochs.TURNS_PER_PAIR)
+        assert mlp == math.ceil(469 / 4 / 10)
         short = epochs.batches_per_turn(plan, epochs=2, batches_per_epoch=100, seconds_per_batch=0.001)
-        assert short * epochs.TURNS_PER_PAIR * plan.pairs <= 100
-        with pytest.raises(ValueError, match="leave a batch for each turn of 1 epochs, got 8"):
-            epochs.batches_per_turn(plan, epochs=1, batches_per_epoch=100, seconds_per_batch=0.001)
+        assert short * 2 * plan.pairs + 2 * plan.warm_up < 200
+        with pytest.raises(ValueError, match="leave a batch for each turn of 1 epochs, got 9"):
+            epochs.batches_per_turn(plan, epochs=1, batches_per_epoch=28, seconds_per_batch=0.001)
+
+    def test_memory_is_counted_on_whole_batches(self) -> None:
+        trainer = epochs.Trainer(self.config("sgd"))
+        trainer.train(len(trainer.batches) - 1)  # the next batch is the short one
+        assert trainer.peak_bytes() == trainer.peak_bytes() > 0
 
     def test_a_full_run_can_decide_the_claims(self) -> None:
         assert epochs.FULL.pairs >= MIN_SEEDS
-        assert epochs.TURNS_PER_PAIR % 2 == 1
+        assert epochs.FULL.pairs % 2 == 1
         assert any("overhead" in key for key in CLAIMS)
 
     def test_measurements(self, tmp_path: Path) -> None:
         content = measure("epochs", tmp_path)
         assert [path.name for path in tmp_path.glob("*.json")] == ["epoch_overhead.json"]
         assert content["environment"]["threads"] == 1
-        tasks = {task.name for task in get_study("fer", "quick").tasks}
-        compared = {("fer-sgd", "sgd"), ("fer-adam", "adam"), ("flipping-sgd", "sgd"), ("flipping-adam", "adam")}
         rows = content["measurements"]
-        assert {(r["task"], r["algorithm"], r["baseline"]) for r in rows} == {(t, *c) for t in tasks for c in compared}
+        compared = {(task.name, algorithm, baseline) for task, algorithm, baseline in epochs.comparisons("quick")}
+        assert {(r["task"], r["algorithm"], r["baseline"]) for r in rows} == compared
+        assert ("digits-mlp", "fer-sgd", "sgd") in compared
         for row in rows:
             assert len(row["pairs"]) == epochs.QUICK.pairs
             assert all(seconds > 0.0 for pair in row["pairs"] for seconds in pair)
-            assert row["batches_per_pair"] % epochs.TURNS_PER_PAIR == 0
+            assert all(count > 0 for count in row["peak_bytes"])
 
 
 @pytest.mark.slow

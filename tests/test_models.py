@@ -105,6 +105,12 @@ def test_mlp_starts_from_torch_defaults():
     torch.testing.assert_close(list(model.parameters()), expected, rtol=0, atol=0)
 
 
+def test_mlp2_has_two_hidden_layers():
+    model = build_model("mlp2", (1, 28, 28), 10)
+    assert [tuple(p.shape) for p in model.parameters() if p.ndim == 2] == [(512, 784), (256, 512), (10, 256)]
+    assert [type(module) for module in model] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_width_scales_the_hidden_sizes(name):
     narrow = build_model(name, (1, 8, 8), 10, width=0.5)
@@ -119,7 +125,7 @@ def test_width_scales_the_hidden_sizes(name):
     ("arguments", "message"),
     [
         (("resnet", (3, 32, 32), 10), "'resnet'.*did you mean resnet18"),
-        (("transformer", (3, 32, 32), 10), "'transformer'.*mlp or convnet or resnet18"),
+        (("transformer", (3, 32, 32), 10), "'transformer'.*mlp or mlp2 or .*resnet18"),
         (("mlp", (1, 8, 8), 1), "num_classes.*1"),
         (("mlp", (1, 8, 8), 10, 0.0), "width.*0.0"),
         (("mlp", (8, 8), 10), r"image_shape.*\(8, 8\)"),

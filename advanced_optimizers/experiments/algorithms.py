@@ -11,11 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from advanced_optimizers._base import build_optimizer
-from advanced_optimizers.experiments.learners import BackpropLearner, FERLearner, FlippingLearner, Learner, Setting
+from advanced_optimizers.experiments.learners import (
+    BackpropLearner,
+    FERLearner,
+    FlippingLearner,
+    Learner,
+    LocalizedLearner,
+    Setting,
+)
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
+from advanced_optimizers.localized_learning import create_localized_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,7 @@ class Algorithm:
         baseline: The algorithm that it is compared with, or None when it is a baseline itself.
         search_space: What tuning may choose; algorithms over the same base share the learning rate's range.
         options: Further hyperparameters that a configuration may set; they are not tuned.
+        timed: Whether a stretch of each epoch tells its time; not where that depends on how training went.
         build: Makes the learner.
     """
 
@@ -45,6 +55,7 @@ class Algorithm:
     search_space: dict[str, Range]
     build: Callable[[Setting], Learner] = field(repr=False)
     options: frozenset[str] = frozenset()
+    timed: bool = True
 
 
 # The protocol's bases. Weight decay is part of the protocol, the learning rate is tuned.
@@ -87,11 +98,45 @@ def _flipping(base: str) -> Callable[[Setting], Learner]:
     return build
 
 
+def _localized(mode: str, rule: str) -> Callable[[Setting], Learner]:
+    def build(setting: Setting) -> Learner:
+        optimizer, kwargs = _BASES["sgd"]
+        own: dict[str, Any] = dict(setting.config.hyperparameters)
+        return LocalizedLearner(
+            setting,
+            create_localized_optimizer(
+                setting.model,
+                own.pop("lr"),
+                selection_mode=mode,
+                rule=rule,
+                total_epochs=setting.config.epochs,
+                base_optimizer=optimizer,
+                base_optimizer_kwargs=kwargs,
+                **own,
+            ),
+        )
+
+    return build
+
+
+def _readout(setting: Setting) -> Learner:
+    """Adam on the last layer alone; what is before it stays as it was initialised, normalisation's statistics aside."""
+    *_, last = (module for module in setting.model.modules() if isinstance(module, nn.Linear))
+    setting.model.requires_grad_(False)
+    last.requires_grad_(True)
+    return BackpropLearner(
+        setting, build_optimizer(torch.optim.Adam, last.parameters(), lr=setting.config.hyperparameters["lr"])
+    )
+
+
 _FER_SPACE = {
     "fer_weight": Range(low=0.03, high=1.0, log=True),
     "memory_size": Range(low=10, high=1000, log=True, integer=True),
 }
 _FLIPPING_SPACE = {"mu": Range(low=0.3, high=1.0), "gamma": Range(low=0.1, high=0.9)}
+
+_HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
+_LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "images_per_update"})
 
 _BASE_LABELS = {"sgd": "SGD", "adam": "Adam"}
 
@@ -120,6 +165,43 @@ ALGORITHMS: dict[str, Algorithm] = {
             options=frozenset({"temperature", "init_epochs"}),
         ),
     }.items()
+}
+ALGORITHMS |= {
+    "readout": Algorithm(
+        label="Last layer only, Adam (control)",
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"]},
+        build=_readout,
+    ),
+    "localized-static": Algorithm(
+        label="Localized learning, static",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
+        build=_localized("static", "hebbian"),
+        options=_LOCALIZED_OPTIONS,
+    ),
+    "localized-dynamic": Algorithm(
+        label="Localized learning, dynamic",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
+        build=_localized("dynamic", "hebbian"),
+        options=_LOCALIZED_OPTIONS,
+        timed=False,
+    ),
+    "localized-frozen": Algorithm(
+        label="Freezing, static (control)",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"]},
+        build=_localized("static", "frozen"),
+        options=_LOCALIZED_OPTIONS,
+    ),
+    "localized-random": Algorithm(
+        label="Random updates, static (control)",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
+        build=_localized("static", "random"),
+        options=_LOCALIZED_OPTIONS,
+    ),
 }
 
 ALGORITHM_LABELS = {name: algorithm.label for name, algorithm in ALGORITHMS.items()}

@@ -35,9 +35,13 @@ Pair: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 
 TASK_LABELS = {
     "mnist-mlp": "MNIST, MLP",
+    "mnist-mlp2": "MNIST, MLP of 512-256",
     "cifar10-jpeg-convnet": "cifar10-jpeg, ConvNet",
+    "cifar10-jpeg-vgg": "cifar10-jpeg, VGG",
     "digits-mlp": "Digits, MLP",
+    "digits-mlp2": "Digits, MLP of 512-256",
     "digits-convnet": "Digits, ConvNet",
+    "digits-vgg": "Digits, VGG",
 }
 LABELS = {**TASK_LABELS, **ALGORITHM_LABELS}
 

@@ -24,6 +24,7 @@ WIDTH = 6.5  # inches, the report's text width
 DPI = 150
 
 BLACK, ORANGE, GREEN, VERMILLION = "#000000", "#E69F00", "#009E73", "#D55E00"
+SKY, BLUE, PURPLE = "#56B4E9", "#0072B2", "#CC79A7"
 GRAY = "#666666"
 
 
@@ -42,6 +43,12 @@ STYLES: dict[str, Style] = {
     "fer-adam": Style(ORANGE, "v", "--"),
     "flipping-sgd": Style(GREEN, "D", "-"),
     "flipping-adam": Style(GREEN, "h", "--"),
+    "sigprop": Style(BLUE, "P", "--"),
+    "readout": Style(GRAY, "x", ":"),
+    "localized-static": Style(SKY, "^", "-"),
+    "localized-dynamic": Style(PURPLE, "v", "-"),
+    "localized-frozen": Style(VERMILLION, "X", ":"),
+    "localized-random": Style(GRAY, "*", ":"),
 }
 
 HOUSE_STYLE: Any = {

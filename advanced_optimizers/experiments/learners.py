@@ -20,6 +20,7 @@ from advanced_optimizers.experiments.data import Batch
 from advanced_optimizers.experiments.runs import RunConfig
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
+from advanced_optimizers.localized_learning import LocalizedOptimizer
 
 
 class StepResult(NamedTuple):
@@ -174,6 +175,42 @@ class FlippingLearner(BackpropLearner):
         """Restores model, optimizer, schedule and memory."""
         super().load_state_dict(state_dict)
         self.criterion.load_state_dict(state_dict["criterion"])
+
+
+class LocalizedLearner(BackpropLearner):
+    """Ordinary training with LocalizedOptimizer, whose transition moves with the epoch's training loss."""
+
+    optimizer: LocalizedOptimizer
+
+    def __init__(self, setting: Setting, optimizer: LocalizedOptimizer) -> None:
+        super().__init__(setting, optimizer)
+        self.losses: list[Tensor] = []  # of the epoch so far
+
+    def step(self, batch: Batch) -> StepResult:
+        """One step of the optimizer and of its schedule."""
+        result = super().step(batch)
+        self.losses.append(result.loss)
+        return result
+
+    def end_epoch(self) -> dict[str, float]:
+        """How many blocks were localized in the epoch, and the direction of their updates; then both may change."""
+        curves = {
+            **super().end_epoch(),
+            "transition": float(self.optimizer.transition),
+            "localized_direction": self.optimizer.localized_direction,
+        }
+        self.optimizer.end_epoch(float(torch.stack(self.losses).mean()))
+        self.losses = []
+        return curves
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimizer, schedule, and the losses of the epoch so far."""
+        return {**super().state_dict(), "losses": [float(loss) for loss in self.losses]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores model, optimizer, schedule and losses."""
+        super().load_state_dict(state_dict)
+        self.losses = [torch.tensor(loss) for loss in state_dict["losses"]]
 
 
 def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler:

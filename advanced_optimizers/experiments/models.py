@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 from advanced_optimizers._base import check_integer, check_range
 
-MODELS = ("mlp", "convnet", "resnet18")
+_HIDDEN_UNITS = {"mlp": (512,), "mlp2": (512, 256)}
+MODELS = ("mlp", "mlp2", "convnet", "resnet18")
 
 
 def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> nn.Module:
@@ -17,6 +19,7 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
 
     Args:
         name: ``mlp``: one hidden layer of 512 units with ReLU.
+            ``mlp2``: two hidden layers, of 512 and 256 units.
             ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
             max-pool after each of the first two, a global max-pool after the last.
             ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) with the 3x3 stem, stride 1, and no max-pool
@@ -35,8 +38,8 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
     check_range("width", width, 0.0, open_low=True)
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (channels, height, width), each at least 1, got {image_shape}")
-    if name == "mlp":
-        return _mlp(image_shape, num_classes, width)
+    if name in _HIDDEN_UNITS:
+        return _mlp(image_shape, num_classes, [_scaled(units, width) for units in _HIDDEN_UNITS[name]])
     if min(image_shape[1:]) < 4:
         raise ValueError(f"image_shape must have sides of at least 4 pixels for {name!r}, got {image_shape}")
     if name == "convnet":
@@ -48,14 +51,10 @@ def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _mlp(image_shape: tuple[int, int, int], num_classes: int, width: float) -> nn.Sequential:
-    hidden = _scaled(512, width)
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(math.prod(image_shape), hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, num_classes),
-    )
+def _mlp(image_shape: tuple[int, int, int], num_classes: int, hidden: list[int]) -> nn.Sequential:
+    sizes = [math.prod(image_shape), *hidden]
+    layers = [layer for inputs, outputs in pairwise(sizes) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.paths import check_profile
@@ -163,51 +164,54 @@ class Study:
         return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
 
 
-_FER_TITLE = "Does FER beat SGD and Adam, and does it reduce flipping errors?"
-_FER_METRICS = ("test_accuracy", "relative_flipping_error")
-_FER_CURVES = (*_FER_METRICS, "consistency")
-_FER_ALGORITHMS = ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")
+_SEEDS = (0, 1, 2, 3, 4)
+_TRIALS = 12
+
+_MNIST = Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3)
+_MNIST2 = replace(_MNIST, model="mlp2")
+_CIFAR = Task(
+    dataset="cifar10-jpeg",
+    model="convnet",
+    epochs=10,
+    tuning_epochs=3,
+    tuning_fraction=0.3,
+    precision="bfloat16",
+    augment=True,
+)
+_DIGITS = Task(dataset="digits", model="mlp", epochs=6, tuning_epochs=3, batch_size=64)
+_DIGITS_CONV = Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2, batch_size=64)
+
+
+def _profiles(
+    *, full: tuple[Task, ...], quick: tuple[Task, ...], label_noises: tuple[float, ...] = (0.0,), **fields: Any
+) -> tuple[Study, Study]:
+    """A study in both profiles: the quick one has other tasks, two seeds and two trials."""
+    return (
+        Study(profile="full", tasks=full, label_noises=label_noises, seeds=_SEEDS, trials=_TRIALS, **fields),
+        Study(profile="quick", tasks=quick, label_noises=label_noises, seeds=_SEEDS[:2], trials=2, **fields),
+    )
+
 
 STUDIES: dict[tuple[str, str], Study] = {
     (study.name, study.profile): study
     for study in (
-        Study(
+        *_profiles(
             name="fer",
-            title=_FER_TITLE,
-            profile="full",
-            tasks=(
-                Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3),
-                Task(
-                    dataset="cifar10-jpeg",
-                    model="convnet",
-                    epochs=10,
-                    tuning_epochs=3,
-                    tuning_fraction=0.3,
-                    precision="bfloat16",
-                    augment=True,
-                ),
-            ),
-            algorithms=_FER_ALGORITHMS,
+            title="Does FER beat SGD and Adam, and does it reduce flipping errors?",
+            full=(_MNIST, _CIFAR),
+            quick=(_DIGITS, _DIGITS_CONV),
+            algorithms=("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam"),
             label_noises=(0.0, 0.2),
-            seeds=(0, 1, 2, 3, 4),
-            trials=12,
-            metrics=_FER_METRICS,
-            curves=_FER_CURVES,
+            metrics=("test_accuracy", "relative_flipping_error"),
+            curves=("test_accuracy", "relative_flipping_error", "consistency"),
         ),
-        Study(
-            name="fer",
-            title=_FER_TITLE,
-            profile="quick",
-            tasks=(
-                Task(dataset="digits", model="mlp", epochs=6, tuning_epochs=3, batch_size=64),
-                Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2, batch_size=64),
-            ),
-            algorithms=_FER_ALGORITHMS,
-            label_noises=(0.0, 0.2),
-            seeds=(0, 1),
-            trials=2,
-            metrics=_FER_METRICS,
-            curves=_FER_CURVES,
+        *_profiles(
+            name="localized",
+            title="Does localized learning train faster than SGD, and is it more than freezing?",
+            full=(_MNIST2, _CIFAR),
+            quick=(replace(_DIGITS, model="mlp2"), _DIGITS_CONV),
+            algorithms=("sgd", "localized-static", "localized-dynamic", "localized-frozen", "localized-random"),
+            curves=("test_accuracy", "cpu_seconds", "transition"),
         ),
     )
 }

@@ -60,6 +60,7 @@ CURVES: dict[str, Curve] = {
     "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
 }
 MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
+PROPERTIES_PATH = Path("results") / "benchmarks" / "locality.json"
 
 
 @dataclass(frozen=True)
@@ -127,28 +128,35 @@ class StudyResults:
 
     @cached_property
     def measurements(self) -> Measurements | None:
-        """The measured epochs side by side, or None where there is no such file.
+        """The study's epochs measured side by side, and tested properties; None where no epochs were measured.
 
         Raises:
-            RecordError: The file is damaged.
+            RecordError: A file is damaged.
         """
-        path = self.root / MEASUREMENTS_PATH
-        if not path.exists():
+        content = self._measured(MEASUREMENTS_PATH, {"task", "algorithm", "baseline", "pairs"})
+        if content is None:
             return None
-        try:
-            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
-            for row in content["measurements"]:
-                if not {"task", "algorithm", "baseline", "pairs"} <= row.keys():
-                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
         tasks = {task.name for task in self.study.tasks}
         rows = [
             row
             for row in content["measurements"]
             if row["task"] in tasks and {row["algorithm"], row["baseline"]} <= set(self.study.algorithms)
         ]
-        return {**content, "measurements": rows}
+        properties = self._measured(PROPERTIES_PATH, {"property", "holds"}) or {"measurements": []}
+        return {**content, "measurements": rows, "locality": properties["measurements"]}
+
+    def _measured(self, relative: Path, fields: set[str]) -> Measurements | None:
+        path = self.root / relative
+        if not path.exists():
+            return None
+        try:
+            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
+            for row in content["measurements"]:
+                if not fields <= row.keys():
+                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
+        return content
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
