@@ -86,8 +86,8 @@ print(f"test accuracy {(model(test.images).argmax(1) == test.labels).float().mea
 # ## The study
 #
 # Twelve quasi-random tuning trials for every algorithm and task, scored on a part of the training set; then 10 epochs and
-# 5 seeds each, on clean labels and with 20 % of the training labels replaced by wrong ones (on `cifar10-jpeg` only for SGD
-# and flipping error reduction over SGD). Reported is the last epoch on the test set. Runs that have a record are loaded, the others are trained.
+# 5 seeds each, on clean labels and with 20 % of the training labels replaced by wrong ones. Reported is the last epoch on
+# the test set. Runs that have a record are loaded, the others are trained.
 
 # %%
 from IPython.display import Image, Markdown
@@ -158,9 +158,9 @@ Markdown(to_markdown(results.tables["fer-hyperparameters"]))
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule that was fixed before the runs; section 4 of the report has the rules, and the one change
-# since. Overhead is decided by a measurement of its own, epochs of
-# method and baseline in turn, since the runs of the study shared a machine with other work.
+# Each claim is decided by a rule that was fixed before the runs; the report's section on claims has the rules. Overhead is
+# decided by a measurement of its own, epochs of method and baseline in turn, since the runs of the study shared a machine
+# with other work.
 
 # %%
 Markdown(to_markdown(results.tables["fer-claims"]))

@@ -193,7 +193,7 @@ OPTIONS = {
     "init_epochs": 2,
     "weak_supervision_weight": 0.5,
     "max_transition": 1,
-    "images_per_update": 4,
+    "update_every": 4,
 }
 
 

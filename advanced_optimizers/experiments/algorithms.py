@@ -136,7 +136,7 @@ _FER_SPACE = {
 _FLIPPING_SPACE = {"mu": Range(low=0.3, high=1.0), "gamma": Range(low=0.1, high=0.9)}
 
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
-_LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "images_per_update"})
+_LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "update_every"})
 
 _BASE_LABELS = {"sgd": "SGD", "adam": "Adam"}
 

@@ -33,17 +33,21 @@ class ReportContext:
         full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
         self.results = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
 
-    def study(self, name: str) -> StudyResults:
-        """The results of a study; an empty name means the only one.
+    def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:
+        """The results of a study; an empty name means the first one that runs the algorithms on the task.
 
         Raises:
-            ValueError: There is no such study, or several and no name.
+            ValueError: There is no such study.
         """
-        if not name and len(self.results) == 1:
-            return next(iter(self.results.values()))
-        if name not in self.results:
+        if name in self.results:
+            return self.results[name]
+        if name:
             raise ValueError(f"study must be one of {', '.join(self.results)}, got {name!r}")
-        return self.results[name]
+        for results in self.results.values():
+            tasks = [of_study.name for of_study in results.study.tasks]
+            if task in ("", *tasks) and set(algorithms) <= set(results.study.algorithms):
+                return results
+        return next(iter(self.results.values()))  # the checks of the arguments say what it lacks
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
@@ -82,7 +86,7 @@ def render_block(context: ReportContext, key: str, arguments: Mapping[str, str])
 
 def _value(context: ReportContext, metric: str, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
     """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
-    results = context.study(study)
+    results = context.study(study, task, [algorithm])
     _check("metric", metric, METRICS)
     _check_condition(results, task, [algorithm], noise)
     return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
@@ -103,7 +107,7 @@ def _difference(
     study: str = "",
 ) -> str:
     """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
-    results = context.study(study)
+    results = context.study(study, task, [algorithm, baseline])
     _check("metric", metric, METRICS)
     _check_condition(results, task, [algorithm, baseline], noise)
     evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
@@ -112,7 +116,7 @@ def _difference(
 
 def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, study: str = "") -> str:
     """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
-    results = context.study(study)
+    results = context.study(study, task, [algorithm, baseline])
     _check_condition(results, task, [algorithm, baseline], "0")
     for row in (results.measurements or {"measurements": []})["measurements"]:
         if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
