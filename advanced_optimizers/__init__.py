@@ -7,6 +7,16 @@ from advanced_optimizers.fer_optimizer import (
     FlippingTracker,
     create_fer_optimizer,
 )
+from advanced_optimizers.forward_signal import (
+    LearnResult,
+    LocalLoss,
+    SigPropConvNet,
+    SigPropNet,
+    SigPropOptimizer,
+    SigPropSequential,
+    create_sigprop_optimizer,
+)
+from advanced_optimizers.forward_signal_pipeline import SigPropPipeline
 from advanced_optimizers.localized_learning import (
     DynamicTransition,
     LocalizedOptimizer,
@@ -20,8 +30,16 @@ __all__ = [
     "FlippingErrorReduction",
     "FlippingErrors",
     "FlippingTracker",
+    "LearnResult",
+    "LocalLoss",
     "LocalizedOptimizer",
+    "SigPropConvNet",
+    "SigPropNet",
+    "SigPropOptimizer",
+    "SigPropPipeline",
+    "SigPropSequential",
     "StaticTransition",
     "create_fer_optimizer",
     "create_localized_optimizer",
+    "create_sigprop_optimizer",
 ]

@@ -208,8 +208,6 @@ class LocalizedOptimizer(GradientTransform):
         self._settle_order()
         if self._schedule.lr_sum == 0.0:
             self._remember_start()
-        for p in self._localized:
-            p.grad = None  # it could come from a forward pass before the transition moved
         super().step()
         self._step_localized()
         self._schedule.lr_sum += float(self.param_groups[0]["lr"])
@@ -276,9 +274,7 @@ class LocalizedOptimizer(GradientTransform):
     def _localize(self) -> None:
         for p in (p for block in self.blocks[: self.transition] for p in block.params):
             if p.requires_grad:  # not what the user froze
-                p.requires_grad_(False)
-                p.grad = None
-                self._localized.append(p)
+                self._localized.append(_frozen(p))
         self._observe()
 
     def _measured(self) -> dict[int, list[Tensor]]:
@@ -348,7 +344,7 @@ class LocalizedOptimizer(GradientTransform):
         for p in self._localized:
             p.requires_grad_(True)
         params = self.param_groups[0]["params"]
-        self._localized = [params[i].requires_grad_(False) for i in saved["params"]]
+        self._localized = [_frozen(params[i]) for i in saved["params"]]
         self._schedule = schedule
         self._order[:] = order or self._order
         self._settle_order()
@@ -377,6 +373,12 @@ def _check_model(model: nn.Module) -> None:
             f"model must not be wrapped in {type(model).__name__}, whose copies would each learn a direction of their "
             "own: give the module itself and train it on one device"
         )
+
+
+def _frozen(p: nn.Parameter) -> nn.Parameter:
+    p.requires_grad_(False)
+    p.grad = None  # or the base optimizer would step with it again and again
+    return p
 
 
 def _remove(hooks: list[RemovableHandle]) -> None:

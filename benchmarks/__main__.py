@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advanced_optimizers.experiments.data import DataError
 from advanced_optimizers.experiments.paths import output_root
-from benchmarks import data_pipeline, epochs, imports, step
+from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
 
 PARTS: dict[str, Callable[[bool], Result]] = {
@@ -17,6 +17,9 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "data": data_pipeline.run,
     "epochs": epochs.run,
     "import": imports.run,
+    "locality": locality.run,
+    "depth": depth_memory.run,
+    "pipeline": pipeline.run,
 }
 
 # Busy processes from which on a measurement is disturbed.

@@ -172,6 +172,7 @@ class Trainer:
                 model=model.to(memory_format=torch.channels_last),
                 num_samples=len(dataset.labels),
                 num_classes=dataset.num_classes,
+                image_shape=dataset.image_shape,
                 steps_per_epoch=len(self.batches),
             )
         )

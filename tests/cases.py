@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, AdamW
 from advanced_optimizers._base import GradientTransform
 from tests.case import SGD_KWARGS, BadValue, Build, Case, Settings, TransformRun
 from tests.cases_fer import FER
+from tests.cases_forward_signal import SIGPROP
 from tests.cases_localized_learning import LOCALIZED
 
 
@@ -67,7 +68,7 @@ SCALED = Case(
     is_transform=True,
 )
 
-CASES = (FER, SCALED, LOCALIZED)
+CASES = (FER, SCALED, LOCALIZED, SIGPROP)
 FROM_GRADIENTS = tuple(case for case in CASES if case.learns_from_gradients)
 SEPARABLE = tuple(case for case in FROM_GRADIENTS if not case.couples_parameters)
 WITH_REFERENCE = tuple(case for case in CASES if case.reference is not None)

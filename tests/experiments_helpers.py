@@ -23,7 +23,11 @@ from advanced_optimizers.experiments.studies import Study, Task
 from advanced_optimizers.experiments.training import train
 
 _LEARNING_RATES = {"sgd": 0.1, "adam": 0.005}
-_OWN = {"fer": {"fer_weight": 0.3, "memory_size": 50}, "flipping": {"mu": 0.5, "gamma": 0.3}}
+_OWN = {
+    "fer": {"fer_weight": 0.3, "memory_size": 50},
+    "flipping": {"mu": 0.5, "gamma": 0.3},
+    "sigprop": {"signal_lr": 0.003},
+}
 
 # What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
 CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}

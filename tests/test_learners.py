@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data
@@ -19,6 +19,7 @@ from advanced_optimizers.experiments.learners import (
     FlippingLearner,
     LocalizedLearner,
     Setting,
+    SigPropLearner,
 )
 from advanced_optimizers.experiments.models import build_model
 from tests.experiments_helpers import CONVNET, hyperparameters_of, make_config
@@ -39,6 +40,7 @@ def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
         model=build_model(config.model, (1, 8, 8), 10, config.width),
         num_samples=SAMPLES,
         num_classes=10,
+        image_shape=(1, 8, 8),
         steps_per_epoch=STEPS,
     )
     return build_learner(setting)
@@ -323,6 +325,7 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "fer-adam": FERLearner,
         "flipping-adam": FlippingLearner,
         "readout": BackpropLearner,
+        "sigprop": SigPropLearner,
         "localized-static": LocalizedLearner,
         "localized-dynamic": LocalizedLearner,
         "localized-frozen": LocalizedLearner,
@@ -410,7 +413,8 @@ def test_a_constant_schedule_stays(algorithm: str) -> None:
 def test_bfloat16_is_for_the_forward_pass_alone(algorithm: str) -> None:
     seen: set[torch.dtype] = set()
     learner = make_learner(algorithm, precision="bfloat16")
-    learner.model[1].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    first = next(module for module in learner.model.modules() if isinstance(module, nn.Linear))
+    first.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     batches = list(make_batches())
     result = learner.step(batches[0])
     assert seen == {torch.bfloat16}

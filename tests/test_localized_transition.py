@@ -151,6 +151,12 @@ def test_static_transition_of_the_studies():
     assert static_course(StaticTransition(total_epochs=10, power=1.0), 5, 10) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
 
 
+def test_transition_stays_when_a_longer_schedule_takes_over():
+    schedule = Schedule(updates=[[] for _ in range(6)], transition=3, losses=[1.0] * 5)
+    schedule.end_epoch(1.0, StaticTransition(total_epochs=100), 5, 0.1)
+    assert schedule.transition == 3
+
+
 def test_warmup_is_whole_epochs():
     assert static_course(StaticTransition(total_epochs=100, warmup=0.55, power=1.0), 45, 58)[54:] == [0, 1, 2, 3]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ from advanced_optimizers.experiments.learners import (
     Learner,
     LocalizedLearner,
     Setting,
+    SigPropLearner,
 )
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
+from advanced_optimizers.forward_signal import SigPropSequential, create_sigprop_optimizer
 from advanced_optimizers.localized_learning import create_localized_optimizer
 
 
@@ -119,6 +121,16 @@ def _localized(mode: str, rule: str) -> Callable[[Setting], Learner]:
     return build
 
 
+def _sigprop(setting: Setting) -> Learner:
+    if not isinstance(setting.model, nn.Sequential):
+        raise ValueError(f"model must be a Sequential for signal propagation, got {type(setting.model).__name__}")
+    network = SigPropSequential(setting.model, setting.image_shape, setting.num_classes)
+    network.to(next(setting.model.parameters()).device)  # the generator of targets is new
+    own: dict[str, Any] = dict(setting.config.hyperparameters)
+    optimizer = create_sigprop_optimizer(network, **own)
+    return SigPropLearner(replace(setting, model=network), optimizer)
+
+
 def _readout(setting: Setting) -> Learner:
     """Adam on the last layer alone; what is before it stays as it was initialised, normalisation's statistics aside."""
     *_, last = (module for module in setting.model.modules() if isinstance(module, nn.Linear))
@@ -172,6 +184,12 @@ ALGORITHMS |= {
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_readout,
+    ),
+    "sigprop": Algorithm(
+        label="Signal propagation, Adam",
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"], "signal_lr": _LEARNING_RATES["adam"]},
+        build=_sigprop,
     ),
     "localized-static": Algorithm(
         label="Localized learning, static",

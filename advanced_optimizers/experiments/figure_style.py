@@ -44,11 +44,11 @@ STYLES: dict[str, Style] = {
     "flipping-sgd": Style(GREEN, "D", "-"),
     "flipping-adam": Style(GREEN, "h", "--"),
     "sigprop": Style(BLUE, "P", "--"),
-    "readout": Style(GRAY, "x", ":"),
-    "localized-static": Style(SKY, "^", "-"),
-    "localized-dynamic": Style(PURPLE, "v", "-"),
+    "readout": Style(VERMILLION, "p", ":"),
+    "localized-static": Style(SKY, "<", "-"),
+    "localized-dynamic": Style(PURPLE, ">", "-"),
     "localized-frozen": Style(VERMILLION, "X", ":"),
-    "localized-random": Style(GRAY, "*", ":"),
+    "localized-random": Style(ORANGE, "*", ":"),
 }
 
 HOUSE_STYLE: Any = {

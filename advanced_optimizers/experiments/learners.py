@@ -20,6 +20,7 @@ from advanced_optimizers.experiments.data import Batch
 from advanced_optimizers.experiments.runs import RunConfig
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
+from advanced_optimizers.forward_signal import SigPropOptimizer
 from advanced_optimizers.localized_learning import LocalizedOptimizer
 
 
@@ -61,6 +62,7 @@ class Setting:
         model: The network, seeded and on its device.
         num_samples: Size of the training set.
         num_classes: Number of classes.
+        image_shape: (C, H, W) of an image.
         steps_per_epoch: Batches an epoch.
     """
 
@@ -68,6 +70,7 @@ class Setting:
     model: nn.Module
     num_samples: int
     num_classes: int
+    image_shape: tuple[int, int, int]
     steps_per_epoch: int
 
 
@@ -211,6 +214,20 @@ class LocalizedLearner(BackpropLearner):
         """Restores model, optimizer, schedule and losses."""
         super().load_state_dict(state_dict)
         self.losses = [torch.tensor(loss) for loss in state_dict["losses"]]
+
+
+class SigPropLearner(BackpropLearner):
+    """Training in the forward pass: each layer learns as soon as it is reached, and the loss is the classifier's."""
+
+    optimizer: SigPropOptimizer
+
+    def step(self, batch: Batch) -> StepResult:
+        """Every layer's update, then a step of the schedule."""
+        self.model.train()
+        with self.autocast():
+            losses, scores = self.optimizer.learn(batch.images, batch.labels)
+        self.scheduler.step()
+        return StepResult(losses[-1], (scores.argmax(dim=1) == batch.labels).sum())
 
 
 def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from advanced_optimizers._base import check_integer, check_range
 
 _HIDDEN_UNITS = {"mlp": (512,), "mlp2": (512, 256)}
-MODELS = ("mlp", "mlp2", "convnet", "resnet18")
+MODELS = ("mlp", "mlp2", "convnet", "vgg", "resnet18")
 
 
 def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> nn.Module:
@@ -22,6 +22,8 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
             ``mlp2``: two hidden layers, of 512 and 256 units.
             ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
             max-pool after each of the first two, a global max-pool after the last.
+            ``vgg``: four 3x3 convolutions with BatchNorm and ReLU, of 32, 64, 128 and 128 channels, a max-pool after
+            each of the first three, and a linear layer that reads all positions.
             ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) with the 3x3 stem, stride 1, and no max-pool
             that small images need.
         image_shape: (C, H, W); the convolutional networks need sides of at least 4 pixels.
@@ -44,6 +46,8 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
         raise ValueError(f"image_shape must have sides of at least 4 pixels for {name!r}, got {image_shape}")
     if name == "convnet":
         return _convnet(image_shape[0], num_classes, width)
+    if name == "vgg":
+        return _vgg(image_shape, num_classes, width)
     return ResNet18(image_shape[0], num_classes, width)
 
 
@@ -83,6 +87,20 @@ def _convnet(channels: int, num_classes: int, width: float) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(third, num_classes),
     )
+
+
+def _vgg(image_shape: tuple[int, int, int], num_classes: int, width: float) -> nn.Sequential:
+    channels, *sides = image_shape
+    layers: list[nn.Module] = []
+    for outputs, pools in ((32, True), (64, True), (128, True), (128, False)):
+        outputs = _scaled(outputs, width)
+        layers += [*_conv_bn(channels, outputs), nn.ReLU(inplace=True)]
+        # A side of one pixel is as small as it gets.
+        if pools and min(sides) > 1:
+            layers.append(nn.MaxPool2d(2))
+            sides = [side // 2 for side in sides]
+        channels = outputs
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * math.prod(sides), num_classes))
 
 
 class ResidualBlock(nn.Module):

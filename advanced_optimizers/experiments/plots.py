@@ -145,7 +145,10 @@ def accuracy_over_time(
                 axis.set_ylabel(METRICS["test_accuracy"].label)
         algorithm_legend(figure, algorithms, labels)
         seeds = known.groupby(["task", "label_noise", "algorithm"])["seed"].nunique()
-        note = f"Means over the seeds ({count_words(seeds)}); one mark an epoch. The runs shared their machine."
+        note = (
+            f"Means over the seeds ({count_words(seeds)}), one mark an epoch (95 % interval: see the learning curves). "
+            "The runs shared their machine."
+        )
         caption(figure, "Test accuracy by time", note)
     return figure
 

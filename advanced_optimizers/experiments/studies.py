@@ -183,11 +183,24 @@ _DIGITS_CONV = Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2
 
 
 def _profiles(
-    *, full: tuple[Task, ...], quick: tuple[Task, ...], label_noises: tuple[float, ...] = (0.0,), **fields: Any
+    *,
+    full: tuple[Task, ...],
+    quick: tuple[Task, ...],
+    label_noises: tuple[float, ...] = (0.0,),
+    left_out: frozenset[tuple[str, float, str]] = frozenset(),
+    **fields: Any,
 ) -> tuple[Study, Study]:
-    """A study in both profiles: the quick one has other tasks, two seeds and two trials."""
+    """A study in both profiles: the quick one has other tasks, two seeds and two trials, and leaves nothing out."""
     return (
-        Study(profile="full", tasks=full, label_noises=label_noises, seeds=_SEEDS, trials=_TRIALS, **fields),
+        Study(
+            profile="full",
+            tasks=full,
+            label_noises=label_noises,
+            seeds=_SEEDS,
+            trials=_TRIALS,
+            left_out=left_out,
+            **fields,
+        ),
         Study(profile="quick", tasks=quick, label_noises=label_noises, seeds=_SEEDS[:2], trials=2, **fields),
     )
 
@@ -204,6 +217,16 @@ STUDIES: dict[tuple[str, str], Study] = {
             label_noises=(0.0, 0.2),
             metrics=("test_accuracy", "relative_flipping_error"),
             curves=("test_accuracy", "relative_flipping_error", "consistency"),
+        ),
+        *_profiles(
+            name="sigprop",
+            title="Does forward signal propagation learn as well as backpropagation, in less time and memory?",
+            full=(_MNIST2, replace(_CIFAR, model="vgg", epochs=20)),
+            quick=(replace(_DIGITS, model="mlp2"), replace(_DIGITS_CONV, model="vgg")),
+            algorithms=("adam", "sigprop", "readout"),
+            curves=("test_accuracy", "cpu_seconds"),
+            # Tuned, not run yet: an hour and a half on two cores.
+            left_out=frozenset(("cifar10-jpeg-vgg", 0.0, name) for name in ("adam", "sigprop", "readout")),
         ),
         *_profiles(
             name="localized",

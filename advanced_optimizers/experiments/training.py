@@ -139,6 +139,7 @@ class _Run:
             model=model,
             num_samples=len(dataset.labels),
             num_classes=dataset.num_classes,
+            image_shape=dataset.image_shape,
             steps_per_epoch=len(self.train_batches),
         )
         return build_learner(setting)

@@ -188,7 +188,7 @@ class LocalizedTraining:
 
     def end_epoch(self, loss: float) -> None:
         for block in range(self.transition, len(self.starts)):
-            moved = sum(float(((w - self.epoch_start[w]) ** 2).sum()) for w in self.weights(block))
+            moved = sum(float(((w.detach() - self.epoch_start[w]) ** 2).sum()) for w in self.weights(block))
             self.updates.setdefault(block, []).append(math.sqrt(moved) / self.lr_sum)
         self.losses.append(loss)
         self.sigma = weak_supervision(self.losses, self.weak_supervision_weight)

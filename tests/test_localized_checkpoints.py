@@ -1,0 +1,156 @@
+"""Selective localized learning lets go of a model, is copied with it, and resumes where it was."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.testing import assert_close
+
+from advanced_optimizers import DynamicTransition, LocalizedOptimizer, StaticTransition
+from tests.localized_helpers import AT_ONCE, BITWISE, KWARGS, batches, localized, network, step, weights
+
+
+def hooks_of(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
+    model = network()
+    model[8].bias.requires_grad_(False)
+    optimizer = localized(model, 2)
+    data = batches(3)
+    if stepped:
+        step(model, optimizer, *data[0])
+    optimizer.detach()
+    assert hooks_of(model) == 0
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["8.bias"]
+    assert optimizer.transition == 0
+    before = weights(optimizer)
+    step(model, optimizer, *data[1])
+    assert all(not a.equal(b) for a, b in zip(weights(optimizer), before, strict=True))
+    with pytest.raises(RuntimeError, match=r"detach\(\) has let go"):
+        optimizer.end_epoch(1.0)
+    optimizer.detach()  # once more does nothing
+    assert hooks_of(copy.deepcopy((model, optimizer))[0]) == 0
+
+
+def test_a_second_optimizer_on_the_same_model_is_refused_until_the_first_is_detached():
+    model = network()
+    first = localized(model, 2, rule="frozen")
+    hooks = hooks_of(model)
+    with pytest.raises(ValueError, match="one LocalizedOptimizer at a time"):
+        LocalizedOptimizer(model, SGD, KWARGS)
+    assert hooks_of(model) == hooks
+    first.detach()
+    second = localized(model, 1)
+    assert len([p for p in model.parameters() if not p.requires_grad]) == 3
+    step(model, second, *batches(1)[0])
+
+
+def test_copy_of_the_model_alone_trains_as_any_model():
+    model = network()
+    optimizer = localized(model)
+    twin = copy.deepcopy(model).requires_grad_(True)
+    plain = SGD(twin.parameters(), **KWARGS)
+    before = weights(optimizer)
+    for x, y in batches(2):
+        step(twin, plain, x, y)
+    optimizer.step()
+    assert_close(weights(optimizer), before, **BITWISE)
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "dynamic": {"selection": DynamicTransition(alpha=1.5), "update_every": 1},
+    "static, every third step": {"selection": StaticTransition(total_epochs=5, power=1.0), "update_every": 3},
+    "random": {"selection": StaticTransition(total_epochs=5, power=1.0), "rule": "random"},
+}
+
+
+@pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("stop", [3, 6, 8, 10])  # at the end of an epoch and inside one
+def test_resumes_bit_for_bit_while_the_transition_moves(settings, stop):
+    def run(model: nn.Module, optimizer: LocalizedOptimizer, first: int, last: int) -> list[tuple[int, float]]:
+        seen = []
+        for i in range(first, last):
+            step(model, optimizer, *data[i])
+            if i % 2 == 1:
+                optimizer.end_epoch([1.0, 0.9, 1.1, 0.8, 0.7, 0.75, 0.6, 0.5][i // 2])
+            seen.append((optimizer.transition, optimizer.localized_direction))
+        return seen
+
+    data = batches(16)
+    model, twin = network(), network(1)
+    optimizer = LocalizedOptimizer(model, SGD, {**KWARGS, "fused": True}, max_transition=3, **settings)
+    run(model, optimizer, 0, stop)
+    state = copy.deepcopy({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    torch.manual_seed(99)
+    twin.load_state_dict(state["model"])
+    resumed = LocalizedOptimizer(twin, SGD, {**KWARGS, "fused": True}, max_transition=3, **settings)
+    resumed.load_state_dict(state["optimizer"])
+    assert resumed.transition == optimizer.transition
+    assert resumed.loss_history == optimizer.loss_history
+    assert [p.requires_grad for p in twin.parameters()] == [p.requires_grad for p in model.parameters()]
+    seen = run(model, optimizer, stop, 16)
+    assert run(twin, resumed, stop, 16) == seen
+    assert seen[-1][0] == 3
+    assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
+    assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
+
+
+def test_loading_an_earlier_checkpoint_gives_the_gradient_back():
+    model = network()
+    model[3].weight.requires_grad_(False)
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=AT_ONCE, max_transition=3)
+    step(model, optimizer, *batches(1)[0])
+    state = copy.deepcopy(optimizer.state_dict())
+    optimizer.end_epoch(1.0)
+    assert optimizer.transition == 3
+    optimizer.load_state_dict(state)
+    assert optimizer.transition == 0
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["3.weight"]
+
+
+def test_loading_drops_the_gradients_of_what_is_localized():
+    localized_one = localized(network(), 2, rule="frozen")
+    model = network()
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, rule="frozen", max_transition=2)
+    (x, y), *_ = batches(1)
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.load_state_dict(localized_one.state_dict())
+    before = weights(optimizer)
+    optimizer.step()
+    after = weights(optimizer)
+    assert [a.equal(b) for a, b in zip(after, before, strict=True)] == [True, True, False, False]
+
+
+def test_checkpoints_of_something_else_are_refused_and_change_nothing():
+    model = network()
+    optimizer = localized(model, 2)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"under 'localized', got the keys \['param_groups', 'state'\]"):
+        optimizer.load_state_dict(SGD(model.parameters(), **KWARGS).state_dict())
+    other = LocalizedOptimizer(network()[3:], SGD, KWARGS)
+    with pytest.raises(ValueError, match="of a model with 4 blocks of 5 modules, got one of 3 blocks"):
+        optimizer.load_state_dict(other.state_dict())
+    further = localized(network(), 3)
+    with pytest.raises(ValueError, match="transition of state_dict must be <= 2, got 3"):
+        optimizer.load_state_dict(further.state_dict())
+    assert_close(optimizer.state_dict(), before, **BITWISE)
+
+
+def test_an_epoch_at_learning_rate_zero_measures_nothing():
+    model = network()
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=DynamicTransition(alpha=1e9))
+    optimizer.param_groups[0]["lr"] = 0.0
+    for _ in range(3):
+        step(model, optimizer, *batches(1)[0])
+        optimizer.end_epoch(1.0)
+    assert optimizer.transition == 0
+    optimizer.end_epoch(1.0)  # nor does one without a step
+    assert optimizer.transition == 0
