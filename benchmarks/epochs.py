@@ -46,7 +46,7 @@ class Plan:
     warm_up: int
 
 
-FULL = Plan(pairs=9, epochs=10, pair_seconds=1.5, warm_up=10)
+FULL = Plan(pairs=9, epochs=10, pair_seconds=1.0, warm_up=10)
 QUICK = Plan(pairs=3, epochs=2, pair_seconds=0.02, warm_up=2)
 
 

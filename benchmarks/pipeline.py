@@ -102,7 +102,7 @@ def dense() -> SigPropNet:
 def convolutional() -> SigPropConvNet:
     """The first layers are the dear ones."""
     net = SigPropConvNet((3, 32, 32), [32, 64, 128], _CLASSES)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last)
 
 
 NETWORKS: dict[str, Callable[[], SigPropSequential]] = {"dense, 4 x 1024": dense, "VGG-style, 32-64-128": convolutional}

@@ -117,7 +117,7 @@ def _difference(
 def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, study: str = "") -> str:
     """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
     results = context.study(study, task, [algorithm, baseline])
-    _check_condition(results, task, [algorithm, baseline], "0")
+    _check_names(results, task, [algorithm, baseline])
     for row in (results.measurements or {"measurements": []})["measurements"]:
         if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
             ratio = ratio_interval(row["pairs"])
@@ -201,12 +201,16 @@ def _check(name: str, value: str, known: Mapping[str, object]) -> None:
         raise ValueError(f"unknown {name} {value!r}, did you mean {_nearest(value, known)}?")
 
 
+def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
+    _check("task", task, {task.name: task for task in results.study.tasks})
+    for algorithm in algorithms:
+        _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
+
+
 def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
     """A condition that the study does not have is a mistake in the report, and not a run to wait for."""
     study = results.study
-    _check("task", task, {task.name: task for task in study.tasks})
-    for algorithm in algorithms:
-        _check("algorithm", algorithm, dict.fromkeys(study.algorithms))
+    _check_names(results, task, algorithms)
     _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
     for algorithm in algorithms:
         if (task, float(noise), algorithm) in study.left_out:
