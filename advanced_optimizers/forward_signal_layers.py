@@ -172,7 +172,7 @@ class TargetOutput(nn.Module):
         """Logits (B, num_classes)."""
         with torch.autocast(h.device.type, enabled=False):
             wide = torch.promote_types(h.dtype, torch.float32)
-            return similarities(h.to(wide), t.to(wide)) / self.temperature
+            return similarities(h.to(wide), t.to(wide), self.temperature)
 
     @torch.no_grad()
     def propagate(self, h: Tensor, t: Tensor, y: Tensor) -> Signals:

@@ -31,19 +31,22 @@ LOCAL_LOSSES = {
 }
 
 
-def similarities(h: Tensor, t: Tensor) -> Tensor:
-    r"""How alike activations and targets are, :math:`S_{ik} = \langle h_i, t_k \rangle / \sqrt D`, in float32 at least.
+def similarities(h: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""How alike activations and targets are, :math:`S_{ik} = \langle h_i, t_k \rangle / (T \sqrt D)`.
 
     Args:
         h: (B, ...), D values a sample.
         t: (C, ...), of the same shape behind the first dimension.
+        temperature: T > 0.
 
     Returns:
-        (B, C). The library divides by the number of positions: 1 in dense layers, width times height of an image.
+        (B, C), in float32 at least. The library divides by the number of positions instead: 1 in dense layers, width
+        times height of an image.
     """
     rows, columns = _flat(h, t)
-    scores = rows @ columns.T
-    return scores.to(torch.promote_types(scores.dtype, torch.float32)) / math.sqrt(rows.shape[1])
+    scale = 1.0 / (temperature * math.sqrt(rows.shape[1]))
+    # One operation for product and scale; what it would add is multiplied by zero.
+    return _wide(torch.addmm(rows.new_zeros(()), rows, columns.T, beta=0.0, alpha=scale))
 
 
 def positives(name: str, affinity: Tensor, counts: Tensor, top_k: int) -> Tensor:
@@ -132,8 +135,10 @@ class LocalLoss:
         if self.name == "cosine":
             rows, columns = _flat(_wide(h), _wide(t))
             return 1.0 - F.cosine_similarity(rows, columns[y], dim=1).mean()
-        # The softmax cannot tell what all targets share; without it, bfloat16 has its digits left for what differs.
-        scores = similarities(h, t - t.mean(dim=0)) / self.temperature
+        if torch.is_autocast_enabled(h.device.type):
+            # The softmax cannot tell what all targets share; without it, bfloat16 has digits left for what differs.
+            t = t - t.mean(dim=0)
+        scores = similarities(h, t, self.temperature)
         if self.name == "label_direct":
             return F.cross_entropy(scores, y)
         counts = torch.bincount(y, minlength=len(t))
