@@ -19,6 +19,8 @@ class StaticTransition:
 
     .. math:: T_e = \lfloor T_{max} \cdot \operatorname{clip}((e - e_0) / (E - e_0), 0, 1)^p \rfloor
 
+    The floor makes a short way late: with :math:`T_{max} = 1` only the last epoch has a localized block.
+
     Args:
         total_epochs: :math:`E \ge 1`; the last epoch reaches :math:`T_{max}`, and further ones keep it.
         warmup: Share of the epochs, in [0, 1), that learn by SGD alone.

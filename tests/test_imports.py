@@ -7,8 +7,15 @@ import sys
 import textwrap
 
 import advanced_optimizers
-from advanced_optimizers import fer_optimizer, flipping_error
+from advanced_optimizers import (
+    fer_optimizer,
+    flipping_error,
+    forward_signal,
+    localized_learning,
+    zero_shot_transfer,
+)
 
+MODULES = (fer_optimizer, flipping_error, forward_signal, localized_learning, zero_shot_transfer)
 EXTRAS = (
     "dask",
     "hypothesis",
@@ -106,7 +113,7 @@ def test_the_package_costs_little_beyond_torch_and_leaves_the_experiments_alone(
 
 
 def test_all_is_explicit_and_complete():
-    for module in (advanced_optimizers, fer_optimizer, flipping_error):
+    for module in (advanced_optimizers, *MODULES):
         assert len(set(module.__all__)) == len(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
         own = {
@@ -122,7 +129,7 @@ def test_all_is_explicit_and_complete():
 
 
 def test_every_public_name_of_the_modules_is_at_the_root():
-    for module in (fer_optimizer, flipping_error):
+    for module in MODULES:
         assert set(module.__all__) <= set(advanced_optimizers.__all__)
         for name in module.__all__:
             assert getattr(advanced_optimizers, name) is getattr(module, name)

@@ -151,6 +151,11 @@ def test_static_transition_of_the_studies():
     assert static_course(StaticTransition(total_epochs=10, power=1.0), 5, 10) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
 
 
+def test_static_transition_to_the_first_block_is_the_last_epoch_s():
+    for power in (0.5, 1.0, 2.0):
+        assert static_course(StaticTransition(total_epochs=10, power=power), 1, 10) == [0] * 9 + [1]
+
+
 def test_transition_stays_when_a_longer_schedule_takes_over():
     schedule = Schedule(updates=[[] for _ in range(6)], transition=3, losses=[1.0] * 5)
     schedule.end_epoch(1.0, StaticTransition(total_epochs=100), 5, 0.1)
