@@ -104,6 +104,9 @@ def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict
             turns = {name: partial(trainer.train, turn) for name, trainer in trainers.items()}
             for name, seconds in interleaved(turns, plan.pairs).items():
                 totals[name] = [total + own for total, own in zip(totals[name], seconds, strict=True)]
+        else:
+            for trainer in trainers.values():
+                trainer.train(1)  # an epoch without a batch has no loss to end with
         if epoch < task.epochs:
             for trainer in trainers.values():
                 trainer.learner.end_epoch()
