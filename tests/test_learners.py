@@ -395,7 +395,8 @@ def test_one_cycle_leaves_the_momentum_alone() -> None:
 def test_the_shortest_runs_have_a_schedule(epochs: int) -> None:
     config = make_config(epochs=epochs)
     model = build_model("mlp", (1, 8, 8), 10, 0.1)
-    setting = Setting(config=config, model=model, num_samples=60, num_classes=10, steps_per_epoch=1)
+    sizes = {"num_samples": 60, "num_classes": 10, "image_shape": (1, 8, 8), "steps_per_epoch": 1}
+    setting = Setting(config=config, model=model, **sizes)
     learner: Any = build_learner(setting)
     for _, batch in zip(range(epochs), make_batches(), strict=False):
         rate = learner.optimizer.param_groups[0]["lr"]
