@@ -225,8 +225,6 @@ STUDIES: dict[tuple[str, str], Study] = {
             quick=(replace(_DIGITS, model="mlp2"), replace(_DIGITS_CONV, model="vgg")),
             algorithms=("adam", "sigprop", "readout"),
             curves=("test_accuracy", "cpu_seconds"),
-            # Tuned, not run yet: an hour and a half on two cores.
-            left_out=frozenset(("cifar10-jpeg-vgg", 0.0, name) for name in ("adam", "sigprop", "readout")),
         ),
         *_profiles(
             name="localized",
