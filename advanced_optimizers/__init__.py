@@ -17,6 +17,11 @@ from advanced_optimizers.forward_signal import (
     create_sigprop_optimizer,
 )
 from advanced_optimizers.forward_signal_pipeline import SigPropPipeline
+from advanced_optimizers.gradient_correction import (
+    CorrectionRecord,
+    GradientCorrectionOptimizer,
+    create_gradient_correction_optimizer,
+)
 from advanced_optimizers.localized_learning import (
     DynamicTransition,
     LocalizedOptimizer,
@@ -50,11 +55,13 @@ from advanced_optimizers.zero_shot_transfer import (
 __all__ = [
     "CoordinateGrowth",
     "CoordinateRow",
+    "CorrectionRecord",
     "DynamicTransition",
     "FEROptimizer",
     "FlippingErrorReduction",
     "FlippingErrors",
     "FlippingTracker",
+    "GradientCorrectionOptimizer",
     "LearnResult",
     "LocalLoss",
     "LocalizedOptimizer",
@@ -75,6 +82,7 @@ __all__ = [
     "coordinate_check",
     "coordinate_growth",
     "create_fer_optimizer",
+    "create_gradient_correction_optimizer",
     "create_localized_optimizer",
     "create_mu_transfer_optimizer",
     "create_sigprop_optimizer",

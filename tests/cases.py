@@ -17,6 +17,7 @@ from advanced_optimizers._base import GradientTransform
 from tests.case import SGD_KWARGS, BadValue, Build, Case, Settings, TransformRun
 from tests.cases_fer import FER
 from tests.cases_forward_signal import SIGPROP
+from tests.cases_gradient_correction import GRADIENT_CORRECTION
 from tests.cases_localized_learning import LOCALIZED
 
 
@@ -68,7 +69,7 @@ SCALED = Case(
     is_transform=True,
 )
 
-CASES = (FER, SCALED, LOCALIZED, SIGPROP)
+CASES = (FER, GRADIENT_CORRECTION, SCALED, LOCALIZED, SIGPROP)
 FROM_GRADIENTS = tuple(case for case in CASES if case.learns_from_gradients)
 SEPARABLE = tuple(case for case in FROM_GRADIENTS if not case.couples_parameters)
 WITH_REFERENCE = tuple(case for case in CASES if case.reference is not None)

@@ -11,11 +11,19 @@ from advanced_optimizers import (
     fer_optimizer,
     flipping_error,
     forward_signal,
+    gradient_correction,
     localized_learning,
     zero_shot_transfer,
 )
 
-MODULES = (fer_optimizer, flipping_error, forward_signal, localized_learning, zero_shot_transfer)
+MODULES = (
+    fer_optimizer,
+    flipping_error,
+    forward_signal,
+    gradient_correction,
+    localized_learning,
+    zero_shot_transfer,
+)
 EXTRAS = (
     "dask",
     "hypothesis",

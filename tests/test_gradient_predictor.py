@@ -1,0 +1,74 @@
+"""The predictors' mathematics beside the reference's, and what keeps a corrected gradient safe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from advanced_optimizers.gradient_history import unit_rows
+from advanced_optimizers.gradient_predictor import GCODE, GCW, Mix, as_long_as_the_gradient, make_safe
+from tests.harness import BITWISE
+from tests.reference.gradient_correction import Past, complex_step, predict_with_attention, predict_with_ode
+from tests.reference.gradient_correction import make_safe as slow_make_safe
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)
+
+
+# ---- the predictions, beside the reference's ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [2, 7, 64, 65, 130])
+def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
+    """Also with more rows than there are tokens to attend to."""
+    g, m = torch.randn(2, rows, 3, generator=rng, dtype=torch.float64)
+    following = torch.randn(rows, 3, generator=rng, dtype=torch.float64)
+    unit, length_g, length_m = unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])
+    past = Past(g.numpy(), m.numpy())
+    for predictor, slow in ((GCW, predict_with_attention), (GCODE, predict_with_ode)):
+        theta = torch.randn(1, predictor.size, generator=rng, dtype=torch.float64, requires_grad=True)
+        mix = as_long_as_the_gradient(predictor(theta, unit), unit)
+        predicted = mix.gradient[0, :, None] * g + (length_g / length_m * mix.memory)[0, :, None] * m
+        at = theta.detach()[0].numpy()
+        np.testing.assert_allclose(predicted.detach().numpy(), slow(at, past), rtol=0, atol=1e-12)
+        (derivative,) = torch.autograd.grad((predicted * following).sum(), theta)
+        along = complex_step(lambda t, slow=slow: (slow(t, past) * following.numpy()).sum(), at)
+        np.testing.assert_allclose(derivative[0].numpy(), along, rtol=0, atol=1e-10)
+
+
+# ---- safety --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 1.0), st.floats(-3.0, 3.0), st.floats(-3.0, 3.0))
+def test_safe_gradients(seed, min_cosine, own, memory):
+    g, m = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    g, m = g / g.norm(), m / m.norm()
+    rows, _, _ = unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])
+    wanted = own * g + memory * m
+    mix = make_safe(Mix(torch.full((1, 4), own).double(), torch.full((1, 4), memory).double()), rows, min_cosine)
+    safe = mix.gradient[0, :, None] * g + mix.memory[0, :, None] * m
+    assert_close(safe.norm(), g.norm())
+    assert cosine(safe, g) >= min_cosine - 1e-7
+    if wanted.norm() > 1e-6 and abs(float(cosine(wanted, g))) < 1 - 1e-6:
+        np.testing.assert_allclose(safe, slow_make_safe(wanted.numpy(), g.numpy(), min_cosine), rtol=0, atol=1e-6)
+
+
+def rows_of(g: Tensor, m: Tensor) -> Any:
+    return unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])[0]
+
+
+@pytest.mark.parametrize("mix", [(-1.0, 0.0), (0.0, 0.0), (math.nan, 0.0), (math.inf, 1.0), (1.0, -math.inf)])
+def test_a_mix_without_meaning_gives_the_gradient_itself(mix, rng):
+    rows = rows_of(*torch.randn(2, 4, 3, generator=rng))
+    safe = make_safe(Mix(*(torch.full((1, 4), value) for value in mix)), rows, 0.5)
+    assert_close(safe, Mix(torch.ones(1, 4), torch.zeros(1, 4)), **BITWISE)
