@@ -327,8 +327,10 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "readout": BackpropLearner,
         "sigprop": SigPropLearner,
         "localized-static": LocalizedLearner,
+        "localized-static-half": LocalizedLearner,
         "localized-dynamic": LocalizedLearner,
         "localized-frozen": LocalizedLearner,
+        "localized-frozen-half": LocalizedLearner,
         "localized-random": LocalizedLearner,
     }
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from advanced_optimizers._base import build_optimizer
+from advanced_optimizers.blocks import find_units, make_blocks
 from advanced_optimizers.experiments.learners import (
     BackpropLearner,
     FERLearner,
@@ -100,10 +101,12 @@ def _flipping(base: str) -> Callable[[Setting], Learner]:
     return build
 
 
-def _localized(mode: str, rule: str) -> Callable[[Setting], Learner]:
+def _localized(mode: str, rule: str, half: bool = False) -> Callable[[Setting], Learner]:
     def build(setting: Setting) -> Learner:
         optimizer, kwargs = _BASES["sgd"]
         own: dict[str, Any] = dict(setting.config.hyperparameters)
+        if half:
+            own.setdefault("max_transition", len(make_blocks(find_units(setting.model))) // 2)
         return LocalizedLearner(
             setting,
             create_localized_optimizer(
@@ -198,6 +201,13 @@ ALGORITHMS |= {
         build=_localized("static", "hebbian"),
         options=_LOCALIZED_OPTIONS,
     ),
+    "localized-static-half": Algorithm(
+        label="Localized learning, static, half the blocks",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
+        build=_localized("static", "hebbian", half=True),
+        options=_LOCALIZED_OPTIONS,
+    ),
     "localized-dynamic": Algorithm(
         label="Localized learning, dynamic",
         baseline="sgd",
@@ -211,6 +221,13 @@ ALGORITHMS |= {
         baseline="sgd",
         search_space={"lr": _LEARNING_RATES["sgd"]},
         build=_localized("static", "frozen"),
+        options=_LOCALIZED_OPTIONS,
+    ),
+    "localized-frozen-half": Algorithm(
+        label="Freezing, static, half the blocks (control)",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"]},
+        build=_localized("static", "frozen", half=True),
         options=_LOCALIZED_OPTIONS,
     ),
     "localized-random": Algorithm(

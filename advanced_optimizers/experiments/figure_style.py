@@ -46,8 +46,10 @@ STYLES: dict[str, Style] = {
     "sigprop": Style(BLUE, "P", "--"),
     "readout": Style(VERMILLION, "p", ":"),
     "localized-static": Style(SKY, "<", "-"),
+    "localized-static-half": Style(BLUE, "d", "-"),
     "localized-dynamic": Style(PURPLE, ">", "-"),
     "localized-frozen": Style(VERMILLION, "X", ":"),
+    "localized-frozen-half": Style(GREEN, "8", ":"),
     "localized-random": Style(ORANGE, "*", ":"),
 }
 

@@ -213,8 +213,8 @@ def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str]
     _check_names(results, task, algorithms)
     _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
     for algorithm in algorithms:
-        if (task, float(noise), algorithm) in study.left_out:
-            raise ValueError(f"the study {study.name} leaves out {algorithm} on {task} with noise {noise}")
+        if (task, algorithm) in study.left_out:
+            raise ValueError(f"the study {study.name} leaves out {algorithm} on {task}")
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
@@ -29,6 +30,7 @@ class Task:
         batch_size: Images a step.
         precision: See ``RunConfig``.
         augment: See ``RunConfig``.
+        width: See ``RunConfig``.
     """
 
     dataset: str
@@ -39,6 +41,7 @@ class Task:
     batch_size: int = 128
     precision: str = "float32"
     augment: bool = False
+    width: float = 1.0
 
     @property
     def name(self) -> str:
@@ -57,6 +60,7 @@ class Task:
             batch_size=self.batch_size,
             precision=self.precision,
             augment=self.augment,
+            width=self.width,
             split="validation",
         )
 
@@ -73,6 +77,7 @@ class Task:
             batch_size=self.batch_size,
             precision=self.precision,
             augment=self.augment,
+            width=self.width,
         )
 
 
@@ -91,7 +96,9 @@ class Study:
         trials: Tuning trials for each algorithm and task.
         metrics: What the runs are compared in: columns of the records that ``metrics.METRICS`` knows.
         curves: What is drawn over the epochs: keys of ``study_results.CURVES``.
-        left_out: Conditions that are not run, as (task, label noise, algorithm).
+        left_out: Pairs of (task, algorithm) that are not run.
+        protocols: Of pairs of (task, algorithm) whose protocol is another than the task's: longer, or wider.
+        targets: By task, the test accuracy that a run's epochs are counted to, in [0, 1]; none are counted without.
     """
 
     name: str
@@ -104,16 +111,26 @@ class Study:
     trials: int
     metrics: tuple[str, ...] = ("test_accuracy",)
     curves: tuple[str, ...] = ("test_accuracy",)
-    left_out: frozenset[tuple[str, float, str]] = frozenset()
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+    def algorithms_on(self, task: Task) -> list[str]:
+        """The algorithms that are run on a task."""
+        return [name for name in self.algorithms if (task.name, name) not in self.left_out]
+
+    def protocol(self, task: Task, algorithm: str) -> Task:
+        """The protocol of an algorithm on a task."""
+        return self.protocols.get((task.name, algorithm), task)
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
         """The tuning trials of one algorithm on one task."""
         points = sample_hyperparameters(ALGORITHMS[algorithm].search_space, self.trials)
-        return [task.trial(algorithm, point) for point in points]
+        return [self.protocol(task, algorithm).trial(algorithm, point) for point in points]
 
     def tuning_configs(self) -> list[RunConfig]:
         """All tuning trials."""
-        return [c for task in self.tasks for a in self.algorithms for c in self.trial_configs(task, a)]
+        return [c for task in self.tasks for a in self.algorithms_on(task) for c in self.trial_configs(task, a)]
 
     def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
         """The trial whose hyperparameters the comparison uses.
@@ -142,16 +159,15 @@ class Study:
         chosen = {
             (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
             for task in self.tasks
-            for algorithm in self.algorithms
+            for algorithm in self.algorithms_on(task)
         }
         # Seeds outside algorithms: an interrupted study still has whole comparisons of its first seeds.
         return [
-            task.run(algorithm, chosen[task, algorithm], seed, noise)
+            self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
             for task in self.tasks
             for noise in self.label_noises
             for seed in self.seeds
-            for algorithm in self.algorithms
-            if (task.name, noise, algorithm) not in self.left_out
+            for algorithm in self.algorithms_on(task)
         ]
 
     def configs(self, store: RunStore) -> list[RunConfig]:
@@ -187,22 +203,23 @@ def _profiles(
     full: tuple[Task, ...],
     quick: tuple[Task, ...],
     label_noises: tuple[float, ...] = (0.0,),
-    left_out: frozenset[tuple[str, float, str]] = frozenset(),
+    left_out: Collection[tuple[str, str]] = (),
     **fields: Any,
-) -> tuple[Study, Study]:
-    """A study in both profiles: the quick one has other tasks, two seeds and two trials, and leaves nothing out."""
-    return (
-        Study(
-            profile="full",
-            tasks=full,
+) -> Iterator[Study]:
+    """A study in both profiles; the quick one has other tasks, two seeds and two trials.
+
+    ``left_out`` has pairs of (model, algorithm) here.
+    """
+    for profile, tasks, seeds, trials in (("full", full, _SEEDS, _TRIALS), ("quick", quick, _SEEDS[:2], 2)):
+        yield Study(
+            profile=profile,
+            tasks=tasks,
+            seeds=seeds,
+            trials=trials,
             label_noises=label_noises,
-            seeds=_SEEDS,
-            trials=_TRIALS,
-            left_out=left_out,
+            left_out=frozenset((task.name, name) for task in tasks for model, name in left_out if task.model == model),
             **fields,
-        ),
-        Study(profile="quick", tasks=quick, label_noises=label_noises, seeds=_SEEDS[:2], trials=2, **fields),
-    )
+        )
 
 
 STUDIES: dict[tuple[str, str], Study] = {
@@ -231,8 +248,18 @@ STUDIES: dict[tuple[str, str], Study] = {
             title="Does localized learning train faster than SGD, and is it more than freezing?",
             full=(_MNIST2, _CIFAR),
             quick=(replace(_DIGITS, model="mlp2"), _DIGITS_CONV),
-            algorithms=("sgd", "localized-static", "localized-dynamic", "localized-frozen", "localized-random"),
+            algorithms=(
+                "sgd",
+                "localized-static",
+                "localized-static-half",
+                "localized-dynamic",
+                "localized-frozen",
+                "localized-frozen-half",
+                "localized-random",
+            ),
             curves=("test_accuracy", "cpu_seconds", "transition"),
+            # Of three blocks no schedule localizes more than one.
+            left_out=(("mlp2", "localized-static-half"), ("mlp2", "localized-frozen-half")),
         ),
     )
 }
