@@ -92,6 +92,17 @@ def _downsamples(hidden: Any, output: Any) -> bool:
     return any(small < large and small <= math.ceil(large / 2) for large, small in sides)
 
 
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of two hidden states, without a copy where both have their channels last."""
+    return torch.dot(a.movedim(1, -1).reshape(-1), b.movedim(1, -1).reshape(-1))
+
+
+def _total(a: Tensor) -> Tensor:
+    """The sum over the batch, in the order in which it lies in memory: ten times as fast as across it."""
+    last = a.movedim(1, -1)
+    return last.sum(dim=0).movedim(-1, 0) if last.is_contiguous() else a.sum(dim=0)
+
+
 class HiddenCorrection:
     r"""Corrects the gradient of one hidden state; the network's output stays as it is.
 
@@ -188,20 +199,29 @@ class HiddenCorrection:
 
     def _correct(self, hidden: Tensor, grad: Tensor) -> Tensor:
         delta = grad.to(self.learned.dtype)
-        plain, target = delta.sum(dim=0), self.target
-        if not bool(plain.isfinite().all()):
+        squared = _inner(delta, delta)
+        if not bool(squared.isfinite()):
             return grad
-        if (self.seen + 1) % self.every == 0:
+        keeps, learns = (self.seen + 1) % self.every == 0, self.target is not None
+        plain = _total(delta) if keeps or learns else None
+        if keeps and plain is not None:
             self._sum = plain if self._sum is None or self._sum.shape != plain.shape else self._sum + plain
-        learns = target is not None and target.shape == plain.shape and bool(target.any() and plain.any())
-        if not learns and float(self.learned[0, -1]) == 0.0:
+        target = self.target if plain is not None and self._comparable(plain) else None
+        gate = float(self.learned[0, -1])
+        if target is None and gate == 0.0:
             return grad
-        with torch.set_grad_enabled(learns), torch.autocast(grad.device.type, enabled=False):
-            theta = self.learned[0].detach().requires_grad_(learns)
+        with torch.set_grad_enabled(target is not None), torch.autocast(grad.device.type, enabled=False):
+            theta = self.learned[0].detach().requires_grad_(target is not None)
             adjoint = self._adjoint(theta, hidden.to(delta.dtype), delta)
-            if target is not None and learns:
-                self._collect(theta, adjoint.sum(dim=0), target)
-        return self._blend(grad, delta, adjoint.detach())
+            if target is not None:
+                self._collect(theta, _total(adjoint), target)
+        # With the gate at 0 the adjoint is the gradient.
+        return grad if gate == 0.0 else self._blend(grad, delta, adjoint.detach(), squared)
+
+    def _comparable(self, plain: Tensor) -> bool:
+        """Whether there is a sum to learn from, and both have a direction."""
+        target = self.target
+        return target is not None and target.shape == plain.shape and bool(target.any() and plain.any())
 
     def _collect(self, theta: Tensor, total: Tensor, target: Tensor) -> None:
         """Adds to the derivative that :meth:`learn` steps along."""
@@ -210,23 +230,24 @@ class HiddenCorrection:
         self._gradient = gradient if self._gradient is None else self._gradient + gradient
         self._losses.append(loss.detach())
 
-    def _blend(self, grad: Tensor, delta: Tensor, adjoint: Tensor) -> Tensor:
-        """The corrected gradient; the gradient itself while the gate is 0, when the adjoint equals it."""
-        products = torch.stack([(delta * delta).sum(), (delta * adjoint).sum(), (adjoint * adjoint).sum()])
+    def _blend(self, grad: Tensor, delta: Tensor, adjoint: Tensor, squared: Tensor) -> Tensor:
+        """The corrected gradient."""
+        products = torch.stack([squared, _inner(delta, adjoint), _inner(adjoint, adjoint)])
         rows, length, length_of_adjoint = unit_rows([products[:, None]])
         prediction = Mix(torch.zeros_like(rows.gg), torch.ones_like(rows.gg))
         mix = combine([(self.strength, prediction)], rows, self.min_cosine)
         a, b = float(mix.gradient), float(mix.memory * ratio(length, length_of_adjoint))
-        return grad if b == 0.0 or adjoint.equal(delta) else (a * delta + b * adjoint).to(grad.dtype)
+        return grad if b == 0.0 else (a * delta).add_(adjoint, alpha=b).to(grad.dtype)
 
     def _adjoint(self, theta: Tensor, hidden: Tensor, delta: Tensor) -> Tensor:
         r"""a(0) = delta + (df/dh)^T delta, with (df/dh)^T u = gate D^T ((1 - tanh^2(D h)) * P^T u)."""
         depthwise, pointwise, gate = self._cut(theta)
         convolve, spatial = _CONVOLUTIONS[hidden.dim()], tuple(range(2, hidden.dim()))
-        slope = 1.0 - torch.tanh(convolve(hidden, depthwise, padding=1, groups=self.channels)).square()
+        activation = torch.tanh(convolve(hidden, depthwise, padding=1, groups=self.channels))
         # As a product of matrices, since a 1x1 convolution takes ten times as long on a CPU.
-        across = slope * (pointwise.T @ delta.flatten(2)).view_as(delta)
-        return delta + gate * convolve(across, depthwise.flip(spatial), padding=1, groups=self.channels)
+        across = (delta.movedim(1, -1) @ pointwise).movedim(-1, 1)
+        across = torch.ops.aten.tanh_backward(across, activation)  # times 1 - tanh^2, in one pass
+        return torch.addcmul(delta, gate, convolve(across, depthwise.flip(spatial), padding=1, groups=self.channels))
 
     def _cut(self, theta: Tensor) -> list[Tensor]:
         c, sides = self.channels, self.sides

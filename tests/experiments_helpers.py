@@ -27,7 +27,12 @@ _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
     "flipping": {"mu": 0.5, "gamma": 0.3},
     "sigprop": {"signal_lr": 0.003},
+    "correction": {"gcw_strength": 0.3, "gcode_strength": 0.3},
+    "correction-hidden": {"gcw_strength": 0.3, "gcode_strength": 0.3},
 }
+
+# The networks of algorithms that the MLP does not do for.
+_MODELS = {"correction-hidden": "convnet"}
 
 # What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
 CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}
@@ -58,7 +63,8 @@ def hyperparameters_of(algorithm: str) -> Hyperparameters:
 
 def make_config(**changes: Any) -> RunConfig:
     """A run of a tenth of a second; the algorithm's hyperparameters come with its name."""
-    tiny = {"dataset": "digits", "model": "mlp", "algorithm": "sgd", "epochs": 2, "width": 0.1}
+    model = _MODELS.get(changes.get("algorithm", "sgd"), "mlp")
+    tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1}
     settings = {**tiny, **changes}
     if "hyperparameters" not in settings:
         settings["hyperparameters"] = hyperparameters_of(settings["algorithm"])

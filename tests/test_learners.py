@@ -17,6 +17,7 @@ from advanced_optimizers.experiments.learners import (
     BackpropLearner,
     FERLearner,
     FlippingLearner,
+    GradientCorrectionLearner,
     LocalizedLearner,
     Setting,
     SigPropLearner,
@@ -108,7 +109,8 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
     assert other.end_epoch() == learner.end_epoch()
 
 
-@every_algorithm
+# The network of the other one has batch statistics, and so other logits in training.
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "correction-hidden"])
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)
     for batch in make_batches():
@@ -193,6 +195,10 @@ OPTIONS = {
     "consistency_threshold": 0.5,
     "temperature": 2.0,
     "init_epochs": 2,
+    "history_decay": 0.5,
+    "min_cosine": 0.2,
+    "predictor_lr": 0.1,
+    "train_every": 2,
     "weak_supervision_weight": 0.5,
     "max_transition": 1,
     "update_every": 4,
@@ -204,7 +210,7 @@ def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
     for option in ALGORITHMS[algorithm].options:
         given = {**hyperparameters_of(algorithm), option: OPTIONS[option]}
         learner = make_learner(algorithm, hyperparameters=given)
-        if isinstance(learner, FERLearner):
+        if isinstance(learner, FERLearner | GradientCorrectionLearner):
             assert learner.optimizer.param_groups[0][option] == OPTIONS[option]
         else:
             holder = learner.optimizer if isinstance(learner, LocalizedLearner) else learner.criterion
@@ -315,6 +321,19 @@ def test_the_flipping_loss_knows_the_epoch_and_the_length_of_the_run() -> None:
     assert learner.criterion.weights() == pytest.approx((0.4, 0.6))
 
 
+def test_gradient_correction_reports_what_it_adds_to_the_cosine_with_the_next_gradient() -> None:
+    learner = make_learner("correction", hyperparameters={"lr": 0.005, "gcw_strength": 1.0, "train_every": 1})
+    for epoch in (1, 2):
+        train_epochs(learner, make_batches(), epoch, epoch)
+        records = learner.optimizer.history[-STEPS:]
+        curves = learner.end_epoch()
+        known = [r for r in records if not math.isnan(r.plain_cosine)]
+        assert curves["plain_cosine"] == pytest.approx(sum(r.plain_cosine for r in known) / len(known))
+        gained = sum(r.corrected_cosine - r.plain_cosine for r in known) / len(known)
+        assert curves["prediction_gain"] == pytest.approx(gained)
+    assert curves["prediction_gain"] != 0.0
+
+
 def test_each_algorithm_has_its_kind_of_learner() -> None:
     kinds = {name: type(make_learner(name)) for name in ALGORITHMS}
     assert kinds == {
@@ -324,6 +343,11 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "adam": BackpropLearner,
         "fer-adam": FERLearner,
         "flipping-adam": FlippingLearner,
+        "correction": GradientCorrectionLearner,
+        "correction-hidden": GradientCorrectionLearner,
+        "adam-longer": BackpropLearner,
+        "adam-longest": BackpropLearner,
+        "adam-wider": BackpropLearner,
         "readout": BackpropLearner,
         "sigprop": SigPropLearner,
         "localized-static": LocalizedLearner,
@@ -424,7 +448,9 @@ def test_bfloat16_is_for_the_forward_pass_alone(algorithm: str) -> None:
     assert result.loss.dtype == learner.predict(batches[1].images).dtype == torch.float32
     assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
     state = [value for values in learner.optimizer.state.values() for value in values.values()]
-    assert {value.dtype for value in state if isinstance(value, Tensor)} <= {torch.float32}
+    assert {value.dtype for value in state if isinstance(value, Tensor) and value.is_floating_point()} <= {
+        torch.float32
+    }
 
 
 def test_float32_is_the_model_as_it_is() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.evidence import Comparison, Verdict
-from advanced_optimizers.experiments.rules import check_properties, compare_margin, compare_memory
-from advanced_optimizers.experiments.runs import records_frame
+from advanced_optimizers.experiments.evidence import LABELS, Comparison, Verdict
+from advanced_optimizers.experiments.rules import check_properties, compare_epochs, compare_margin, compare_memory
+from advanced_optimizers.experiments.runs import epochs_to, records_frame
+from advanced_optimizers.experiments.tables import epochs_table
 from tests.synthetic_runs import make_config, make_record
 
 TASK = "mnist-mlp"
@@ -29,6 +31,77 @@ def frame_of(loss: float, seeds: int = 5, status: str = "completed") -> pd.DataF
 
 def margin(loss: float, allowed: float = 0.005, **changes: object) -> Verdict:
     return compare_margin(frame_of(loss, **changes), margin=allowed, comparisons=[PAIR])  # type: ignore[arg-type]
+
+
+def epochs(own: Sequence[float], base: Sequence[float], limit: float = 0.8) -> Verdict:
+    """The verdict where runs of 10 epochs took so many to their target; nan did not reach it."""
+    frame = frame_of(0.0)
+    for algorithm, counts in (("fer-sgd", own), ("sgd", base)):
+        frame.loc[frame["algorithm"] == algorithm, "epochs_to_target"] = list(counts)
+    return compare_epochs(frame, limit=limit, comparisons=[PAIR])
+
+
+class TestEpochs:
+    FIVE = (5.0, 5.1, 4.9, 5.2, 4.8)
+    NEVER = (5.0, 5.1, 4.9, 5.2, math.nan)
+
+    def test_clearly_fewer_is_supported(self) -> None:
+        verdict = epochs([0.6 * count for count in self.FIVE], self.FIVE)
+        assert verdict.status == "supported"
+        assert "0.600 [0.600, 0.600] times" in verdict.sentence
+
+    def test_fewer_but_not_by_as_much_is_not(self) -> None:
+        assert epochs([0.9 * count for count in self.FIVE], self.FIVE).status == "not supported"
+        assert epochs(self.FIVE, self.FIVE).status == "not supported"
+
+    def test_an_interval_around_the_limit_decides_nothing(self) -> None:
+        assert epochs((3.0, 4.5, 4.0, 5.0, 3.5), self.FIVE).status == "inconclusive"
+
+    def test_the_methods_run_that_ends_too_early_speaks_only_against_it(self) -> None:
+        assert epochs(self.NEVER, self.FIVE).status == "inconclusive"
+        assert epochs([math.nan] * 5, self.FIVE).status == "not supported"  # twice as many at the least
+        # Its length is 10 of the baseline's 25 epochs, yet it may have needed any number.
+        assert epochs([math.nan] * 5, [25.0] * 5).status == "inconclusive"
+
+    def test_the_baselines_run_that_ends_too_early_speaks_only_for_the_method(self) -> None:
+        assert epochs(self.FIVE, [math.nan] * 5).status == "supported"  # half as many at the most
+        assert epochs([9.9] * 5, [math.nan] * 5).status == "inconclusive"
+
+    def test_runs_that_end_too_early_on_both_sides_say_nothing(self) -> None:
+        assert epochs([math.nan] * 5, [math.nan] * 5).status == "inconclusive"
+
+    def test_missing_seeds_are_waited_for(self) -> None:
+        frame = frame_of(0.0, seeds=4).assign(epochs_to_target=5.0)
+        assert compare_epochs(frame, limit=0.8, comparisons=[PAIR]).status == "pending"
+
+
+class TestCountingEpochs:
+    def test_between_two_epochs_on_the_line_that_joins_them(self) -> None:
+        assert epochs_to([0.5, 0.7, 0.9], 0.8) == pytest.approx(2.5)
+        assert epochs_to([0.5, 0.7, 0.9], 0.7) == pytest.approx(2.0)
+
+    def test_the_first_crossing_counts(self) -> None:
+        assert epochs_to([0.5, 0.9, 0.6, 0.9], 0.9) == pytest.approx(2.0)
+
+    def test_the_first_epoch_has_no_line(self) -> None:
+        assert epochs_to([0.9, 0.95], 0.8) == 1.0
+
+    def test_never(self) -> None:
+        assert math.isnan(epochs_to([0.5, None, 0.7], 0.8))
+        assert math.isnan(epochs_to([], 0.8))
+
+    def test_a_task_without_a_target_is_not_counted(self) -> None:
+        records = [make_record(make_config(TASK, "sgd", 0))]
+        assert "epochs_to_target" not in records_frame(records)
+        assert records_frame(records, {"other": 0.5})["epochs_to_target"].isna().all()
+        assert records_frame(records, {TASK: 0.5})["epochs_to_target"].notna().all()
+
+    def test_the_table_counts_a_run_that_never_reached_it_as_longer_than_it_was(self) -> None:
+        frame = frame_of(0.0)
+        frame["epochs_to_target"] = [4.0, 5.0, 6.0, math.nan, math.nan] + [math.nan] * 3 + [7.0, 8.0]
+        table = epochs_table(frame, {TASK: 0.9}, labels=LABELS)
+        assert table["Reached"].tolist() == ["3 of 5 runs", "2 of 5 runs"]
+        assert table["Epochs, median (range)"].tolist() == ["6.0 (4.0-over 10)", "over 10 (7.0-over 10)"]
 
 
 class TestMargin:

@@ -6,8 +6,11 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+import torch
 
+from advanced_optimizers import GradientCorrectionOptimizer
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.running import recorded_configs
 from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunStore
 from advanced_optimizers.experiments.studies import (
@@ -131,6 +134,7 @@ def test_every_algorithm_has_the_same_number_of_trials(study: Study) -> None:
 def test_trials_are_measured_on_held_out_training_images(study: Study) -> None:
     for config in study.tuning_configs():
         task = next(task for task in study.tasks if task.name == config.task)
+        task = study.protocol(task, config.algorithm)
         expected = RunConfig(
             dataset=task.dataset,
             model=task.model,
@@ -143,6 +147,7 @@ def test_trials_are_measured_on_held_out_training_images(study: Study) -> None:
             data_fraction=task.tuning_fraction,
             precision=task.precision,
             augment=task.augment,
+            width=task.width,
             split="validation",
         )
         assert config == expected
@@ -177,6 +182,7 @@ def test_the_comparison_follows_its_tasks_protocol_on_the_test_set(study: Study,
     record_trials(study, store)
     for config in study.final_configs(store):
         task = next(task for task in study.tasks if task.name == config.task)
+        task = study.protocol(task, config.algorithm)
         protocol = RunConfig(
             dataset=task.dataset,
             model=task.model,
@@ -188,9 +194,37 @@ def test_the_comparison_follows_its_tasks_protocol_on_the_test_set(study: Study,
             label_noise=config.label_noise,
             precision=task.precision,
             augment=task.augment,
+            width=task.width,
             split="test",
         )
         assert config == protocol
+
+
+def test_controls_of_equal_cost_train_longer_or_are_wider() -> None:
+    study = get_study("gradient-correction", "full")
+    mlp, convnet = study.tasks
+    longer = {(task.name, name): study.protocol(task, name) for task in study.tasks for name in study.algorithms}
+    assert longer["mnist-mlp", "adam"] is mlp
+    assert longer["mnist-mlp", "adam-longer"] == replace(mlp, epochs=27, tuning_epochs=8)
+    assert longer["cifar10-jpeg-convnet", "adam-longer"] == replace(convnet, epochs=12, tuning_epochs=4)
+    assert longer["cifar10-jpeg-convnet", "adam-longest"] == replace(convnet, epochs=19, tuning_epochs=6)
+    for task, shape, extra in ((mlp, (1, 28, 28), 240), (convnet, (3, 32, 32), 6600)):
+        sizes = [
+            sum(p.numel() for p in build_model(task.model, shape, 10, protocol.width).parameters())
+            for protocol in (task, longer[task.name, "adam-wider"])
+        ]
+        assert extra <= sizes[1] - sizes[0] <= 1.25 * extra + 800  # a unit of the MLP has 795 parameters
+
+
+def test_the_extra_parameters_that_the_wider_control_matches() -> None:
+    for model, shape, hidden, extra in (
+        ("mlp", (1, 28, 28), False, 240),
+        ("convnet", (3, 32, 32), False, 840),
+        ("convnet", (3, 32, 32), True, 6600),
+    ):
+        network = build_model(model, shape, 10)
+        own = {"model": network, "example_input": torch.zeros(2, *shape)} if hidden else {}
+        assert GradientCorrectionOptimizer(network.parameters(), **own).num_extra_parameters == extra
 
 
 @pytest.mark.parametrize("best", [0, 1])

@@ -19,6 +19,7 @@ from advanced_optimizers.experiments.learners import (
     BackpropLearner,
     FERLearner,
     FlippingLearner,
+    GradientCorrectionLearner,
     Learner,
     LocalizedLearner,
     Setting,
@@ -27,6 +28,7 @@ from advanced_optimizers.experiments.learners import (
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
 from advanced_optimizers.forward_signal import SigPropSequential, create_sigprop_optimizer
+from advanced_optimizers.gradient_correction import GradientCorrectionOptimizer
 from advanced_optimizers.localized_learning import create_localized_optimizer
 
 
@@ -101,6 +103,21 @@ def _flipping(base: str) -> Callable[[Setting], Learner]:
     return build
 
 
+def _correction(hidden: bool) -> Callable[[Setting], Learner]:
+    def build(setting: Setting) -> Learner:
+        optimizer, kwargs = _BASES["adam"]
+        own: dict[str, Any] = dict(setting.config.hyperparameters)
+        lr = own.pop("lr")
+        device = next(setting.model.parameters()).device
+        if hidden:
+            own |= {"model": setting.model, "example_input": torch.zeros(2, *setting.image_shape, device=device)}
+        return GradientCorrectionLearner(
+            setting, GradientCorrectionOptimizer(setting.model.parameters(), optimizer, {"lr": lr, **kwargs}, **own)
+        )
+
+    return build
+
+
 def _localized(mode: str, rule: str, half: bool = False) -> Callable[[Setting], Learner]:
     def build(setting: Setting) -> Learner:
         optimizer, kwargs = _BASES["sgd"]
@@ -150,6 +167,14 @@ _FER_SPACE = {
 }
 _FLIPPING_SPACE = {"mu": Range(low=0.3, high=1.0), "gamma": Range(low=0.1, high=0.9)}
 
+_CORRECTION_STRENGTH = Range(low=0.03, high=1.0, log=True)
+_CORRECTION_SPACE = {
+    "lr": _LEARNING_RATES["adam"],
+    "gcw_strength": _CORRECTION_STRENGTH,
+    "gcode_strength": _CORRECTION_STRENGTH,
+}
+_CORRECTION_OPTIONS = frozenset({"history_decay", "min_cosine", "predictor_lr", "train_every"})
+
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
 _LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "update_every"})
 
@@ -182,6 +207,38 @@ ALGORITHMS: dict[str, Algorithm] = {
     }.items()
 }
 ALGORITHMS |= {
+    "correction": Algorithm(
+        label="Gradient correction over Adam",
+        baseline="adam",
+        search_space=_CORRECTION_SPACE,
+        build=_correction(hidden=False),
+        options=_CORRECTION_OPTIONS,
+    ),
+    "correction-hidden": Algorithm(
+        label="Gradient correction over Adam, hidden states too",
+        baseline="adam",
+        search_space=_CORRECTION_SPACE,
+        build=_correction(hidden=True),
+        options=_CORRECTION_OPTIONS,
+    ),
+    "adam-longer": Algorithm(
+        label="Adam, as long as gradient correction (control)",
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"]},
+        build=_baseline("adam"),
+    ),
+    "adam-longest": Algorithm(
+        label="Adam, as long as with hidden states (control)",
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"]},
+        build=_baseline("adam"),
+    ),
+    "adam-wider": Algorithm(
+        label="Adam, as many parameters (control)",
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"]},
+        build=_baseline("adam"),
+    ),
     "readout": Algorithm(
         label="Last layer only, Adam (control)",
         baseline="adam",

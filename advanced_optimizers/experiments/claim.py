@@ -64,6 +64,18 @@ def margin_rule(compared: str, margin: float, reason: str) -> str:
     )
 
 
+def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, float]) -> str:
+    """The words of ``rules.compare_epochs``."""
+    listed = ", ".join(f"{100 * target:g} % on {task}" for task, target in targets.items())
+    return (
+        f"The ratio of the epochs to a fixed test accuracy ({listed}), {compared}, paired by seed (at least "
+        f"{MIN_SEEDS}), with the 95 % interval of its geometric mean. A run that does not reach it counts with its "
+        "length, and the ratio then only against the claim (the method's run) or only for it (the baseline's). "
+        f"Supported: every interval ends at or below {limit:g} ({reason}). Not supported: an interval starts above it. "
+        "Otherwise, and whenever a run diverged, inconclusive."
+    )
+
+
 def memory_rule(compared: str, limit: float, reason: str) -> str:
     """The words of ``rules.compare_memory``."""
     return (

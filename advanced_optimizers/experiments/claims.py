@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import pandas as pd
 
-from advanced_optimizers.experiments import claims_fer, claims_localized, claims_sigprop
+from advanced_optimizers.experiments import claims_correction, claims_fer, claims_localized, claims_sigprop
 from advanced_optimizers.experiments.claim import Claim
 from advanced_optimizers.experiments.evidence import Measurements, Verdict
 
 # The longest an epoch may take, relative to the baseline's, for a study's claim about time to hold.
 TIME_LIMITS = {
     "fer": claims_fer.NEGLIGIBLE_RATIO,
+    "gradient-correction": claims_correction.COURSEWORK_RATIO,
     "sigprop": claims_sigprop.TIME_LIMIT,
     "localized": claims_localized.PAPER_RATIO,
 }
 
 CLAIMS: dict[str, Claim] = {
-    claim.key: claim for claim in (*claims_fer.CLAIMS, *claims_sigprop.CLAIMS, *claims_localized.CLAIMS)
+    claim.key: claim
+    for claim in (
+        *claims_fer.CLAIMS,
+        *claims_correction.CLAIMS,
+        *claims_sigprop.CLAIMS,
+        *claims_localized.CLAIMS,
+    )
 }
 
 

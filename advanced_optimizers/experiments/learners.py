@@ -21,6 +21,7 @@ from advanced_optimizers.experiments.runs import RunConfig
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
 from advanced_optimizers.forward_signal import SigPropOptimizer
+from advanced_optimizers.gradient_correction import GradientCorrectionOptimizer
 from advanced_optimizers.localized_learning import LocalizedOptimizer
 
 
@@ -150,6 +151,27 @@ class FERLearner(BackpropLearner):
         return {**super().end_epoch(), "consistency": sum(values) / len(values) if values else math.nan}
 
 
+class GradientCorrectionLearner(BackpropLearner):
+    """Ordinary training with GradientCorrectionOptimizer, which also reports how well the next gradient was predicted.
+
+    The correction of hidden states belongs to this learner's optimizer, so its hooks stay as long as the model does.
+    """
+
+    optimizer: GradientCorrectionOptimizer
+
+    def __init__(self, setting: Setting, optimizer: GradientCorrectionOptimizer) -> None:
+        super().__init__(setting, optimizer)
+        self.lessons = max(1, setting.steps_per_epoch // max(g["train_every"] for g in optimizer.param_groups))
+
+    def end_epoch(self) -> dict[str, float]:
+        """Mean cosine of gradients with the next one, and what the correction adds, over the epoch's lessons."""
+        records = self.optimizer.history[-self.lessons :]
+        plain, corrected = (
+            _known_mean([getattr(record, name) for record in records]) for name in ("plain_cosine", "corrected_cosine")
+        )
+        return {**super().end_epoch(), "plain_cosine": plain, "prediction_gain": corrected - plain}
+
+
 class FlippingLearner(BackpropLearner):
     """Ordinary training with the paper's loss, whose memory of each sample is part of the state."""
 
@@ -228,6 +250,11 @@ class SigPropLearner(BackpropLearner):
             losses, scores = self.optimizer.learn(batch.images, batch.labels)
         self.scheduler.step()
         return StepResult(losses[-1], (scores.argmax(dim=1) == batch.labels).sum())
+
+
+def _known_mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler:

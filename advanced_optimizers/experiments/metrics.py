@@ -61,6 +61,7 @@ METRICS: dict[str, Metric] = {
         Metric("test_loss", "test loss", False, "nats", "nats", 1.0, 4),
         Metric("train_loss", "train loss", False, "nats", "nats", 1.0, 4),
         Metric("consistency", "cosine of gradient and memory", True, "", "", 1.0, 3),
+        Metric("prediction_gain", "cosine gained toward the next gradient", True, "", "", 1.0, 3),
         Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),
         Metric("seconds_per_epoch", "time an epoch", False, "s", "s", 1.0, 2),
     )

@@ -110,6 +110,12 @@ def transition(curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Seq
     return learning_curves(curves, "transition", labels=labels, groups=groups, title=title)
 
 
+def prediction(curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
+    """How much nearer to the next gradient the correction brings a gradient, of the algorithms that report it."""
+    title = "What gradient correction adds to the cosine of a gradient with the next one"
+    return learning_curves(curves, "prediction_gain", labels=labels, groups=groups, title=title)
+
+
 def accuracy_over_time(
     curves: pd.DataFrame, *, labels: Labels, groups: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:

@@ -85,6 +85,49 @@ def compare_margin(
     return _conclude([replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows], 1.0)
 
 
+def compare_epochs(
+    frame: pd.DataFrame,
+    measurements: Measurements | None = None,
+    *,
+    limit: float,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim that algorithms reach a target accuracy in fewer epochs.
+
+    Supported: the interval of every ratio of epochs, paired by seed, ends at or below the limit. Not supported: one
+    starts above it. A run that did not reach the target counts with its length, the least that it can have needed: with
+    such runs of the algorithm a ratio is a lower bound and can only speak against the claim, with such runs of the
+    baseline an upper bound that can only speak for it, and with both it says nothing.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame`` with targets; the runs of one study.
+        measurements: Not read.
+        limit: Largest ratio that the claim allows, for example 0.8.
+        comparisons: All comparisons that the claim needs.
+
+    Raises:
+        ValueError: two runs share a seed.
+    """
+    obstacle = _obstacle(frame, "test_accuracy", comparisons)
+    if obstacle is not None:
+        return obstacle
+    evidence = []
+    for c in comparisons:
+        own, base = select_pair(frame, c)
+        ratio = ratio_interval(list(zip(_least_epochs(own), _least_epochs(base), strict=True)))
+        side = _side(ratio.high, ratio.low, limit)
+        impossible = {"within"} if own["epochs_to_target"].isna().any() else set()
+        impossible |= {"above"} if base["epochs_to_target"].isna().any() else set()
+        evidence.append(Evidence(c, "ratio", ratio, "unclear" if side in impossible else side))
+    return _conclude(evidence, sign=-1.0)
+
+
+def _least_epochs(runs: pd.DataFrame) -> list[float]:
+    """By seed, how many epochs a run took to its target, at least."""
+    by_seed = runs.sort_index()
+    return by_seed["epochs_to_target"].fillna(by_seed["epochs"]).astype(float).tolist()
+
+
 def compare_accuracy(
     frame: pd.DataFrame,
     measurements: Measurements | None = None,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
@@ -239,12 +239,38 @@ class RunStore:
         return path
 
 
-def records_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+def records_frame(records: Iterable[RunRecord], targets: Mapping[str, float] | None = None) -> pd.DataFrame:
     """One row a run: its configuration (hyperparameters as ``hp_*``), final metrics, and times.
 
     ``seconds_per_epoch`` and ``cpu_seconds_per_epoch`` are medians over the epochs.
+
+    Args:
+        records: The runs.
+        targets: Test accuracies by task, in [0, 1]; with them, ``epochs_to_target`` counts a run's :func:`epochs_to`
+            its task's.
     """
-    return pd.DataFrame([_row(record) for record in records])
+    rows = []
+    for record in records:
+        row = _row(record)
+        if targets:
+            target = targets.get(record.config.task, math.nan)
+            row["epochs_to_target"] = epochs_to(record.curves.get("test_accuracy", []), target)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def epochs_to(accuracies: Sequence[float | None], target: float) -> float:
+    """After how many epochs an accuracy is first reached, between two epochs on the line that joins them.
+
+    Nan where the run ended before (the count is censored: all that is known is that it is larger), 1 where the first
+    epoch reached it.
+    """
+    before = math.nan
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        if accuracy is not None and accuracy >= target:
+            return float(epoch) if epoch == 1 else epoch - (accuracy - target) / (accuracy - before)
+        before = math.nan if accuracy is None else accuracy
+    return math.nan
 
 
 def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.claims_correction import TARGETS
 from advanced_optimizers.experiments.paths import check_profile
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
 from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparameters
@@ -42,6 +44,12 @@ class Task:
     precision: str = "float32"
     augment: bool = False
     width: float = 1.0
+
+    def longer(self, factor: float) -> Task:
+        """The same for more epochs, rounded up, in trials too."""
+        return replace(
+            self, epochs=math.ceil(self.epochs * factor), tuning_epochs=math.ceil(self.tuning_epochs * factor)
+        )
 
     @property
     def name(self) -> str:
@@ -204,11 +212,14 @@ def _profiles(
     quick: tuple[Task, ...],
     label_noises: tuple[float, ...] = (0.0,),
     left_out: Collection[tuple[str, str]] = (),
+    longer: Mapping[tuple[str, str], float] | None = None,
+    wider: Mapping[tuple[str, str], float] | None = None,
     **fields: Any,
 ) -> Iterator[Study]:
     """A study in both profiles; the quick one has other tasks, two seeds and two trials.
 
-    ``left_out`` has pairs of (model, algorithm) here.
+    Pairs are of (model, algorithm) here: those left out, those that train longer by a factor, and those of another
+    width.
     """
     for profile, tasks, seeds, trials in (("full", full, _SEEDS, _TRIALS), ("quick", quick, _SEEDS[:2], 2)):
         yield Study(
@@ -218,6 +229,15 @@ def _profiles(
             trials=trials,
             label_noises=label_noises,
             left_out=frozenset((task.name, name) for task in tasks for model, name in left_out if task.model == model),
+            protocols={
+                (task.name, name): changed
+                for task in tasks
+                for model, name, changed in (
+                    *((model, name, task.longer(factor)) for (model, name), factor in (longer or {}).items()),
+                    *((model, name, replace(task, width=width)) for (model, name), width in (wider or {}).items()),
+                )
+                if task.model == model
+            },
             **fields,
         )
 
@@ -234,6 +254,25 @@ STUDIES: dict[tuple[str, str], Study] = {
             label_noises=(0.0, 0.2),
             metrics=("test_accuracy", "relative_flipping_error"),
             curves=("test_accuracy", "relative_flipping_error", "consistency"),
+        ),
+        *_profiles(
+            name="gradient-correction",
+            title="Does gradient correction train in fewer epochs, and is it worth its cost?",
+            full=(_MNIST, _CIFAR),
+            quick=(_DIGITS, _DIGITS_CONV),
+            algorithms=("adam", "correction", "correction-hidden", "adam-longer", "adam-longest", "adam-wider"),
+            curves=("test_accuracy", "cpu_seconds", "prediction_gain"),
+            # The MLP has no down-sampling layer, before which hidden states would be corrected.
+            left_out=(("mlp", "correction-hidden"), ("mlp", "adam-longest")),
+            # What an epoch with the correction takes, measured beside Adam's, and then rounded up to whole epochs.
+            longer={
+                ("mlp", "adam-longer"): 2.65,
+                ("convnet", "adam-longer"): 1.14,
+                ("convnet", "adam-longest"): 1.85,
+            },
+            # The narrowest networks with as many more parameters as the correction has: 240, and 6600 on hidden states.
+            wider={("mlp", "adam-wider"): 513 / 512, ("convnet", "adam-wider"): 1.05},
+            targets=TARGETS,
         ),
         *_profiles(
             name="sigprop",

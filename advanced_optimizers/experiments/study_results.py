@@ -56,6 +56,7 @@ CURVES: dict[str, Curve] = {
     "consistency": Curve(
         "consistency", "cosine between gradient and memory by epoch", plots.consistency, by_base=False
     ),
+    "prediction_gain": Curve("prediction", "cosine gained toward the next gradient", plots.prediction, by_base=False),
     "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, by_base=False),
     "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
 }
@@ -119,7 +120,7 @@ class StudyResults:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row a run of the comparison."""
-        return records_frame(self.records)
+        return records_frame(self.records, self.study.targets)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -193,6 +194,8 @@ class StudyResults:
                 )
             built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=LABELS)
             built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=LABELS)
+            if self.study.targets:
+                built[f"{name}-epochs"] = tables.epochs_table(self.frame, self.study.targets, labels=LABELS)
             built[f"{name}-timing"] = tables.timing_table(self.frame, labels=LABELS)
         for key, verdict in self.verdicts.items():
             if verdict.evidence:

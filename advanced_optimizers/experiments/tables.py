@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 
@@ -91,6 +93,40 @@ def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
         }
         for task in study.tasks
     )
+
+
+def epochs_table(frame: pd.DataFrame, targets: Mapping[str, float], *, labels: Labels) -> pd.DataFrame:
+    """How many epochs the runs took to their task's target accuracy, one row a task and algorithm.
+
+    The median and the range count a run that did not reach it as longer than it was.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame`` with the same targets.
+        targets: Test accuracies by task, in [0, 1].
+        labels: Names for display, of algorithms and tasks.
+    """
+    rows = []
+    for task in ordered(frame["task"], labels):
+        for algorithm in ordered(frame["algorithm"], labels):
+            runs = frame[(frame["task"] == task) & (frame["algorithm"] == algorithm) & (frame["label_noise"] == 0.0)]
+            if runs.empty or task not in targets:
+                continue
+            counts, length = sorted(runs["epochs_to_target"].fillna(math.inf)), int(runs["epochs"].max())
+            least, middle, most = (
+                f"{count:.1f}" if math.isfinite(count) else f"over {length}"
+                for count in (counts[0], median(counts), counts[-1])
+            )
+            rows.append(
+                {
+                    "Task": labels.get(task, task),
+                    "Algorithm": labels.get(algorithm, algorithm),
+                    "Target": f"{100 * targets[task]:g} %",
+                    "Reached": f"{sum(map(math.isfinite, counts))} of {len(counts)} runs",
+                    "Epochs, median (range)": f"{middle} ({least}-{most})",
+                    "Length of a run": length,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def hyperparameters_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFrame:
