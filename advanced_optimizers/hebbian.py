@@ -171,8 +171,8 @@ def _convolution(layer: nn.Conv2d, a: Tensor, z: Tensor) -> Tensor:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         a = F.pad(a, [*pads[1], *pads[0]], mode=mode)
         padding = [0, 0]
-    # Of the weight the kernel reads shape and layout alone. Called directly, it takes half the time of
-    # torch.nn.grad.conv2d_weight on some shapes, since it is told the layout.
+    # Of the weight the kernel reads shape and layout alone. torch.nn.grad.conv2d_weight calls it with a weight of the
+    # default layout, and then takes longer where the layer's is another one.
     like = torch.empty_like(layer.weight, dtype=a.dtype)
     wanted = [False, True, False]
     stride, dilation = list(layer.stride), list(layer.dilation)

@@ -113,7 +113,8 @@ class LocalizedOptimizer(GradientTransform):
         parameters, or has its weight used without being called, stays as it is; so does what the user froze himself.
         Parameters outside all submodules, and those of a group added later, always learn by gradient. Several forward
         passes between two steps sum their directions. A direction of norm 0 or not finite moves nothing.
-        ``DataParallel`` and ``DistributedDataParallel`` are refused. Compile the model after building the optimizer.
+        ``DataParallel`` and ``DistributedDataParallel`` are refused. Compile the model after building the optimizer; it
+        compiles again whenever the transition moves.
     """
 
     def __init__(

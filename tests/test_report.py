@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,15 @@ class TestFilling:
         assert render_block(context, "ratio", EVERY_BLOCK["ratio"]).startswith("1.02")
         assert render_block(context, "runs", {}).startswith("24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05")
         assert "2 trials of 3 epochs" in render_block(context, "protocol", {})
+
+    def test_a_study_whose_runs_are_being_trained_is_not_waited_for(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = replace(STUDY, name="running", tasks=(replace(STUDY.tasks[0], model="mlp2"),), reported=False)
+        monkeypatch.setitem(report_blocks.STUDIES, ("running", "full"), running)
+        assert run_report(root, check=True) == []
+        monkeypatch.setitem(report_blocks.STUDIES, ("running", "full"), replace(running, reported=True))
+        assert any("study running" in problem for problem in run_report(root, check=True))
 
     def test_measurements_of_other_studies_are_left_out(self, root: Path) -> None:
         rows = (root / "results" / "tables" / "fer-overhead.md").read_text().splitlines()[2:]

@@ -25,12 +25,12 @@ class ReportContext:
 
     Args:
         root: The folder that holds ``results/`` and ``figures/``.
-        studies: The studies reported; None takes every study of the full profile.
+        studies: The studies reported; None takes those of the full profile that say so.
     """
 
     def __init__(self, root: Path, studies: Sequence[Study] | None = None) -> None:
         self.root = root
-        full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
+        full = [study for (_, profile), study in STUDIES.items() if profile == "full" and study.reported]
         self.results = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
 
     def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:

@@ -107,6 +107,7 @@ class Study:
         left_out: Pairs of (task, algorithm) that are not run.
         protocols: Of pairs of (task, algorithm) whose protocol is another than the task's: longer, or wider.
         targets: By task, the test accuracy that a run's epochs are counted to, in [0, 1]; none are counted without.
+        reported: Whether the report tells it; not while its runs are being trained.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Study:
     left_out: frozenset[tuple[str, str]] = frozenset()
     protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    reported: bool = True
 
     def algorithms_on(self, task: Task) -> list[str]:
         """The algorithms that are run on a task."""
@@ -273,6 +275,7 @@ STUDIES: dict[tuple[str, str], Study] = {
             # The narrowest networks with as many more parameters as the correction has: 240, and 6600 on hidden states.
             wider={("mlp", "adam-wider"): 513 / 512, ("convnet", "adam-wider"): 1.05},
             targets=TARGETS,
+            reported=False,
         ),
         *_profiles(
             name="sigprop",
