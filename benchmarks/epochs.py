@@ -74,13 +74,13 @@ def run(quick: bool) -> Result:
 
 
 def comparisons(profile: str) -> list[tuple[Task, str, str]]:
-    """The distinct (task, algorithm, baseline) of a profile's studies whose time does not depend on the training."""
+    """The distinct (task, algorithm, baseline) of a profile's studies whose time can be told so."""
     found = {
         (task.name, algorithm): (task, algorithm, row.baseline)
         for (_, of_profile), study in STUDIES.items()
         if of_profile == profile
         for task in study.tasks
-        for algorithm in study.algorithms
+        for algorithm in study.algorithms_on(task)
         if (row := ALGORITHMS[algorithm]).baseline is not None and row.timed
     }
     return [(task, algorithm, baseline) for task, algorithm, baseline in found.values() if baseline is not None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from advanced_optimizers import FEROptimizer
+from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
 from advanced_optimizers.experiments.models import build_model
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, Rows, cpu_environment, number_of_threads
@@ -34,6 +34,7 @@ REFERENCE = "Adam, for loop"
 PEERS = "pytorch_optimizer"
 # A repeat is the mean of five steps, because Lookahead moves its slow weights on every fifth.
 STEPS_PER_REPEAT = 5
+UNLIKE_STEPS = 8
 
 # Words (float32 numbers) that a formula must move for each parameter, if every tensor of it is read and written once:
 #
@@ -41,10 +42,12 @@ STEPS_PER_REPEAT = 5
 #   SGD momentum   g, p, buffer          p, buffer                5
 #   Adam           g, p, m, v            p, m, v                  7
 #   FER            g, memory             memory, g'               4  and the base reads g' in the place of g
+#   Correction     g, memory             memory, g'           4.5  with another g written and read at every fourth step
 #   OrthoGrad      g, p                  g'                       3  and the base reads g' in the place of g
 #   Lookahead      p, slow               p, slow              4 / 5  every fifth step
 SGD_WORDS, ADAM_WORDS = 5.0, 7.0
-FER_WORDS, ORTHOGRAD_WORDS, LOOKAHEAD_WORDS = 4.0, 3.0, 4.0 / 5.0
+FER_WORDS, CORRECTION_WORDS = 4.0, 4.5
+ORTHOGRAD_WORDS, LOOKAHEAD_WORDS = 3.0, 4.0 / 5.0
 
 _SGD_SETTINGS: dict[str, Any] = {"lr": 1e-3, "momentum": 0.9, "fused": True}
 
@@ -126,6 +129,13 @@ def available_contenders() -> list[Contender]:
             lambda p: FEROptimizer(p, SGD, _SGD_SETTINGS),
         ),
         Contender("FER over Adam", "Adam, fused", ADAM_WORDS + FER_WORDS, FEROptimizer),
+        Contender(
+            "Correction over SGD",
+            "SGD momentum, fused",
+            SGD_WORDS + CORRECTION_WORDS,
+            lambda p: GradientCorrectionOptimizer(p, SGD, _SGD_SETTINGS),
+        ),
+        Contender("Correction over Adam", "Adam, fused", ADAM_WORDS + CORRECTION_WORDS, GradientCorrectionOptimizer),
     ]
     if importlib.util.find_spec(PEERS) is None:
         print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; get it with the extra 'peers'\n")
@@ -155,28 +165,25 @@ def floor_seconds(words: float, parameters: int, bytes_per_second: float) -> flo
 
 
 def prepared(contender: Contender, shapes: Iterable[torch.Size]) -> Any:
-    """The optimizer after a step, with gradients unlike those of that step.
+    """The optimizer after steps whose gradients are unlike each other.
 
     FER corrects a gradient that disagrees with its memory, as nearly every gradient of a small batch does. Were the
-    gradients the same from the start, it would agree with all of them and skip the correction.
+    gradients the same from the start, it would agree with all of them and skip the correction, and gradient correction
+    would have nothing to learn.
     """
-    params, first, second = _random(shapes)
+    params, *gradients = _random(shapes)
     optimizer = contender.build(params)
-    for gradients in (first, second):
-        _give(params, gradients)
-        optimizer.step()
+    _step_unlike(optimizer, params, gradients)
     return optimizer
 
 
 def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory:
     """Counts what the optimizer holds after its first steps, and what further steps take beside."""
-    params, first, second = _random(shapes)
+    params, *gradients = _random(shapes)
     buffer = sum(p.numel() for p in params) * FLOAT_BYTES
     with AllocationTrace() as trace:
         optimizer = contender.build(params)
-        for gradients in (first, second):
-            _give(params, gradients)
-            optimizer.step()
+        _step_unlike(optimizer, params, gradients)
         held = trace.peak = trace.live
         for _ in range(STEPS_PER_REPEAT):
             optimizer.step()
@@ -191,6 +198,14 @@ def _random(shapes: Iterable[torch.Size]) -> tuple[list[nn.Parameter], list[Tens
     generator = torch.Generator().manual_seed(0)
     params, first, second = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(3))
     return [nn.Parameter(p) for p in params], first, second
+
+
+def _step_unlike(optimizer: Any, params: Iterable[nn.Parameter], gradients: list[list[Tensor]]) -> None:
+    """Enough steps with gradients by turns for a correction that learns at every fourth to have learned."""
+    for _ in range(UNLIKE_STEPS // len(gradients)):
+        for each in gradients:
+            _give(params, each)
+            optimizer.step()
 
 
 def _give(params: Iterable[nn.Parameter], gradients: Iterable[Tensor]) -> None:

@@ -143,19 +143,35 @@ class TestStep:
     def test_words_of_a_wrapper_come_on_top_of_its_base(self) -> None:
         contenders = {c.name: c for c in step.available_contenders()}
         added = {c.name: c.words - contenders[c.base].words for c in contenders.values() if c.base is not None}
-        # FER: reads g and memory, writes memory and g'. OrthoGrad: reads g and p, writes g'. Lookahead: reads and
-        # writes p and the slow weights, every fifth step.
+        # FER: reads g and memory, writes memory and g'. Gradient correction: the same, and writes and reads another g
+        # every fourth step. OrthoGrad: reads g and p, writes g'. Lookahead: reads and writes p and the slow weights,
+        # every fifth step.
         assert added == pytest.approx(
-            {"FER over SGD": 4, "FER over Adam": 4, "OrthoGrad over Adam": 3, "Lookahead over Adam": 0.8}
+            {
+                "FER over SGD": 4,
+                "FER over Adam": 4,
+                "Correction over SGD": 4.5,
+                "Correction over Adam": 4.5,
+                "OrthoGrad over Adam": 3,
+                "Lookahead over Adam": 0.8,
+            }
         )
+
+    def test_gradient_correction_is_timed_while_it_corrects(self) -> None:
+        optimizer = step.prepared(contender("Correction over Adam"), SHAPES[:1])
+        assert optimizer.history
+        for _ in range(200):
+            optimizer.step()
+        assert optimizer.history[-1].gcw_gate != 0.0
+        assert optimizer.history[-1].gcode_gate != 0.0
 
     @pytest.mark.parametrize("name", ["FER over SGD", "FER over Adam"])
     def test_fer_is_timed_while_it_corrects(self, name: str) -> None:
         optimizer = step.prepared(contender(name), SHAPES[:1])
         for _ in range(200):
             optimizer.step()
-        history = optimizer.consistency_history
-        assert len(history) == 201
+        history = optimizer.consistency_history[-200:]
+        assert len(history) == 200
         assert max(history) < optimizer.param_groups[0]["consistency_threshold"]
 
     def test_a_missing_peer_is_named(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

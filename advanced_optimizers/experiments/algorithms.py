@@ -51,7 +51,8 @@ class Algorithm:
         baseline: The algorithm that it is compared with, or None when it is a baseline itself.
         search_space: What tuning may choose; algorithms over the same base share the learning rate's range.
         options: Further hyperparameters that a configuration may set; they are not tuned.
-        timed: Whether a stretch of each epoch tells its time; not where that depends on how training went.
+        timed: Whether a stretch of each epoch beside the baseline tells its time; not where that depends on how
+            training went, or where its epochs are the baseline's.
         build: Makes the learner.
     """
 
@@ -226,18 +227,21 @@ ALGORITHMS |= {
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
+        timed=False,
     ),
     "adam-longest": Algorithm(
         label="Adam, as long as with hidden states (control)",
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
+        timed=False,
     ),
     "adam-wider": Algorithm(
         label="Adam, as many parameters (control)",
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
+        timed=False,
     ),
     "readout": Algorithm(
         label="Last layer only, Adam (control)",
