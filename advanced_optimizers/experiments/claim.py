@@ -48,7 +48,7 @@ def metric_rule(metric: str, compared: str, size: str = "") -> str:
 def overhead_rule(compared: str, limit: float, reason: str) -> str:
     """The words of ``rules.compare_overhead``."""
     return (
-        f"The ratio of the seconds of an epoch, {compared} on both tasks, from epochs run in turn "
+        f"The ratio of the seconds of an epoch, {compared}, from epochs run in turn "
         f"in one process (at least {MIN_SEEDS} pairs), with the 95 % interval of its geometric "
         f"mean. Supported: every interval ends at or below {limit:g} ({reason}). Not supported: "
         "an interval starts above it. Otherwise inconclusive."

@@ -55,7 +55,7 @@ CLAIMS = (
         study="gradient-correction",
         text="An epoch with gradient correction takes 14.2 s where Adam takes 13.1 s.",
         source=COURSEWORK,
-        rule=overhead_rule(f"{_WORDS}Adam,", COURSEWORK_RATIO, "14.2 / 13.1"),
+        rule=overhead_rule(f"{_WORDS}Adam", COURSEWORK_RATIO, "14.2 / 13.1"),
         decide=partial(compare_overhead, limit=COURSEWORK_RATIO, comparisons=_against("adam", "adam")),
     ),
     Claim(

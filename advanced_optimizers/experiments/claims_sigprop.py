@@ -48,7 +48,7 @@ CLAIMS = (
         study="sigprop",
         text="Forward signal propagation needs less time than backpropagation.",
         source=PAPER,
-        rule=overhead_rule(_WORDS, TIME_LIMIT, "no more than backpropagation"),
+        rule=overhead_rule(f"{_WORDS} on both tasks", TIME_LIMIT, "no more than backpropagation"),
         decide=partial(compare_overhead, limit=TIME_LIMIT, comparisons=each(_SIGPROP, _TASKS)),
     ),
     Claim(
