@@ -22,13 +22,13 @@
 # crosses a layer boundary, so a layer learns as soon as it is reached. Here it is compared with backpropagation through the
 # same network, and with training the last layer alone.
 #
-# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about twenty minutes on
-# two cores; the `quick` profile, on small digits that need no download, about a minute.
+# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about an hour and a half
+# on two cores; the `quick` profile, on small digits that need no download, about a minute.
 #
 # **What does not match.** The paper trains a VGG8b for 400 epochs on a GPU and reports 8.34 % test error on CIFAR-10; we train
-# small networks on two CPU cores, so its number is not reproduced here. Runs on `cifar10-jpeg`, a JPEG re-encoding of
-# CIFAR-10, are tuned and timed, and still to come. Targets are one row a class, and the target stream sees no dropout: the
-# docstring of `SigPropSequential` says why.
+# small networks for 10 and 20 epochs on two CPU cores, on MNIST and on `cifar10-jpeg`, a JPEG re-encoding of CIFAR-10, so its
+# number is not reproduced here. Targets are one row a class, and the target stream sees no dropout: the docstring of
+# `SigPropSequential` says why.
 
 # %% tags=["parameters"]
 import os
