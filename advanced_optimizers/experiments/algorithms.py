@@ -209,35 +209,35 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 ALGORITHMS |= {
     "correction": Algorithm(
-        label="Gradient correction over Adam",
+        label="Gradient correction, Adam",
         baseline="adam",
         search_space=_CORRECTION_SPACE,
         build=_correction(hidden=False),
         options=_CORRECTION_OPTIONS,
     ),
     "correction-hidden": Algorithm(
-        label="Gradient correction over Adam, hidden states too",
+        label="Gradient and hidden correction, Adam",
         baseline="adam",
         search_space=_CORRECTION_SPACE,
         build=_correction(hidden=True),
         options=_CORRECTION_OPTIONS,
     ),
     "adam-longer": Algorithm(
-        label="Adam, as long as gradient correction (control)",
+        label="Adam, longer (control)",
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
         timed=False,
     ),
     "adam-longest": Algorithm(
-        label="Adam, as long as with hidden states (control)",
+        label="Adam, longest (control)",
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
         timed=False,
     ),
     "adam-wider": Algorithm(
-        label="Adam, as many parameters (control)",
+        label="Adam, wider (control)",
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
