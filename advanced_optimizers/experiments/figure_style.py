@@ -49,6 +49,8 @@ STYLES: dict[str, Style] = {
     "localized-dynamic": Style(PURPLE, ">", "-"),
     "localized-frozen": Style(VERMILLION, "X", ":"),
     "localized-random": Style(ORANGE, "*", ":"),
+    "standard-sgd": Style(VERMILLION, "s", "--"),
+    "mup-sgd": Style(BLUE, "o", "-"),
 }
 
 HOUSE_STYLE: Any = {

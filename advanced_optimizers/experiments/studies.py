@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.paths import check_profile
@@ -17,33 +18,88 @@ class MissingRunsError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A dataset and a model with their protocol, the same for every algorithm.
+class BaseTask:
+    """A dataset and a model, and how long the model is trained.
 
     Attributes:
         dataset: A name of ``data.DATASETS``.
         model: A name of ``models.MODELS``.
         epochs: Length of a run.
-        tuning_epochs: Length of a tuning trial.
-        tuning_fraction: Share of the tuning split's training images that a trial uses.
         batch_size: Images a step.
-        precision: See ``RunConfig``.
-        augment: See ``RunConfig``.
     """
 
     dataset: str
     model: str
     epochs: int
-    tuning_epochs: int
-    tuning_fraction: float = 1.0
     batch_size: int = 128
-    precision: str = "float32"
-    augment: bool = False
 
     @property
     def name(self) -> str:
         """Dataset and model, as in ``mnist-mlp``."""
         return f"{self.dataset}-{self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseStudy:
+    """What running and recording need of a study of any kind.
+
+    Attributes:
+        name: What the command line calls it.
+        title: What it asks.
+        profile: ``quick`` or ``full``.
+        tasks: What is trained.
+        algorithms: Names of ``algorithms.ALGORITHMS``.
+        seeds: Seeds of the runs; algorithms are compared seed by seed.
+    """
+
+    name: str
+    title: str
+    profile: str
+    tasks: tuple[BaseTask, ...]
+    algorithms: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def tuning_configs(self) -> list[RunConfig]:
+        """The runs that have to come first: none, unless the study tunes."""
+        return []
+
+    def final_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs that answer the question.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        raise NotImplementedError
+
+    def configs(self, store: RunStore) -> list[RunConfig]:
+        """Every run that the study rests on.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        return [*self.tuning_configs(), *self.final_configs(store)]
+
+    @property
+    def command(self) -> str:
+        """The command that trains what is missing."""
+        return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(BaseTask):
+    """A dataset and a model with their protocol, the same for every algorithm.
+
+    Attributes:
+        tuning_epochs: Length of a tuning trial.
+        tuning_fraction: Share of the tuning split's training images that a trial uses.
+        precision: See ``RunConfig``.
+        augment: See ``RunConfig``.
+    """
+
+    tuning_epochs: int
+    tuning_fraction: float = 1.0
+    precision: str = "float32"
+    augment: bool = False
 
     def trial(self, algorithm: str, hyperparameters: Hyperparameters) -> RunConfig:
         """One tuning trial: clean labels, accuracy on a part of the training set that is held out."""
@@ -77,30 +133,20 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(BaseStudy):
     """A comparison of algorithms over tasks, label noises and seeds, after a tuning budget that is the same for all.
 
     Attributes:
-        name: What the command line calls it.
-        title: What it asks.
-        profile: ``quick`` or ``full``.
         tasks: What is trained.
-        algorithms: Names of ``algorithms.ALGORITHMS``.
         label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
-        seeds: Seeds of the runs; algorithms are compared seed by seed.
         trials: Tuning trials for each algorithm and task.
         metrics: What the runs are compared in: columns of the records that ``metrics.METRICS`` knows.
         curves: What is drawn over the epochs: keys of ``study_results.CURVES``.
         left_out: Conditions that are not run, as (task, label noise, algorithm).
     """
 
-    name: str
-    title: str
-    profile: str
     tasks: tuple[Task, ...]
-    algorithms: tuple[str, ...]
     label_noises: tuple[float, ...]
-    seeds: tuple[int, ...]
     trials: int
     metrics: tuple[str, ...] = ("test_accuracy",)
     curves: tuple[str, ...] = ("test_accuracy",)
@@ -153,15 +199,6 @@ class Study:
             for algorithm in self.algorithms
             if (task.name, noise, algorithm) not in self.left_out
         ]
-
-    def configs(self, store: RunStore) -> list[RunConfig]:
-        """Every run that the study rests on: tuning trials and comparison."""
-        return [*self.tuning_configs(), *self.final_configs(store)]
-
-    @property
-    def command(self) -> str:
-        """The command that trains what is missing."""
-        return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
 
 
 _SEEDS = (0, 1, 2, 3, 4)
@@ -249,8 +286,17 @@ def get_study(name: str, profile: str) -> Study:
     Raises:
         ValueError: There is none; the nearest names are given.
     """
+    return find_study(STUDIES, name, profile)
+
+
+_AnyStudy = TypeVar("_AnyStudy", bound=BaseStudy)
+
+
+def find_study(registry: Mapping[tuple[str, str], _AnyStudy], name: str, profile: str) -> _AnyStudy:
+    """As :func:`get_study`, in a registry of studies of any kind."""
     check_profile(profile)
-    if (name, profile) not in STUDIES:
-        near = difflib.get_close_matches(name, study_names(), n=3, cutoff=0.3) or study_names()
+    if (name, profile) not in registry:
+        names = sorted({known for known, _ in registry})
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
         raise ValueError(f"no study is named {name!r}; did you mean {' or '.join(near)}?")
-    return STUDIES[name, profile]
+    return registry[name, profile]
