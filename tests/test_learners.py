@@ -22,14 +22,14 @@ from advanced_optimizers.experiments.learners import (
     SigPropLearner,
 )
 from advanced_optimizers.experiments.models import build_model
-from tests.experiments_helpers import CONVNET, hyperparameters_of, make_config
+from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config
 
 BITWISE = {"rtol": 0.0, "atol": 0.0}
 SAMPLES = 360
 BATCH_SIZE = 60
 STEPS = SAMPLES // BATCH_SIZE
 
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
 
 
 def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
@@ -316,7 +316,7 @@ def test_the_flipping_loss_knows_the_epoch_and_the_length_of_the_run() -> None:
 
 
 def test_each_algorithm_has_its_kind_of_learner() -> None:
-    kinds = {name: type(make_learner(name)) for name in ALGORITHMS}
+    kinds = {name: type(make_learner(name)) for name in FOR_ANY_MODEL}
     assert kinds == {
         "sgd": BackpropLearner,
         "fer-sgd": FERLearner,
@@ -330,6 +330,7 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "localized-dynamic": LocalizedLearner,
         "localized-frozen": LocalizedLearner,
         "localized-random": LocalizedLearner,
+        "standard-sgd": BackpropLearner,
     }
 
 

@@ -163,8 +163,7 @@ _FER_SPACE = {
 }
 _FLIPPING_SPACE = {"mu": Range(low=0.3, high=1.0), "gamma": Range(low=0.1, high=0.9)}
 
-# Without momentum; the multipliers of mlp3 make small rates large.
-_MLP3_RATE = Range(low=2.0**-12, high=1.0, log=True)
+_MLP3_RATE = Range(low=2.5e-4, high=1.0, log=True)
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
 _LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "update_every"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from advanced_optimizers.experiments import claims_fer, claims_localized, claims_sigprop
+from advanced_optimizers.experiments import claims_fer, claims_localized, claims_mutransfer, claims_sigprop
 from advanced_optimizers.experiments.claim import Claim
 from advanced_optimizers.experiments.evidence import Measurements, Verdict
 
@@ -20,7 +20,13 @@ TIME_LIMITS = {
 }
 
 CLAIMS: dict[str, Claim] = {
-    claim.key: claim for claim in (*claims_fer.CLAIMS, *claims_sigprop.CLAIMS, *claims_localized.CLAIMS)
+    claim.key: claim
+    for claim in (
+        *claims_fer.CLAIMS,
+        *claims_sigprop.CLAIMS,
+        *claims_localized.CLAIMS,
+        *claims_mutransfer.CLAIMS,
+    )
 }
 
 

@@ -49,8 +49,8 @@ STYLES: dict[str, Style] = {
     "localized-dynamic": Style(PURPLE, ">", "-"),
     "localized-frozen": Style(VERMILLION, "X", ":"),
     "localized-random": Style(ORANGE, "*", ":"),
-    "standard-sgd": Style(VERMILLION, "s", "--"),
-    "mup-sgd": Style(BLUE, "o", "-"),
+    "standard-sgd": Style(VERMILLION, "d", "--"),
+    "mup-sgd": Style(BLUE, "H", "-"),
 }
 
 HOUSE_STYLE: Any = {
