@@ -57,8 +57,8 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels) -> Figure:
             for units in sorted(set(panel["units"])):
                 _draw_sweep(axis, panel[panel["units"] == units], shades[units])
                 _mark_optimum(axis, optima, task, algorithm, units, shades[units])
-            axis.set_yscale("log")
             if np.isfinite(panel["loss"]).any():
+                axis.set_yscale("log")
                 axis.set_ylim(top=_HIGHEST_LOSS)
             axis.yaxis.set_minor_locator(NullLocator())
             # The interval of few seeds may be wider than all learning rates tried; a task's panels share their range.

@@ -89,6 +89,7 @@ def _windows(standard: Windows, mup: Windows) -> dict[str, Windows]:
 
 # Up to 512 units a run takes seconds, so there both sides of the minimum are shown.
 _NARROW = (64, 128, 256, 512)
+_STANDARD = dict.fromkeys(_NARROW, (-9, -3)) | {1024: (-9, -5), 2048: (-10, -6), 4096: (-11, -7)}
 _CIFAR = SweepTask(
     dataset="cifar10-jpeg",
     model="mlp3",
@@ -96,7 +97,7 @@ _CIFAR = SweepTask(
     batch_size=64,
     data_fraction=0.2,
     windows=_windows(
-        standard=dict.fromkeys(_NARROW, (-9, -3)) | {1024: (-9, -6), 2048: (-10, -7), 4096: (-11, -7)},
+        standard=_STANDARD,
         mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -3)),
     ),
 )
@@ -107,7 +108,7 @@ _MNIST = SweepTask(
     batch_size=64,
     data_fraction=0.1,
     windows=_windows(
-        standard=dict.fromkeys(_NARROW, (-9, -3)) | {1024: (-9, -5), 2048: (-10, -6), 4096: (-11, -7)},
+        standard=_STANDARD,
         # On this easy task the best rates are the largest that train at all; beyond, runs end in their first steps.
         mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -2)),
     ),
