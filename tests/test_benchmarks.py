@@ -146,7 +146,14 @@ class TestStep:
         # FER: reads g and memory, writes memory and g'. OrthoGrad: reads g and p, writes g'. Lookahead: reads and
         # writes p and the slow weights, every fifth step.
         assert added == pytest.approx(
-            {"FER over SGD": 4, "FER over Adam": 4, "OrthoGrad over Adam": 3, "Lookahead over Adam": 0.8}
+            {
+                "FER over SGD": 4,
+                "FER over Adam": 4,
+                "OrthoGrad over Adam": 3,
+                "Lookahead over Adam": 0.8,
+                "MuSGD momentum, fused": 0,
+                "MuAdam, fused": 0,
+            }
         )
 
     @pytest.mark.parametrize("name", ["FER over SGD", "FER over Adam"])
@@ -157,6 +164,12 @@ class TestStep:
         history = optimizer.consistency_history
         assert len(history) == 201
         assert max(history) < optimizer.param_groups[0]["consistency_threshold"]
+
+    @pytest.mark.parametrize("name", ["MuSGD momentum, fused", "MuAdam, fused"])
+    def test_mup_is_timed_with_several_learning_rates(self, name: str) -> None:
+        optimizer = step.prepared(contender(name), [torch.Size((64, 3, 3, 3)), torch.Size((64,)), torch.Size((64, 32))])
+        multipliers = {group["lr_multiplier"] for group in optimizer.param_groups}
+        assert len(multipliers) == len(optimizer.param_groups) == 2
 
     def test_a_missing_peer_is_named(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -147,7 +147,7 @@ def coordinate_sizes(
         handles = [Line2D([], [], color=shades[module], marker="o", label=words) for module, words in modules.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
         seeds = count_words(frame["seed"].nunique() for frame in frames.values())
-        note = f"Means over the seeds ({seeds}). Dotted: untrained; solid: at step {last} on one batch."
+        note = f"Means over the seeds ({seeds}). Dotted: untrained, where not zero; solid: at step {last} on one batch."
         caption(figure, title, note)
     return figure
 
