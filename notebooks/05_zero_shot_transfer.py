@@ -138,8 +138,8 @@ Markdown(to_markdown(results.protocol))
 # %% [markdown]
 # ## Loss against learning rate
 #
-# The signature of muTransfer: on the right the minima of all widths stand above one another, and wider is lower; on the left
-# they move to smaller learning rates.
+# The signature of muTransfer, where it holds: on the right the minima of all widths stand above one another, and wider is
+# lower; on the left they move to smaller learning rates.
 
 # %%
 Image(results.figure("mutransfer-sweep"), width=WIDTH)

@@ -118,6 +118,10 @@ def test_the_reports_blocks(root: Path) -> None:
     assert "64 to 4096" in render_block(context, "protocol", {"study": "mutransfer"})
     assert render_block(context, "verdict", {"claim": "mutransfer-optimum-stays"}) == "supported"
     assert render_block(context, "table", {"name": "mutransfer-cost", "study": "mutransfer"}).startswith("| Task")
+    with pytest.raises(ValueError, match="unknown name 'mutransfer-costs', did you mean mutransfer-cost"):
+        render_block(context, "table", {"name": "mutransfer-costs", "study": "mutransfer"})
+    with pytest.raises(ValueError, match=r"study must be one of .*mutransfer, got 'mutranfer'"):
+        render_block(context, "runs", {"study": "mutranfer"})
 
 
 def test_blocks_without_runs_wait_and_mistakes_are_named(tmp_path: Path) -> None:

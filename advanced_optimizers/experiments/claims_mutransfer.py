@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
 from itertools import pairwise
 
 import pandas as pd
@@ -30,31 +28,28 @@ UNITS = (64, 128, 256, 512, 1024, 2048, 4096)
 # An optimum that stays within this many octaves has not moved; the grid's points are one octave apart.
 OCTAVES = 1.0
 COST_LIMIT = 1.0
-# A sweep costs a hundred times a comparison's run, so there are fewer seeds than there.
+# A sweep takes a run for every width and learning rate, so there are fewer seeds than in a comparison.
 SWEEP_SEEDS = 3
 
 _FROM = tuple(units for units in UNITS if units >= FROM_UNITS)
 
 
-def compare_shift(
-    frame: pd.DataFrame, measurements: Measurements | None = None, *, tasks: Iterable[str] = TASKS
-) -> Verdict:
+def compare_shift(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
     """Decides whether the best learning rate stays in muP, and moves in the standard parametrisation.
 
     Args:
         frame: One row a run, from ``runs.records_frame``; the runs of one sweep.
         measurements: Not read; the argument is there so that all rules are called alike.
-        tasks: Where it has to hold.
     """
-    points, tasks = sweep_points(frame), tuple(tasks)
-    obstacle = _obstacle(points, tasks, (STANDARD, MUP), _FROM)
+    points = sweep_points(frame)
+    obstacle = _obstacle(points, (STANDARD, MUP), _FROM)
     if obstacle is not None:
         return obstacle
     optima = find_optima(points)
     stays = {
-        (task, units): _required(shift_interval(optima, task, MUP, units)) for task in tasks for units in _FROM[1:]
+        (task, units): _required(shift_interval(optima, task, MUP, units)) for task in TASKS for units in _FROM[1:]
     }
-    moves = {task: _required(shift_interval(optima, task, STANDARD, _FROM[-1])) for task in tasks}
+    moves = {task: _required(shift_interval(optima, task, STANDARD, _FROM[-1])) for task in TASKS}
     task, units = max(stays, key=lambda key: abs(stays[key].estimate))
     least = min(moves, key=lambda key: abs(moves[key].estimate))
     sentence = (
@@ -69,24 +64,21 @@ def compare_shift(
     return Verdict("inconclusive", sentence)
 
 
-def compare_widths(
-    frame: pd.DataFrame, measurements: Measurements | None = None, *, tasks: Iterable[str] = TASKS
-) -> Verdict:
+def compare_widths(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
     """Decides whether each doubling of the width lowers the lowest loss of muP, or leaves it.
 
     Args:
         frame: As for :func:`compare_shift`.
         measurements: Not read.
-        tasks: Where it has to hold.
     """
-    points, tasks = sweep_points(frame), tuple(tasks)
-    obstacle = _obstacle(points, tasks, (MUP,), UNITS)
+    points = sweep_points(frame)
+    obstacle = _obstacle(points, (MUP,), UNITS)
     if obstacle is not None:
         return obstacle
     optima = find_optima(points)
     ratios = {
         (task, wide): _required(loss_ratio(optima, task, MUP, wide, narrow))
-        for task in tasks
+        for task in TASKS
         for narrow, wide in pairwise(UNITS)
     }
     task, wide = max(ratios, key=lambda key: ratios[key].estimate)
@@ -98,21 +90,18 @@ def compare_widths(
     return _by_limit(list(ratios.values()), 1.0, sentence)
 
 
-def compare_cost(
-    frame: pd.DataFrame, measurements: Measurements | None = None, *, tasks: Iterable[str] = TASKS
-) -> Verdict:
+def compare_cost(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
     """Decides whether tuning narrow and training wide once takes less time than tuning wide.
 
     Args:
         frame: As for :func:`compare_shift`.
         measurements: Not read: the CPU seconds of the runs differ by far more than what disturbs them.
-        tasks: Where it has to hold.
     """
-    points, tasks = sweep_points(frame), tuple(tasks)
-    obstacle = _obstacle(points, tasks, (MUP,), UNITS)
+    points = sweep_points(frame)
+    obstacle = _obstacle(points, (MUP,), UNITS)
     if obstacle is not None:
         return obstacle
-    transfers = {task: find_transfer(points, task) for task in tasks}
+    transfers = {task: find_transfer(points, task) for task in TASKS}
     without = [label(task) for task, transfer in transfers.items() if transfer is None]
     if without:
         return Verdict("not supported", f"No narrower width has the best learning rate of the widest on {without[0]}.")
@@ -126,11 +115,9 @@ def compare_cost(
     return _by_limit(list(ratios.values()), COST_LIMIT, f"{'; '.join(words)}.")
 
 
-def _obstacle(
-    points: pd.DataFrame, tasks: tuple[str, ...], algorithms: tuple[str, ...], widths: tuple[int, ...]
-) -> Verdict | None:
+def _obstacle(points: pd.DataFrame, algorithms: tuple[str, ...], widths: tuple[int, ...]) -> Verdict | None:
     """The verdict where runs are missing or an optimum is not enclosed; None where the sweeps can be compared."""
-    sweeps = [(task, algorithm, units) for task in tasks for algorithm in algorithms for units in widths]
+    sweeps = [(task, algorithm, units) for task in TASKS for algorithm in algorithms for units in widths]
     waiting = [sweep for sweep in sweeps if _whole_seeds(points, *sweep) < SWEEP_SEEDS]
     if waiting:
         return Verdict("pending", f"Waiting for runs: {len(waiting)} of {len(sweeps)} sweeps lack seeds.")
@@ -187,7 +174,7 @@ CLAIMS = (
         f"interval of muP lies within {OCTAVES:g} octave of no move, and in the standard parametrisation that at "
         f"{UNITS[-1]} units lies beyond {OCTAVES:g} octave on both tasks (if it stays as well, there is nothing that "
         f"muP could mend). Not supported: an interval of muP lies beyond {OCTAVES:g} octave. {_OTHERWISE}",
-        decide=partial(compare_shift, tasks=TASKS),
+        decide=compare_shift,
     ),
     Claim(
         key="mutransfer-wider-is-better",
@@ -197,7 +184,7 @@ CLAIMS = (
         rule=f"{_SWEEPS}. The lowest loss over that of half the width, for each doubling from {UNITS[0]} units on, "
         "geometric mean over the seeds. Supported: every interval ends at or below 1. Not supported: an interval "
         f"starts above it. {_OTHERWISE}",
-        decide=partial(compare_widths, tasks=TASKS),
+        decide=compare_widths,
     ),
     Claim(
         key="mutransfer-cost",
@@ -209,6 +196,6 @@ CLAIMS = (
         f"{UNITS[-1]} units with as many learning rates, with the 95 % interval of its geometric mean over the seeds. "
         f"Supported: every interval ends at or below {COST_LIMIT:g}. Not supported: an interval starts above it, or no "
         f"narrower width qualifies. {_OTHERWISE}",
-        decide=partial(compare_cost, tasks=TASKS),
+        decide=compare_cost,
     ),
 )

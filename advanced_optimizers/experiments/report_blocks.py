@@ -200,7 +200,8 @@ def _table(context: ReportContext, name: str, study: str = "") -> str:
     """One of a study's tables, by its file name in ``results/tables``."""
     results = context.any_study(study)
     built = results.tables
-    if name not in built and (results.frame.empty or results.measurements is None):
+    unmeasured = isinstance(results, StudyResults) and results.measurements is None
+    if name not in built and (results.frame.empty or unmeasured):
         return _PENDING
     _check("name", name, built)
     return tables.to_markdown(built[name])
