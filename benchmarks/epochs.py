@@ -20,7 +20,8 @@ from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.statistics import ratio_interval
-from advanced_optimizers.experiments.studies import STUDIES, Task
+from advanced_optimizers.experiments.studies import STUDIES
+from advanced_optimizers.experiments.study import Task
 from advanced_optimizers.experiments.training import seed_everything
 from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment

@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam
 
 from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
 from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.zero_shot_transfer import MuAdam, MuSGD, set_base_shapes
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, Rows, cpu_environment, number_of_threads
 from benchmarks.timing import (
@@ -45,6 +46,7 @@ UNLIKE_STEPS = 8
 #   Correction     g, memory             memory, g'           4.5  with another g written and read at every fourth step
 #   OrthoGrad      g, p                  g'                       3  and the base reads g' in the place of g
 #   Lookahead      p, slow               p, slow              4 / 5  every fifth step
+#   MuSGD, MuAdam  their base's, in several parameter groups
 SGD_WORDS, ADAM_WORDS = 5.0, 7.0
 FER_WORDS, CORRECTION_WORDS = 4.0, 4.5
 ORTHOGRAD_WORDS, LOOKAHEAD_WORDS = 3.0, 4.0 / 5.0
@@ -136,6 +138,10 @@ def available_contenders() -> list[Contender]:
             lambda p: GradientCorrectionOptimizer(p, SGD, _SGD_SETTINGS),
         ),
         Contender("Correction over Adam", "Adam, fused", ADAM_WORDS + CORRECTION_WORDS, GradientCorrectionOptimizer),
+        Contender(
+            "MuSGD momentum, fused", "SGD momentum, fused", SGD_WORDS, lambda p: MuSGD(mu_model(p), **_SGD_SETTINGS)
+        ),
+        Contender("MuAdam, fused", "Adam, fused", ADAM_WORDS, lambda p: MuAdam(mu_model(p), fused=True)),
     ]
     if importlib.util.find_spec(PEERS) is None:
         print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; get it with the extra 'peers'\n")
@@ -157,6 +163,12 @@ def available_contenders() -> list[Contender]:
             lambda p: OrthoGrad(Adam(p, fused=True)),
         ),
     ]
+
+
+def mu_model(params: list[nn.Parameter]) -> nn.Module:
+    """The parameters as a muP model with a base of half its width, so that their learning rates are several."""
+    base = {str(i): [size // 2 if size % 8 == 0 else size for size in p.shape] for i, p in enumerate(params)}
+    return set_base_shapes(nn.ParameterList(params), base, rescale_params=False)
 
 
 def floor_seconds(words: float, parameters: int, bytes_per_second: float) -> float:

@@ -19,10 +19,10 @@ import torch
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.running import run_study
 from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
-from advanced_optimizers.experiments.studies import Study, Task
+from advanced_optimizers.experiments.study import Study, Task
 from advanced_optimizers.experiments.training import train
 
-_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005}
+_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
 _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
     "flipping": {"mu": 0.5, "gamma": 0.3},
@@ -33,6 +33,8 @@ _OWN = {
 
 # The networks of algorithms that the MLP does not do for.
 _MODELS = {"correction-hidden": "convnet"}
+# muP needs a model with a readout of its own and a base; test_sweeps has its tests.
+FOR_ANY_MODEL = tuple(name for name in ALGORITHMS if name != "mup-sgd")
 
 # What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
 CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}

@@ -154,6 +154,8 @@ class TestStep:
                 "Correction over Adam": 4.5,
                 "OrthoGrad over Adam": 3,
                 "Lookahead over Adam": 0.8,
+                "MuSGD momentum, fused": 0,
+                "MuAdam, fused": 0,
             }
         )
 
@@ -173,6 +175,12 @@ class TestStep:
         history = optimizer.consistency_history[-200:]
         assert len(history) == 200
         assert max(history) < optimizer.param_groups[0]["consistency_threshold"]
+
+    @pytest.mark.parametrize("name", ["MuSGD momentum, fused", "MuAdam, fused"])
+    def test_mup_is_timed_with_several_learning_rates(self, name: str) -> None:
+        optimizer = step.prepared(contender(name), [torch.Size((64, 3, 3, 3)), torch.Size((64,)), torch.Size((64, 32))])
+        multipliers = {group["lr_multiplier"] for group in optimizer.param_groups}
+        assert len(multipliers) == len(optimizer.param_groups) == 2
 
     def test_a_missing_peer_is_named(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

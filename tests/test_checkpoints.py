@@ -9,18 +9,17 @@ import pytest
 import torch
 
 from advanced_optimizers.experiments import training
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.checkpoints import load_checkpoint
 from advanced_optimizers.experiments.running import StudyError, Workers, train_all
 from advanced_optimizers.experiments.runs import RecordError, RunStore
 from advanced_optimizers.experiments.training import train
-from tests.experiments_helpers import CONVNET, kill_in_the_middle, make_config, make_record, train_until
+from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, kill_in_the_middle, make_config, make_record, train_until
 
 # --- Interrupted runs ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("changes", [{"label_noise": 0.2}, CONVNET], ids=["mlp", "convnet"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
 def test_a_run_goes_on_after_each_epoch_as_if_never_stopped(
     store: RunStore, other_store: RunStore, algorithm: str, changes: dict[str, Any]
 ) -> None:

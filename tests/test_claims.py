@@ -200,9 +200,9 @@ class TestEvidence:
 class TestTable:
     def test_claims_compare_what_the_study_runs(self) -> None:
         for claim in CLAIMS.values():
-            study = get_study(claim.study, "full")
-            tasks = {task.name for task in study.tasks}
             for comparison in getattr(claim.decide, "keywords", {}).get("comparisons", ()):
+                study = get_study(claim.study, "full")
+                tasks = {task.name for task in study.tasks}
                 assert comparison.task in tasks
                 assert {comparison.algorithm, comparison.baseline} <= set(study.algorithms)
                 assert comparison.label_noise in study.label_noises

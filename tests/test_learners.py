@@ -23,14 +23,14 @@ from advanced_optimizers.experiments.learners import (
     SigPropLearner,
 )
 from advanced_optimizers.experiments.models import build_model
-from tests.experiments_helpers import CONVNET, hyperparameters_of, make_config
+from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config
 
 BITWISE = {"rtol": 0.0, "atol": 0.0}
 SAMPLES = 360
 BATCH_SIZE = 60
 STEPS = SAMPLES // BATCH_SIZE
 
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
 
 
 def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
@@ -110,7 +110,7 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
 
 
 # The network of the other one has batch statistics, and so other logits in training.
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "correction-hidden"])
+@pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if name != "correction-hidden"])
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)
     for batch in make_batches():
@@ -335,7 +335,7 @@ def test_gradient_correction_reports_what_it_adds_to_the_cosine_with_the_next_gr
 
 
 def test_each_algorithm_has_its_kind_of_learner() -> None:
-    kinds = {name: type(make_learner(name)) for name in ALGORITHMS}
+    kinds = {name: type(make_learner(name)) for name in FOR_ANY_MODEL}
     assert kinds == {
         "sgd": BackpropLearner,
         "fer-sgd": FERLearner,
@@ -356,6 +356,7 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "localized-frozen": LocalizedLearner,
         "localized-frozen-half": LocalizedLearner,
         "localized-random": LocalizedLearner,
+        "standard-sgd": BackpropLearner,
     }
 
 

@@ -22,7 +22,7 @@ from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import LABELS, baseline_comparisons, metric_evidence
 from advanced_optimizers.experiments.figure_style import STYLES, get_style
 from advanced_optimizers.experiments.runs import curves_frame, records_frame
-from advanced_optimizers.experiments.studies import get_study
+from advanced_optimizers.experiments.studies import STUDIES, get_study
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records
 
 RECORDS = make_records()
@@ -116,8 +116,9 @@ class TestEveryFigure:
 class TestStyle:
     def test_every_algorithm_has_its_own(self) -> None:
         assert set(STYLES) >= set(ALGORITHMS)
-        markers = [style.marker for style in STYLES.values()]
-        assert len(set(markers)) == len(markers)
+        for study in STUDIES.values():
+            markers = [STYLES[algorithm].marker for algorithm in study.algorithms]
+            assert len(set(markers)) == len(markers)
 
     def test_colours_stay_apart_for_colour_blind_readers(self) -> None:
         okabe_ito = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}

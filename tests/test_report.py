@@ -12,7 +12,7 @@ from advanced_optimizers.experiments import report_blocks
 from advanced_optimizers.experiments.report import check_report, draw_figures, run_report, update_report, write_results
 from advanced_optimizers.experiments.report_blocks import BLOCKS, ReportContext, render_block
 from advanced_optimizers.experiments.runs import RecordError, RunStore
-from advanced_optimizers.experiments.studies import Study, Task
+from advanced_optimizers.experiments.study import Study, Task
 from tests.synthetic_runs import make_measurements, make_record
 
 STUDY = Study(
@@ -71,6 +71,7 @@ EVERY_BLOCK = {
     "protocol": {},
     "file": {"path": "results/tables/fer-timing.md"},
 }
+OF_SWEEPS = {"optimum", "shift", "cost"}  # test_sweep_results has them
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "coursework_report.md").write_text(REPORT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
+        patch.setattr(report_blocks, "SWEEPS", {})
         assert run_report(root, check=False) == []
     return root
 
@@ -103,6 +105,7 @@ def context(reported: Path) -> ReportContext:
 def root(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy that a test may damage."""
     monkeypatch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
+    monkeypatch.setattr(report_blocks, "SWEEPS", {})
     return Path(shutil.copytree(reported, tmp_path / "project"))
 
 
@@ -155,7 +158,7 @@ class TestFilling:
         assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()} == before
 
     def test_every_key_gives_text(self, context: ReportContext) -> None:
-        assert set(EVERY_BLOCK) == set(BLOCKS)
+        assert set(EVERY_BLOCK) == set(BLOCKS) - OF_SWEEPS
         for key, arguments in EVERY_BLOCK.items():
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
@@ -166,10 +169,10 @@ class TestFilling:
     def test_a_study_whose_runs_are_being_trained_is_not_waited_for(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        running = replace(STUDY, name="running", tasks=(replace(STUDY.tasks[0], model="mlp2"),), reported=False)
+        running = replace(STUDY, name="running", tasks=(replace(STUDY.tasks[0], model="mlp2"),), in_progress=True)
         monkeypatch.setitem(report_blocks.STUDIES, ("running", "full"), running)
-        assert run_report(root, check=True) == []
-        monkeypatch.setitem(report_blocks.STUDIES, ("running", "full"), replace(running, reported=True))
+        assert not any("study running" in problem for problem in run_report(root, check=True))
+        monkeypatch.setitem(report_blocks.STUDIES, ("running", "full"), replace(running, in_progress=False))
         assert any("study running" in problem for problem in run_report(root, check=True))
 
     def test_measurements_of_other_studies_are_left_out(self, root: Path) -> None:

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments import data, training
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.running import Workers, train_all
 from advanced_optimizers.experiments.runs import RunRecord, RunStore
 from advanced_optimizers.experiments.training import RunBusyError, seed_everything, train
 from tests.experiments_helpers import (
     CONVNET,
+    FOR_ANY_MODEL,
     Stopped,
     lock_held_elsewhere,
     make_config,
@@ -124,9 +124,9 @@ def test_every_epoch_has_its_own_order(store: RunStore, made_batches: list[Any])
 def test_algorithms_of_one_seed_share_weights_batches_and_label_noise(
     store: RunStore, made_batches: list[Any], made_learners: list[Any]
 ) -> None:
-    for algorithm in ALGORITHMS:
+    for algorithm in FOR_ANY_MODEL:
         train(make_config(algorithm=algorithm, label_noise=0.2, seed=3, epochs=1), store)
-    assert len(made_learners) == len(ALGORITHMS)
+    assert len(made_learners) == len(FOR_ANY_MODEL)
     first, *others = made_batches[::2]
     for batches, learner in zip(others, made_learners[1:], strict=True):
         assert torch.equal(batches.labels, first.labels)

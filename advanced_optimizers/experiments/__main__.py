@@ -19,7 +19,9 @@ from advanced_optimizers.experiments.running import (
     run_study,
 )
 from advanced_optimizers.experiments.runs import RecordError
-from advanced_optimizers.experiments.studies import STUDIES, MissingRunsError, get_study
+from advanced_optimizers.experiments.studies import STUDIES, find_study
+from advanced_optimizers.experiments.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.sweeps import SWEEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _studies() -> dict[tuple[str, str], BaseStudy]:
+    return {**STUDIES, **SWEEPS}
+
+
 def _list(options: argparse.Namespace) -> int:
     print("Studies")
-    for (name, profile), study in sorted(STUDIES.items()):
+    for (name, profile), study in sorted(_studies().items()):
         store = run_store(profile)
         tasks = ", ".join(task.name for task in study.tasks)
         recorded = len(recorded_configs(study, store))
-        print(f"  {name:8} {profile:6} {recorded:4} runs recorded  {tasks}\n{'':17}{study.title}")
+        print(f"  {name:10} {profile:6} {recorded:4} runs recorded  {tasks}\n{'':19}{study.title}")
     print("\nAlgorithms")
     for name, algorithm in ALGORITHMS.items():
         print(f"  {name:15} {algorithm.label}")
@@ -47,7 +53,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    study = get_study(options.study, options.profile)
+    study = find_study(_studies(), options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     outcome = run_study(study, run_store(options.profile), workers, retrain=options.retrain)
     print(f"{study.name} ({study.profile}): {outcome.loaded} runs loaded, {outcome.trained} trained")
@@ -55,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    study = get_study(options.study, options.profile)
+    study = find_study(_studies(), options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
     for reproduction in reproductions:

@@ -25,11 +25,13 @@ from advanced_optimizers.experiments.learners import (
     Setting,
     SigPropLearner,
 )
+from advanced_optimizers.experiments.models import build_model
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.flipping_error import FlippingErrorReduction
 from advanced_optimizers.forward_signal import SigPropSequential, create_sigprop_optimizer
 from advanced_optimizers.gradient_correction import GradientCorrectionOptimizer
 from advanced_optimizers.localized_learning import create_localized_optimizer
+from advanced_optimizers.zero_shot_transfer import MuSGD, set_base_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,20 @@ def _readout(setting: Setting) -> Learner:
     )
 
 
+def _standard_sgd(setting: Setting) -> Learner:
+    lr = setting.config.hyperparameters["lr"]
+    return BackpropLearner(setting, build_optimizer(torch.optim.SGD, setting.model.parameters(), lr=lr, fused=True))
+
+
+def _mup_sgd(setting: Setting) -> Learner:
+    """SGD in muP, with the model of width 1 as its base."""
+    with torch.device("meta"):  # shapes are all that is needed: no memory, no random numbers
+        base = build_model(setting.config.model, setting.image_shape, setting.num_classes)
+    # mlp3 draws muP's own initial weights at every width, since its output layer starts at zero.
+    set_base_shapes(setting.model, base, rescale_params=False)
+    return BackpropLearner(setting, MuSGD(setting.model, lr=setting.config.hyperparameters["lr"], fused=True))
+
+
 _FER_SPACE = {
     "fer_weight": Range(low=0.03, high=1.0, log=True),
     "memory_size": Range(low=10, high=1000, log=True, integer=True),
@@ -176,6 +192,7 @@ _CORRECTION_SPACE = {
 }
 _CORRECTION_OPTIONS = frozenset({"history_decay", "min_cosine", "predictor_lr", "train_every"})
 
+_MLP3_RATE = Range(low=2.5e-4, high=1.0, log=True)
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
 _LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "update_every"})
 
@@ -297,6 +314,18 @@ ALGORITHMS |= {
         search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
         build=_localized("static", "random"),
         options=_LOCALIZED_OPTIONS,
+    ),
+    "standard-sgd": Algorithm(
+        label="SGD, standard parametrisation",
+        baseline=None,
+        search_space={"lr": _MLP3_RATE},
+        build=_standard_sgd,
+    ),
+    "mup-sgd": Algorithm(
+        label="SGD, muP",
+        baseline="standard-sgd",
+        search_space={"lr": _MLP3_RATE},
+        build=_mup_sgd,
     ),
 }
 

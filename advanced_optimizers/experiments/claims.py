@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from advanced_optimizers.experiments import claims_correction, claims_fer, claims_localized, claims_sigprop
+from advanced_optimizers.experiments import (
+    claims_correction,
+    claims_fer,
+    claims_localized,
+    claims_mutransfer,
+    claims_sigprop,
+)
 from advanced_optimizers.experiments.claim import Claim
 from advanced_optimizers.experiments.evidence import Measurements, Verdict
 
@@ -27,6 +33,7 @@ CLAIMS: dict[str, Claim] = {
         *claims_correction.CLAIMS,
         *claims_sigprop.CLAIMS,
         *claims_localized.CLAIMS,
+        *claims_mutransfer.CLAIMS,
     )
 }
 

@@ -36,10 +36,13 @@ Pair: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 TASK_LABELS = {
     "mnist-mlp": "MNIST, MLP",
     "mnist-mlp2": "MNIST, MLP of 512-256",
+    "mnist-mlp3": "MNIST, three-layer MLP",
     "cifar10-jpeg-convnet": "cifar10-jpeg, ConvNet",
     "cifar10-jpeg-vgg": "cifar10-jpeg, VGG",
+    "cifar10-jpeg-mlp3": "cifar10-jpeg, three-layer MLP",
     "digits-mlp": "Digits, MLP",
     "digits-mlp2": "Digits, MLP of 512-256",
+    "digits-mlp3": "Digits, three-layer MLP",
     "digits-convnet": "Digits, ConvNet",
     "digits-vgg": "Digits, VGG",
 }

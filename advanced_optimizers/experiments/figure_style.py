@@ -1,7 +1,7 @@
 """The house style of the figures: colours, markers, fonts, the grid of panels, captions and legends.
 
 The colours are those of Okabe and Ito, which stay apart for colour-blind readers. An algorithm looks the same
-everywhere: its colour says the method, its line the base optimizer, and its marker is its own.
+everywhere: its colour says the method, its line the base optimizer, and in a study its marker is its own.
 """
 
 from __future__ import annotations
@@ -43,19 +43,21 @@ STYLES: dict[str, Style] = {
     "fer-adam": Style(ORANGE, "v", "--"),
     "flipping-sgd": Style(GREEN, "D", "-"),
     "flipping-adam": Style(GREEN, "h", "--"),
-    "correction": Style(BLUE, "H", "--"),
-    "correction-hidden": Style(PURPLE, "+", "--"),
-    "adam-longer": Style(VERMILLION, "1", ":"),
-    "adam-longest": Style(ORANGE, "2", ":"),
-    "adam-wider": Style(GREEN, "3", ":"),
+    "correction": Style(BLUE, "^", "--"),
+    "correction-hidden": Style(PURPLE, "v", "--"),
+    "adam-longer": Style(VERMILLION, "p", ":"),
+    "adam-longest": Style(ORANGE, "P", ":"),
+    "adam-wider": Style(GREEN, "X", ":"),
     "sigprop": Style(BLUE, "P", "--"),
     "readout": Style(VERMILLION, "p", ":"),
     "localized-static": Style(SKY, "<", "-"),
-    "localized-static-half": Style(BLUE, "d", "-"),
+    "localized-static-half": Style(BLUE, "P", "-"),
     "localized-dynamic": Style(PURPLE, ">", "-"),
     "localized-frozen": Style(VERMILLION, "X", ":"),
-    "localized-frozen-half": Style(GREEN, "8", ":"),
+    "localized-frozen-half": Style(GREEN, "D", ":"),
     "localized-random": Style(ORANGE, "*", ":"),
+    "standard-sgd": Style(VERMILLION, "d", "--"),
+    "mup-sgd": Style(BLUE, "H", "-"),
 }
 
 HOUSE_STYLE: Any = {

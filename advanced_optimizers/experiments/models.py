@@ -9,9 +9,14 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from advanced_optimizers._base import check_integer, check_range
+from advanced_optimizers.zero_shot_transfer import MuReadout, set_base_shapes
 
 _HIDDEN_UNITS = {"mlp": (512,), "mlp2": (512, 256)}
-MODELS = ("mlp", "mlp2", "convnet", "vgg", "resnet18")
+# Units of mlp3 at width 1, and its multipliers: those tuned in the MLP example of the mup package, for ReLU and
+# cross-entropy. With multipliers of 1 the standard parametrisation's optimum hardly moves (its issue 52).
+MLP3_UNITS = 64
+_INPUT_MULT, _OUTPUT_MULT = 2.0**-8, 32.0
+MODELS = ("mlp", "mlp2", "mlp3", "convnet", "vgg", "resnet18")
 
 
 def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> nn.Module:
@@ -20,6 +25,9 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
     Args:
         name: ``mlp``: one hidden layer of 512 units with ReLU.
             ``mlp2``: two hidden layers, of 512 and 256 units.
+            ``mlp3``: two hidden layers of 64 units, without biases, and an output that starts at zero: the network of
+            muP's width sweeps, with the multipliers of the ``mup`` package's MLP example. It is in the standard
+            parametrisation; ``set_base_shapes(model, base, rescale_params=False)`` turns it into a muP model.
             ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
             max-pool after each of the first two, a global max-pool after the last.
             ``vgg``: four 3x3 convolutions with BatchNorm and ReLU, of 32, 64, 128 and 128 channels, a max-pool after
@@ -40,6 +48,8 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
     check_range("width", width, 0.0, open_low=True)
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (channels, height, width), each at least 1, got {image_shape}")
+    if name == "mlp3":
+        return _mlp3(math.prod(image_shape), num_classes, _scaled(MLP3_UNITS, width))
     if name in _HIDDEN_UNITS:
         return _mlp(image_shape, num_classes, [_scaled(units, width) for units in _HIDDEN_UNITS[name]])
     if min(image_shape[1:]) < 4:
@@ -59,6 +69,39 @@ def _mlp(image_shape: tuple[int, int, int], num_classes: int, hidden: list[int])
     sizes = [math.prod(image_shape), *hidden]
     layers = [layer for inputs, outputs in pairwise(sizes) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer without bias, ``scale * W x``, whose initial output does not depend on ``scale``.
+
+    The weights are drawn from a normal distribution with standard deviation ``1 / (scale * sqrt(inputs))``. What the
+    scale changes is how far a step of SGD moves the output: by ``scale ** 2`` times as much.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0) -> None:
+        self.scale = scale
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draws the weights."""
+        nn.init.normal_(self.weight, std=1 / (self.scale * math.sqrt(self.in_features)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, outputs)."""
+        return self.scale * super().forward(x)
+
+
+def _mlp3(inputs: int, num_classes: int, units: int) -> nn.Sequential:
+    model = nn.Sequential(
+        nn.Flatten(),
+        ScaledLinear(inputs, units, scale=math.sqrt(_INPUT_MULT)),
+        nn.ReLU(),
+        ScaledLinear(units, units),
+        nn.ReLU(),
+        MuReadout(units, num_classes, bias=False, readout_zero_init=True, output_mult=_OUTPUT_MULT),
+    )
+    set_base_shapes(model, None)  # its own base: the standard parametrisation
+    return model
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -243,7 +243,7 @@ def _missing_records(context: ReportContext) -> list[str]:
     """Runs that a study, the index or a figure names and that have no record, and records that were changed."""
     problems = []
     for results in context.results.values():
-        if results.missing:
+        if results.missing and not results.study.in_progress:
             ids = _listed([config.run_id for config in results.missing])
             count = f"{len(results.missing)} of {len(results.expected)} runs"
             problems.append(f"study {results.study.name}: {count} have no record ({ids}): {results.study.command}")

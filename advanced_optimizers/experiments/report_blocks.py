@@ -11,11 +11,16 @@ from typing import TypeAlias
 
 from advanced_optimizers.experiments import tables
 from advanced_optimizers.experiments.claims import CLAIMS
-from advanced_optimizers.experiments.evidence import LABELS, Comparison, Verdict, metric_evidence, select_runs
+from advanced_optimizers.experiments.evidence import Comparison, Verdict, metric_evidence, select_runs
 from advanced_optimizers.experiments.metrics import METRICS
+from advanced_optimizers.experiments.optima import find_transfer, optimum_interval, shift_interval
+from advanced_optimizers.experiments.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.statistics import ratio_interval
-from advanced_optimizers.experiments.studies import STUDIES, Study
-from advanced_optimizers.experiments.study_results import StudyFigure, StudyResults
+from advanced_optimizers.experiments.studies import STUDIES
+from advanced_optimizers.experiments.study import Study
+from advanced_optimizers.experiments.study_results import StudyResults
+from advanced_optimizers.experiments.sweep_results import SweepResults
+from advanced_optimizers.experiments.sweeps import SWEEPS
 
 _PENDING = "*no run yet*"
 
@@ -25,29 +30,52 @@ class ReportContext:
 
     Args:
         root: The folder that holds ``results/`` and ``figures/``.
-        studies: The studies reported; None takes those of the full profile that say so.
+        studies: The comparisons reported; None takes every comparison and every sweep of the full profile.
     """
 
     def __init__(self, root: Path, studies: Sequence[Study] | None = None) -> None:
         self.root = root
-        full = [study for (_, profile), study in STUDIES.items() if profile == "full" and study.reported]
-        self.results = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
+        full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
+        sweeps = [sweep for (_, profile), sweep in SWEEPS.items() if profile == "full"] if studies is None else []
+        self.comparisons = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
+        self.sweeps = {sweep.name: SweepResults(sweep, root) for sweep in sweeps}
+        self.results: dict[str, RecordedStudy] = {**self.comparisons, **self.sweeps}
 
-    def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:
-        """The results of a study; an empty name means the first one that runs the algorithms on the task.
+    def any_study(self, name: str) -> RecordedStudy:
+        """The results of a study of any kind; an empty name means the first one.
 
         Raises:
             ValueError: There is no such study.
         """
-        if name in self.results:
-            return self.results[name]
-        if name:
+        if name and name not in self.results:
             raise ValueError(f"study must be one of {', '.join(self.results)}, got {name!r}")
-        for results in self.results.values():
+        return self.results[name or next(iter(self.results))]
+
+    def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:
+        """The results of a comparison; an empty name means the first one that runs the algorithms on the task.
+
+        Raises:
+            ValueError: There is no such comparison.
+        """
+        if name in self.comparisons:
+            return self.comparisons[name]
+        if name:
+            raise ValueError(f"study must be one of {', '.join(self.comparisons)}, got {name!r}")
+        for results in self.comparisons.values():
             tasks = [of_study.name for of_study in results.study.tasks]
             if task in ("", *tasks) and set(algorithms) <= set(results.study.algorithms):
                 return results
-        return next(iter(self.results.values()))  # the checks of the arguments say what it lacks
+        return next(iter(self.comparisons.values()))  # the checks of the arguments say what it lacks
+
+    def sweep(self, task: str) -> SweepResults:
+        """The results of the sweep on a task.
+
+        Raises:
+            ValueError: There is none.
+        """
+        by_task = {of_sweep.name: results for results in self.sweeps.values() for of_sweep in results.study.tasks}
+        _check("task", task, by_task)
+        return by_task[task]
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
@@ -125,6 +153,32 @@ def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, stu
     return "*not measured yet*"
 
 
+def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> str:
+    """log2 of the best learning rate of a sweep: mean ± half-width of the 95 % interval, and n."""
+    results = context.sweep(task)
+    _check_width(results, task, algorithm, units)
+    interval = optimum_interval(results.optima, task, algorithm, int(units))
+    return f"{interval.plus_minus()} (n = {interval.n})" if interval else _PENDING
+
+
+def _shift(context: ReportContext, task: str, algorithm: str, units: str) -> str:
+    """How many octaves the best learning rate moves up to a width, with its 95 % interval, and n."""
+    results = context.sweep(task)
+    _check_width(results, task, algorithm, units)
+    interval = shift_interval(results.optima, task, algorithm, int(units))
+    return f"{interval.bracket(signed=True)} octaves (n = {interval.n})" if interval else _PENDING
+
+
+def _cost(context: ReportContext, task: str) -> str:
+    """The CPU time of tuning narrow and training wide once over that of tuning wide, with its interval, and n."""
+    results = context.sweep(task)
+    transfer = None if results.missing else find_transfer(results.points, task)
+    if transfer is None:
+        return _PENDING if results.missing else "*no transfer*"
+    ratio = ratio_interval(transfer.pairs)
+    return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+
+
 def _verdict(context: ReportContext, claim: str) -> str:
     """A claim's verdict in one or two words."""
     _check("claim", claim, context.verdicts)
@@ -145,9 +199,10 @@ def _rule(context: ReportContext, claim: str) -> str:
 
 def _table(context: ReportContext, name: str, study: str = "") -> str:
     """One of a study's tables, by its file name in ``results/tables``."""
-    results = context.study(study)
+    results = context.any_study(study)
     built = results.tables
-    if name not in built and (results.frame.empty or results.measurements is None):
+    unmeasured = isinstance(results, StudyResults) and results.measurements is None
+    if name not in built and (results.frame.empty or unmeasured):
         return _PENDING
     _check("name", name, built)
     return tables.to_markdown(built[name])
@@ -164,12 +219,12 @@ def _figure(context: ReportContext, name: str) -> str:
 
 def _runs(context: ReportContext, study: str = "") -> str:
     """How many runs there are, when and on what they were recorded."""
-    return context.study(study).loaded
+    return context.any_study(study).loaded
 
 
 def _protocol(context: ReportContext, study: str = "") -> str:
     """The protocol of a study's tasks."""
-    return tables.to_markdown(tables.protocol_table(context.study(study).study, labels=LABELS))
+    return tables.to_markdown(context.any_study(study).protocol)
 
 
 def _file(context: ReportContext, path: str) -> str:
@@ -185,6 +240,9 @@ BLOCKS: dict[str, Block] = {
     "value": _value,
     "difference": _difference,
     "ratio": _ratio,
+    "optimum": _optimum,
+    "shift": _shift,
+    "cost": _cost,
     "verdict": _verdict,
     "reason": _reason,
     "rule": _rule,
@@ -199,6 +257,12 @@ BLOCKS: dict[str, Block] = {
 def _check(name: str, value: str, known: Mapping[str, object]) -> None:
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}, did you mean {_nearest(value, known)}?")
+
+
+def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
+    (of_sweep,) = (of_sweep for of_sweep in results.study.tasks if of_sweep.name == task)
+    _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
+    _check("units", units, {str(n): n for n in of_sweep.units})
 
 
 def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from advanced_optimizers._base import check_integer
 from advanced_optimizers.experiments.data import DataError
 from advanced_optimizers.experiments.machine import threads
 from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunRecord, RunStore
-from advanced_optimizers.experiments.studies import MissingRunsError, Study
+from advanced_optimizers.experiments.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training import RunBusyError, train_or_load
 
 ENGINES = ("loky", "ray", "dask")
@@ -70,7 +70,7 @@ class StudyOutcome:
 
 
 def run_study(
-    study: Study, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
+    study: BaseStudy, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
 ) -> StudyOutcome:
     """Trains every run of a study that has no record: first the tuning trials, then the comparison.
 
@@ -184,7 +184,7 @@ def _train_one(config: RunConfig, store: RunStore, device: str) -> tuple[RunConf
     return config, _TRAINED if trained else _LOADED
 
 
-def _replace(store: RunStore, study: Study, records: Sequence[RunRecord]) -> None:
+def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
     """Puts retrained records in the place of the study's old ones."""
     old = recorded_configs(study, store)
     for record in records:
@@ -195,7 +195,7 @@ def _replace(store: RunStore, study: Study, records: Sequence[RunRecord]) -> Non
             store.path(config).unlink()
 
 
-def recorded_configs(study: Study, store: RunStore) -> list[RunConfig]:
+def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
     """The study's configurations that have a record, in the study's order."""
     configs = study.tuning_configs()
     with suppress(MissingRunsError):
@@ -230,7 +230,7 @@ class Reproduction:
 
 
 def reproduce(
-    study: Study, store: RunStore, workers: Workers | None = None, only: Sequence[str] = (), progress: bool = True
+    study: BaseStudy, store: RunStore, workers: Workers | None = None, only: Sequence[str] = (), progress: bool = True
 ) -> list[Reproduction]:
     """Trains recorded runs again, beside their records, and compares.
 

@@ -1,10 +1,9 @@
-"""What the records of a study give: frames, verdicts, tables and figures, for the notebooks and the report."""
+"""What the records of a comparison give: tables and figures, for the notebooks and the report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,29 +13,22 @@ from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments import plots, tables
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.claims import CLAIMS, TIME_LIMITS, decide_claims
+from advanced_optimizers.experiments.claims import CLAIMS, TIME_LIMITS
 from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import (
     LABELS,
     Comparison,
     Evidence,
     Measurements,
-    Verdict,
     baseline_comparisons,
     label,
     metric_evidence,
 )
 from advanced_optimizers.experiments.metrics import METRICS, ordered
+from advanced_optimizers.experiments.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.rules import compare_overhead
-from advanced_optimizers.experiments.runs import (
-    RecordError,
-    RunConfig,
-    RunRecord,
-    RunStore,
-    curves_frame,
-    records_frame,
-)
-from advanced_optimizers.experiments.studies import MissingRunsError, Study
+from advanced_optimizers.experiments.runs import RecordError, records_frame
+from advanced_optimizers.experiments.study import Study
 
 
 class Curve(NamedTuple):
@@ -64,68 +56,13 @@ MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
 PROPERTIES_PATH = Path("results") / "benchmarks" / "locality.json"
 
 
-@dataclass(frozen=True)
-class StudyFigure:
-    """A figure of a study, not drawn yet.
-
-    Attributes:
-        caption: What it shows, with n.
-        draw: Draws it.
-        run_ids: The runs that it shows.
-        sources: Other files that it shows, relative to the project's root.
-    """
-
-    caption: str
-    draw: Callable[[], Figure]
-    run_ids: tuple[str, ...]
-    sources: tuple[str, ...] = ()
-
-
-class StudyResults:
-    """A study's recorded runs and what follows from them; everything is read when it is first asked for.
-
-    Args:
-        study: The study.
-        root: The folder that holds ``results/``.
-    """
-
-    def __init__(self, study: Study, root: Path) -> None:
-        self.study = study
-        self.root = root
-        self.store = RunStore(root / "results" / "runs")
-
-    @cached_property
-    def expected(self) -> list[RunConfig]:
-        """Every run that the study rests on; only the tuning trials while those are not finished."""
-        try:
-            return self.study.configs(self.store)
-        except MissingRunsError:
-            return self.study.tuning_configs()
-
-    @cached_property
-    def missing(self) -> list[RunConfig]:
-        """The expected runs that have no record."""
-        return [config for config in self.expected if not self.store.path(config).exists()]
-
-    @cached_property
-    def records(self) -> list[RunRecord]:
-        """The recorded runs of the comparison, without the tuning trials.
-
-        Raises:
-            RecordError: A record is damaged.
-        """
-        final = [config for config in self.expected if config.split == "test"]
-        return [record for config in final if (record := self.store.load(config)) is not None]
+class StudyResults(RecordedStudy[Study]):
+    """The recorded runs of a comparison and what follows from them."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row a run of the comparison."""
         return records_frame(self.records, self.study.targets)
-
-    @cached_property
-    def curves(self) -> pd.DataFrame:
-        """One row a run of the comparison and epoch."""
-        return curves_frame(self.records)
 
     @cached_property
     def measurements(self) -> Measurements | None:
@@ -159,27 +96,14 @@ class StudyResults:
             raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
         return content
 
-    @cached_property
-    def verdicts(self) -> dict[str, Verdict]:
-        """The verdict on each of the study's claims, by the claim's key."""
-        return decide_claims(self.study.name, self.frame, self.measurements)
-
     def evidence(self, metric: str) -> list[Evidence]:
         """Every algorithm against its baseline in one metric."""
         return metric_evidence(self.frame, metric, baseline_comparisons(self.frame))
 
     @property
-    def loaded(self) -> str:
-        """How many of the expected runs are recorded, when and on what, in one line."""
-        total = len(self.expected)
-        line = f"{total - len(self.missing)} of {total} runs loaded"
-        if not self.records:
-            return line
-        environments = [record.environment for record in self.records]
-        dates = sorted(str(environment["started_at"])[:10] for environment in environments)
-        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-        machines = sorted({f"{e['device_name']}, torch {e['torch']}, {e['threads']} thread(s)" for e in environments})
-        return f"{line}, recorded {when} on {'; '.join(machines)}"
+    def protocol(self) -> pd.DataFrame:
+        """How long and on what the study trains, and its tuning budget, one row a task."""
+        return tables.protocol_table(self.study, labels=LABELS)
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -224,11 +148,6 @@ class StudyResults:
                     tuple(run_id for row in evidence for run_id in row.run_ids),
                 )
         return built | self._curve_figures() | self._overhead_figure()
-
-    def figure(self, name: str) -> Path:
-        """Draws one of the figures into ``figures/``, with the list of its runs beside it, and gives the file."""
-        kept = self.figures[name]
-        return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
 
     @cached_property
     def metrics(self) -> list[str]:

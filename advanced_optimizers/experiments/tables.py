@@ -13,7 +13,7 @@ from advanced_optimizers.experiments.claim import Claim
 from advanced_optimizers.experiments.evidence import MIN_SEEDS, Measurements, Verdict, by_seed, select_runs
 from advanced_optimizers.experiments.metrics import METRICS, Labels, conditions, noise_words, ordered, p_words
 from advanced_optimizers.experiments.statistics import compare_paired, judge, mean, mean_interval, ratio_interval, std
-from advanced_optimizers.experiments.studies import Study
+from advanced_optimizers.experiments.study import Study
 
 _NOTHING = "-"
 # Fewer digits than a float has, so that every machine writes the same text.

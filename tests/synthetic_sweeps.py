@@ -1,0 +1,59 @@
+"""Made-up records of a sweep over the width, with optima at known places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from advanced_optimizers.experiments.optima import STANDARD
+from advanced_optimizers.experiments.runs import RunConfig, RunRecord
+from advanced_optimizers.experiments.sweeps import WidthSweep, get_sweep
+
+FULL = get_sweep("mutransfer", "full")
+
+# (task, algorithm, units, seed) -> log2 of the best learning rate
+Places = Callable[[str, str, int, int], float]
+
+
+def transferring(task: str, algorithm: str, units: int, seed: int) -> float:
+    """muP's optimum stays; the standard parametrisation's moves by an octave a doubling from 512 units on."""
+    moved = max(0.0, math.log2(units / 512)) if algorithm == STANDARD else 0.0
+    start = -6.5 if algorithm == STANDARD else -4.5
+    return start - 0.9 * moved + 0.05 * (seed - 1)
+
+
+def make_record(config: RunConfig, best: float, lowest: float = 0.0) -> RunRecord:
+    """A run whose log loss is a parabola around ``best``; wider networks have a lower one, and take longer."""
+    units = round(64 * config.width)
+    away = math.log2(float(config.hyperparameters["lr"])) - best
+    loss = math.exp(0.3 * away**2 + lowest) / units
+    seconds = (units / 64) ** 1.5
+    final = {"train_loss": loss, "test_accuracy": 0.9, "seconds": seconds, "cpu_seconds": seconds}
+    return RunRecord(
+        config=config,
+        status="completed",
+        environment={
+            "git_commit": "0123456789abcdef",
+            "torch": "2.15.0",
+            "device_name": "A processor",
+            "threads": 1,
+            "started_at": "2026-01-01T00:00:00+00:00",
+        },
+        curves={name: [value] for name, value in final.items()},
+        final=dict(final),
+        total_seconds=seconds,
+        peak_memory_bytes=2**20,
+    )
+
+
+def make_records(sweep: WidthSweep = FULL, places: Places = transferring) -> list[RunRecord]:
+    """All records of a sweep."""
+    return [make_record(c, place_of(c, places)) for c in every_config(sweep)]
+
+
+def every_config(sweep: WidthSweep = FULL) -> Iterable[RunConfig]:
+    return sweep.final_configs(None)  # type: ignore[arg-type]  # a sweep asks no store
+
+
+def place_of(config: RunConfig, places: Places) -> float:
+    return places(config.task, config.algorithm, round(64 * config.width), config.seed)

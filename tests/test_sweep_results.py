@@ -1,0 +1,136 @@
+"""What a sweep's records give: tables, figures, and the report's blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from advanced_optimizers.experiments import sweep_plots
+from advanced_optimizers.experiments.evidence import LABELS
+from advanced_optimizers.experiments.optima import find_optima, sweep_points
+from advanced_optimizers.experiments.report_blocks import ReportContext, render_block
+from advanced_optimizers.experiments.runs import RunStore
+from advanced_optimizers.experiments.sweep_results import SweepResults
+from advanced_optimizers.zero_shot_transfer import CoordinateRow
+from tests.synthetic_sweeps import FULL, make_records
+
+CIFAR = {"task": "cifar10-jpeg-mlp3"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with all records of the sweep."""
+    root = tmp_path_factory.mktemp("project")
+    store = RunStore(root / "results" / "runs")
+    for record in make_records():
+        store.save(record)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(root: Path) -> SweepResults:
+    return SweepResults(FULL, root)
+
+
+def test_the_tables_say_where_the_optima_are(results: SweepResults) -> None:
+    assert list(results.tables) == ["mutransfer-claims", "mutransfer-optima", "mutransfer-cost"]
+    optima = results.tables["mutransfer-optima"]
+    last = optima.iloc[-1]
+    assert (last["Task"], last["Units"]) == ("cifar10-jpeg, three-layer MLP", 4096)
+    assert last["SGD, muP: log2 of the best rate"] == "-4.50 ± 0.12 (n = 3)"
+    assert last["SGD, standard parametrisation: move from 512 units (octaves)"].startswith("-2.70 [-2.70")
+    assert optima["SGD, muP: move from 512 units (octaves)"].tolist()[:4] == ["-"] * 4
+    cost = results.tables["mutransfer-cost"]
+    assert cost["Tuned at (units)"].tolist() == [64, 64]
+    assert cost["Ratio [95 % interval]"][1].startswith("0.25")
+
+
+def test_the_protocol_is_the_sweeps(results: SweepResults) -> None:
+    assert results.protocol["Units"].tolist() == ["64 to 4096"] * 2
+    assert results.protocol["Seeds"].tolist() == [3, 3]
+
+
+def test_without_runs_there_are_pending_claims_and_no_figures(tmp_path: Path) -> None:
+    empty = SweepResults(FULL, tmp_path)
+    assert list(empty.tables) == ["mutransfer-claims"]
+    assert empty.figures == {}
+    assert empty.loaded == f"0 of {len(FULL.configs(empty.store))} runs loaded"
+
+
+def test_figures_are_drawn_from_all_runs(results: SweepResults) -> None:
+    assert list(results.figures) == ["mutransfer-sweep", "mutransfer-optimum"]
+    for kept in results.figures.values():
+        assert len(kept.run_ids) == len(results.frame)
+        figure = kept.draw()
+        assert "n = 3" in figure.get_suptitle()
+        assert plt.get_fignums() == []
+    sweep = results.figures["mutransfer-sweep"].draw()
+    assert [axis.get_title("left").splitlines()[1] for axis in sweep.axes] == [
+        LABELS["standard-sgd"],
+        LABELS["mup-sgd"],
+    ] * 2
+    (legend,) = sweep.legends
+    assert [text.get_text() for text in legend.get_texts()] == [str(units) for units in FULL.tasks[0].units]
+
+
+def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
+    points = sweep_points(pd.DataFrame()).astype({"loss": float})
+    rows = [("digits-mlp3", "mup-sgd", units, 0, k, float("inf"), 1.0) for units in (64, 128) for k in (-3, -2)]
+    points = pd.DataFrame(rows, columns=points.columns)
+    sweep_plots.loss_by_rate(points, labels=LABELS)
+    sweep_plots.optimum_by_width(find_optima(points), labels=LABELS)
+
+
+def test_nothing_to_draw_is_an_error() -> None:
+    empty = sweep_points(pd.DataFrame())
+    with pytest.raises(ValueError, match="run the study first"):
+        sweep_plots.loss_by_rate(empty, labels=LABELS)
+    with pytest.raises(ValueError, match="run the study first"):
+        sweep_plots.optimum_by_width(find_optima(empty), labels=LABELS)
+
+
+def test_a_coordinate_check_is_drawn() -> None:
+    rows = [
+        CoordinateRow(width, 0, step, module, 0.0 if (module, step) == ("5", 1) else width**0.5)
+        for width in (64, 128, 256)
+        for step in (1, 2, 3)
+        for module in ("1", "5")
+    ]
+    figure = sweep_plots.coordinate_sizes({"Standard": rows, "muP": rows}, {"1": "first", "5": "output"})
+    assert [axis.get_title("left") for axis in figure.axes] == ["Standard", "muP"]
+    assert "solid: at step 3" in figure.get_suptitle()
+    with pytest.raises(ValueError, match="checks must hold rows of 9, 'Standard' has"):
+        sweep_plots.coordinate_sizes({"Standard": rows}, {"9": "none"})
+    with pytest.raises(ValueError, match="at least one check"):
+        sweep_plots.coordinate_sizes({}, {"1": "first"})
+
+
+def test_the_reports_blocks(root: Path) -> None:
+    context = ReportContext(root)
+    of_mup = {**CIFAR, "algorithm": "mup-sgd", "units": "4096"}
+    assert render_block(context, "optimum", of_mup) == "-4.50 ± 0.12 (n = 3)"
+    shift = render_block(context, "shift", {**of_mup, "algorithm": "standard-sgd"})
+    assert shift == "-2.70 [-2.70, -2.70] octaves (n = 3)"
+    assert render_block(context, "cost", CIFAR).endswith("(n = 3)")
+    assert "64 to 4096" in render_block(context, "protocol", {"study": "mutransfer"})
+    assert render_block(context, "verdict", {"claim": "mutransfer-optimum-stays"}) == "supported"
+    assert render_block(context, "table", {"name": "mutransfer-cost", "study": "mutransfer"}).startswith("| Task")
+    with pytest.raises(ValueError, match="unknown name 'mutransfer-costs', did you mean mutransfer-cost"):
+        render_block(context, "table", {"name": "mutransfer-costs", "study": "mutransfer"})
+    with pytest.raises(ValueError, match=r"study must be one of .*mutransfer, got 'mutranfer'"):
+        render_block(context, "runs", {"study": "mutranfer"})
+
+
+def test_blocks_without_runs_wait_and_mistakes_are_named(tmp_path: Path) -> None:
+    context = ReportContext(tmp_path)
+    arguments = {**CIFAR, "algorithm": "mup-sgd", "units": "4096"}
+    for key in ("optimum", "shift"):
+        assert render_block(context, key, arguments) == "*no run yet*"
+    assert render_block(context, "cost", CIFAR) == "*no run yet*"
+    assert render_block(context, "table", {"name": "mutransfer-optima", "study": "mutransfer"}) == "*no run yet*"
+    for name, value in (("task", "mnist-mlp"), ("algorithm", "sgd"), ("units", "100")):
+        with pytest.raises(ValueError, match=f"unknown {name} '{value}'"):
+            render_block(context, "optimum", {**arguments, name: value})
