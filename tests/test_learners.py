@@ -352,9 +352,11 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "sigprop": SigPropLearner,
         "localized-static": LocalizedLearner,
         "localized-static-half": LocalizedLearner,
+        "localized-static-two": LocalizedLearner,
         "localized-dynamic": LocalizedLearner,
         "localized-frozen": LocalizedLearner,
         "localized-frozen-half": LocalizedLearner,
+        "localized-frozen-two": LocalizedLearner,
         "localized-random": LocalizedLearner,
         "standard-sgd": BackpropLearner,
     }

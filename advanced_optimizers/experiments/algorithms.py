@@ -121,12 +121,16 @@ def _correction(hidden: bool) -> Callable[[Setting], Learner]:
     return build
 
 
-def _localized(mode: str, rule: str, half: bool = False) -> Callable[[Setting], Learner]:
+def _localized(
+    mode: str, rule: str, highest: Callable[[int], int] | None = None, **options: Any
+) -> Callable[[Setting], Learner]:
+    """``highest`` gives the highest transition for a number of blocks; None leaves the default."""
+
     def build(setting: Setting) -> Learner:
         optimizer, kwargs = _BASES["sgd"]
-        own: dict[str, Any] = dict(setting.config.hyperparameters)
-        if half:
-            own.setdefault("max_transition", len(make_blocks(find_units(setting.model))) // 2)
+        own: dict[str, Any] = {**options, **setting.config.hyperparameters}
+        if highest is not None:
+            own.setdefault("max_transition", highest(len(make_blocks(find_units(setting.model)))))
         return LocalizedLearner(
             setting,
             create_localized_optimizer(
@@ -283,7 +287,14 @@ ALGORITHMS |= {
         label="Localized learning, static, half the blocks",
         baseline="sgd",
         search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("static", "hebbian", half=True),
+        build=_localized("static", "hebbian", highest=lambda blocks: blocks // 2),
+        options=_LOCALIZED_OPTIONS,
+    ),
+    "localized-static-two": Algorithm(
+        label="Localized learning, static, first two blocks",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
+        build=_localized("static", "hebbian", highest=lambda blocks: min(2, blocks - 1), power=1.0),
         options=_LOCALIZED_OPTIONS,
     ),
     "localized-dynamic": Algorithm(
@@ -305,7 +316,14 @@ ALGORITHMS |= {
         label="Freezing, static, half the blocks (control)",
         baseline="sgd",
         search_space={"lr": _LEARNING_RATES["sgd"]},
-        build=_localized("static", "frozen", half=True),
+        build=_localized("static", "frozen", highest=lambda blocks: blocks // 2),
+        options=_LOCALIZED_OPTIONS,
+    ),
+    "localized-frozen-two": Algorithm(
+        label="Freezing, static, first two blocks (control)",
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"]},
+        build=_localized("static", "frozen", highest=lambda blocks: min(2, blocks - 1), power=1.0),
         options=_LOCALIZED_OPTIONS,
     ),
     "localized-random": Algorithm(

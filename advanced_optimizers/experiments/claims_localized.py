@@ -32,6 +32,8 @@ _BOTH = {"localized-static": "sgd", "localized-dynamic": "sgd"}
 _HALF_TASKS = ("cifar10-jpeg-convnet",)
 _HALF = {"localized-static-half": "sgd"}
 _HALF_WORDS = "localized learning with the static transition up to half the blocks against SGD, on the ConvNet"
+_TWO = {"localized-static-two": "sgd"}
+_TWO_WORDS = "localized learning with a static transition that goes up to two blocks at an even pace against"
 _CONTROLS = ("localized-frozen", "localized-random")
 _WORDS = "localized learning with the static transition against SGD"
 
@@ -102,6 +104,30 @@ CLAIMS = (
             compare_accuracy,
             comparisons=each({"localized-static-half": "localized-frozen-half"}, _HALF_TASKS),
         ),
+    ),
+    Claim(
+        key="localized-two-accuracy",
+        study="localized",
+        text="Up to two blocks at an even pace, localized learning loses no more than 0.5 points of accuracy.",
+        source=CONTROL,
+        rule=margin_rule(f"{_TWO_WORDS} SGD, on both tasks", MARGIN, "the paper's"),
+        decide=partial(compare_margin, margin=MARGIN, comparisons=each(_TWO, _TASKS)),
+    ),
+    Claim(
+        key="localized-two-speed",
+        study="localized",
+        text="Up to two blocks at an even pace, its epochs are still shorter than SGD's.",
+        source=CONTROL,
+        rule=overhead_rule(f"{_TWO_WORDS} SGD, on both tasks", 1.0, "no more than SGD"),
+        decide=partial(compare_overhead, limit=1.0, comparisons=each(_TWO, _TASKS)),
+    ),
+    Claim(
+        key="localized-two-beats-freezing",
+        study="localized",
+        text="Up to two blocks at an even pace, the localized updates are worth more than freezing.",
+        source=CONTROL,
+        rule=metric_rule("test accuracy", f"{_TWO_WORDS} freezing the same layers at the same epochs, on both tasks"),
+        decide=partial(compare_accuracy, comparisons=each({"localized-static-two": "localized-frozen-two"}, _TASKS)),
     ),
     Claim(
         key="localized-beats-freezing",
