@@ -53,8 +53,8 @@ class Following(NamedTuple):
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The quotient, 0 where the denominator is not positive."""
-    positive = denominator > 0
-    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
+    undefined = ~(denominator > 0)
+    return (numerator / denominator.masked_fill(undefined, 1.0)).masked_fill(undefined, 0.0)
 
 
 def squared_length(mix: Mix, rows: Rows) -> Tensor:
