@@ -122,7 +122,7 @@ def accuracy_over_time(
     """Test accuracy after each epoch against the CPU time that training took until then; one panel a condition.
 
     Args:
-        curves: One row a run and epoch, from ``runs.curves_frame``.
+        curves: One row a run and epoch, from ``runs.curves_frame``, or from ``calibration.calibrate``.
         labels: Names for display, of algorithms and tasks.
         groups: Not read: methods over different bases are compared in one panel.
 
@@ -132,7 +132,8 @@ def accuracy_over_time(
     known = curves.dropna(subset=["test_accuracy", "cpu_seconds"]) if "cpu_seconds" in curves else curves.iloc[:0]
     if known.empty:
         raise ValueError("curves must hold values of 'cpu_seconds', got none; run the study first")
-    known = known.assign(time=known.sort_values("epoch").groupby("run_id")["cpu_seconds"].cumsum())
+    seconds = "calibrated_seconds" if "calibrated_seconds" in known else "cpu_seconds"
+    known = known.assign(time=known.sort_values("epoch").groupby("run_id")[seconds].cumsum())
     algorithms, panels = ordered(known["algorithm"], labels), conditions(known, labels)
     columns = min(len(panels), 2)
     size = (WIDTH, 1.3 + 2.3 * -(-len(panels) // columns))
@@ -151,9 +152,14 @@ def accuracy_over_time(
                 axis.set_ylabel(METRICS["test_accuracy"].label)
         algorithm_legend(figure, algorithms, labels)
         seeds = known.groupby(["task", "label_noise", "algorithm"])["seed"].nunique()
+        scale = (
+            "The runs shared their machine."
+            if seconds == "cpu_seconds"
+            else "Times as recorded, scaled for each processor to epochs measured side by side."
+        )
         note = (
             f"Means over the seeds ({count_words(seeds)}), one mark an epoch (95 % interval: see the learning curves). "
-            "The runs shared their machine."
+            f"{scale}"
         )
         caption(figure, "Test accuracy by time", note)
     return figure

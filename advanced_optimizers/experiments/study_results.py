@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments import plots, tables
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.calibration import calibrate, measured_seconds
 from advanced_optimizers.experiments.claims import CLAIMS, TIME_LIMITS
 from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import (
@@ -63,6 +64,12 @@ class StudyResults(RecordedStudy[Study]):
     def frame(self) -> pd.DataFrame:
         """One row a run of the comparison."""
         return records_frame(self.records, self.study.targets)
+
+    @cached_property
+    def calibrated_curves(self) -> pd.DataFrame:
+        """The curves with times that runs of different processors can be compared by, where epochs were measured."""
+        devices = {record.run_id: str(record.environment["device_name"]) for record in self.records}
+        return calibrate(self.curves, devices, measured_seconds(self.measurements))
 
     @cached_property
     def measurements(self) -> Measurements | None:
@@ -160,10 +167,12 @@ class StudyResults(RecordedStudy[Study]):
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
                 groups = self._bases() if curve.by_base else None
+                curves = self.calibrated_curves if column == "cpu_seconds" else self.curves
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
                     f"{curve.words}, mean and 95 % interval over the seeds ({len(run_ids)} runs)",
-                    partial(curve.draw, self.curves, labels=LABELS, groups=groups),
+                    partial(curve.draw, curves, labels=LABELS, groups=groups),
                     run_ids,
+                    (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
                 )
         return built
 

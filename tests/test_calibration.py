@@ -1,0 +1,50 @@
+"""Times of runs from different processors on one scale."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from advanced_optimizers.experiments.calibration import calibrate, measured_seconds
+
+DEVICES = {"a": "old", "b": "new", "c": "new"}
+
+
+def curves() -> pd.DataFrame:
+    """On the old processor everything takes three times as long."""
+    rows = [("a", "sgd", 6.0), ("a", "sgd", 6.0), ("b", "fer-sgd", 3.0), ("b", "fer-sgd", 3.0), ("c", "other", 4.0)]
+    frame = pd.DataFrame(rows, columns=["run_id", "algorithm", "cpu_seconds"])
+    return frame.assign(task="mnist-mlp")
+
+
+def test_measured_seconds_are_medians_over_all_pairs() -> None:
+    pairs = [[3.0, 2.0], [3.3, 2.2], [2.7, 1.8]]
+    rows = [
+        {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd", "pairs": pairs},
+        {"task": "mnist-mlp", "algorithm": "other", "baseline": "sgd", "pairs": [[4.0, 2.1], [4.4, 2.3]]},
+    ]
+    measured = measured_seconds({"measurements": rows})
+    assert measured == {
+        ("mnist-mlp", "fer-sgd"): 3.0,
+        ("mnist-mlp", "sgd"): pytest.approx(2.1),
+        ("mnist-mlp", "other"): pytest.approx(4.2),
+    }
+    assert measured_seconds(None) == {}
+
+
+def test_a_processors_runs_are_scaled_together() -> None:
+    measured = {("mnist-mlp", "sgd"): 1.0, ("mnist-mlp", "fer-sgd"): 1.5}
+    scaled = calibrate(curves(), DEVICES, measured)["calibrated_seconds"]
+    # The third algorithm was not measured: it keeps its four thirds of the time of its machine's other one.
+    assert scaled.tolist() == pytest.approx([1.0, 1.0, 1.5, 1.5, 2.0])
+
+
+def test_the_factor_is_the_geometric_mean_over_the_measured_algorithms() -> None:
+    measured = {("mnist-mlp", "sgd"): 1.0, ("mnist-mlp", "fer-sgd"): 3.0, ("mnist-mlp", "other"): 16.0}
+    scaled = calibrate(curves(), DEVICES, measured)["calibrated_seconds"]
+    assert scaled.tolist() == pytest.approx([1.0, 1.0, 6.0, 6.0, 8.0])  # factors of 1 and 4
+
+
+def test_without_a_measured_algorithm_times_stay_as_recorded() -> None:
+    assert "calibrated_seconds" not in calibrate(curves(), DEVICES, {("mnist-mlp", "sgd"): 1.0})
+    assert "calibrated_seconds" not in calibrate(curves(), DEVICES, {})
