@@ -124,9 +124,11 @@ def test_every_epoch_has_its_own_order(store: RunStore, made_batches: list[Any])
 def test_algorithms_of_one_seed_share_weights_batches_and_label_noise(
     store: RunStore, made_batches: list[Any], made_learners: list[Any]
 ) -> None:
-    for algorithm in FOR_ANY_MODEL:
-        train(make_config(algorithm=algorithm, label_noise=0.2, seed=3, epochs=1), store)
-    assert len(made_learners) == len(FOR_ANY_MODEL)
+    configs = [make_config(algorithm=name, label_noise=0.2, seed=3, epochs=1) for name in FOR_ANY_MODEL]
+    configs = [config for config in configs if config.model == "mlp"]  # of one network: weights can be compared
+    for config in configs:
+        train(config, store)
+    assert len(made_learners) == len(configs)
     first, *others = made_batches[::2]
     for batches, learner in zip(others, made_learners[1:], strict=True):
         assert torch.equal(batches.labels, first.labels)
