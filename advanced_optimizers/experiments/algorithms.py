@@ -200,6 +200,33 @@ _MLP3_RATE = Range(low=2.5e-4, high=1.0, log=True)
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
 _LOCALIZED_OPTIONS = frozenset({"weak_supervision_weight", "max_transition", "update_every"})
 
+# Schedules of the static transition beside the default: how high it goes, and how.
+_HALF: dict[str, Any] = {"highest": lambda blocks: blocks // 2}
+_TWO: dict[str, Any] = {"highest": lambda blocks: min(2, blocks - 1), "power": 1.0}
+
+
+def _localized_row(label: str, rule: str, mode: str = "static", **schedule: Any) -> Algorithm:
+    return Algorithm(
+        label=label,
+        baseline="sgd",
+        search_space={"lr": _LEARNING_RATES["sgd"], **({} if rule == "frozen" else {"hebbian_lr": _HEBBIAN_RATE})},
+        build=_localized(mode, rule, **schedule),
+        options=_LOCALIZED_OPTIONS,
+        timed=mode == "static",
+    )
+
+
+def _adam_control(label: str) -> Algorithm:
+    """Adam under a protocol of its own, which the study gives it."""
+    return Algorithm(
+        label=label,
+        baseline="adam",
+        search_space={"lr": _LEARNING_RATES["adam"]},
+        build=_baseline("adam"),
+        timed=False,
+    )
+
+
 _BASE_LABELS = {"sgd": "SGD", "adam": "Adam"}
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -243,27 +270,9 @@ ALGORITHMS |= {
         build=_correction(hidden=True),
         options=_CORRECTION_OPTIONS,
     ),
-    "adam-longer": Algorithm(
-        label="Adam, longer (control)",
-        baseline="adam",
-        search_space={"lr": _LEARNING_RATES["adam"]},
-        build=_baseline("adam"),
-        timed=False,
-    ),
-    "adam-longest": Algorithm(
-        label="Adam, longest (control)",
-        baseline="adam",
-        search_space={"lr": _LEARNING_RATES["adam"]},
-        build=_baseline("adam"),
-        timed=False,
-    ),
-    "adam-wider": Algorithm(
-        label="Adam, wider (control)",
-        baseline="adam",
-        search_space={"lr": _LEARNING_RATES["adam"]},
-        build=_baseline("adam"),
-        timed=False,
-    ),
+    "adam-longer": _adam_control("Adam, longer (control)"),
+    "adam-longest": _adam_control("Adam, longest (control)"),
+    "adam-wider": _adam_control("Adam, wider (control)"),
     "readout": Algorithm(
         label="Last layer only, Adam (control)",
         baseline="adam",
@@ -276,63 +285,14 @@ ALGORITHMS |= {
         search_space={"lr": _LEARNING_RATES["adam"], "signal_lr": _LEARNING_RATES["adam"]},
         build=_sigprop,
     ),
-    "localized-static": Algorithm(
-        label="Localized learning, static",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("static", "hebbian"),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-static-half": Algorithm(
-        label="Localized learning, static, half the blocks",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("static", "hebbian", highest=lambda blocks: blocks // 2),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-static-two": Algorithm(
-        label="Localized learning, static, first two blocks",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("static", "hebbian", highest=lambda blocks: min(2, blocks - 1), power=1.0),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-dynamic": Algorithm(
-        label="Localized learning, dynamic",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("dynamic", "hebbian"),
-        options=_LOCALIZED_OPTIONS,
-        timed=False,
-    ),
-    "localized-frozen": Algorithm(
-        label="Freezing, static (control)",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"]},
-        build=_localized("static", "frozen"),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-frozen-half": Algorithm(
-        label="Freezing, static, half the blocks (control)",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"]},
-        build=_localized("static", "frozen", highest=lambda blocks: blocks // 2),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-frozen-two": Algorithm(
-        label="Freezing, static, first two blocks (control)",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"]},
-        build=_localized("static", "frozen", highest=lambda blocks: min(2, blocks - 1), power=1.0),
-        options=_LOCALIZED_OPTIONS,
-    ),
-    "localized-random": Algorithm(
-        label="Random updates, static (control)",
-        baseline="sgd",
-        search_space={"lr": _LEARNING_RATES["sgd"], "hebbian_lr": _HEBBIAN_RATE},
-        build=_localized("static", "random"),
-        options=_LOCALIZED_OPTIONS,
-    ),
+    "localized-static": _localized_row("Localized learning, static", "hebbian"),
+    "localized-static-half": _localized_row("Localized learning, static, half the blocks", "hebbian", **_HALF),
+    "localized-static-two": _localized_row("Localized learning, static, first two blocks", "hebbian", **_TWO),
+    "localized-dynamic": _localized_row("Localized learning, dynamic", "hebbian", mode="dynamic"),
+    "localized-frozen": _localized_row("Freezing, static (control)", "frozen"),
+    "localized-frozen-half": _localized_row("Freezing, static, half the blocks (control)", "frozen", **_HALF),
+    "localized-frozen-two": _localized_row("Freezing, static, first two blocks (control)", "frozen", **_TWO),
+    "localized-random": _localized_row("Random updates, static (control)", "random"),
     "standard-sgd": Algorithm(
         label="SGD, standard parametrisation",
         baseline=None,
