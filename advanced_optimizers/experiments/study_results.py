@@ -33,12 +33,13 @@ from advanced_optimizers.experiments.study import Study
 
 
 class Curve(NamedTuple):
-    """A kind of figure over a run: its file's name, what it shows, how it is drawn, and whether bases are apart."""
+    """A kind of figure over a run: its file's name, what it shows, how it is drawn, whether bases are apart, marks."""
 
     name: str
     words: str
     draw: Callable[..., Figure]
     by_base: bool = True
+    marks: str = "mean and 95 % interval"
 
 
 # By the column of the records that a run must have to be drawn.
@@ -50,7 +51,7 @@ CURVES: dict[str, Curve] = {
         "consistency", "cosine between gradient and memory by epoch", plots.consistency, by_base=False
     ),
     "prediction_gain": Curve("prediction", "cosine gained toward the next gradient", plots.prediction, by_base=False),
-    "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, by_base=False),
+    "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, False, "mean"),
     "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
 }
 MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
@@ -169,7 +170,7 @@ class StudyResults(RecordedStudy[Study]):
                 groups = self._bases() if curve.by_base else None
                 curves = self.calibrated_curves if column == "cpu_seconds" else self.curves
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words}, mean and 95 % interval over the seeds ({len(run_ids)} runs)",
+                    f"{curve.words}, {curve.marks} over the seeds ({len(run_ids)} runs)",
                     partial(curve.draw, curves, labels=LABELS, groups=groups),
                     run_ids,
                     (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
