@@ -99,6 +99,7 @@ def test_a_run_follows_its_tasks_protocol() -> None:
         data_fraction=0.2,
         width=2.0,
         schedule="constant",
+        split="none",
     )
 
 

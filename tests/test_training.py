@@ -286,6 +286,16 @@ def test_the_curves_are_what_was_predicted(store: RunStore, made_learners: list[
         assert {name: record.curves[name][epoch] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_run_without_a_split_trains_the_same_and_measures_nothing_else(
+    store: RunStore, made_learners: list[Any]
+) -> None:
+    measured, plain = (train(make_config(split=split), store) for split in ("test", "none"))
+    assert [len(learner.predictions) for learner in made_learners] == [len(measured.curves["train_loss"]), 0]
+    assert not {"test_loss", "test_accuracy", "wrongly_flipped"} & plain.curves.keys()
+    for name in ("train_loss", "train_accuracy"):
+        assert plain.curves[name] == measured.curves[name]
+
+
 OWN_CURVES = {"fer-sgd": {"consistency"}, "flipping-sgd": {"ever_correct"}, "sgd": set()}
 CURVES = {
     "train_loss",

@@ -70,7 +70,7 @@ class RecordedStudy(Generic[_AnyStudy]):
         Raises:
             RecordError: A record is damaged.
         """
-        final = [config for config in self.expected if config.split == "test"]
+        final = [config for config in self.expected if config.split != "validation"]
         return [record for config in final if (record := self.store.load(config)) is not None]
 
     @cached_property

@@ -225,7 +225,8 @@ class Reproduction:
         name = (
             f"{config.run_id}  {config.task:22} {config.algorithm:14} noise {config.label_noise:g}  seed {config.seed}"
         )
-        before, after = (_percent(r.final.get("test_accuracy")) for r in (self.recorded, self.repeated))
+        measured = "train_accuracy" if config.split == "none" else "test_accuracy"
+        before, after = (_percent(r.final.get(measured)) for r in (self.recorded, self.repeated))
         return f"{name}  recorded {before}, repeated {after}: {'identical' if self.identical else 'DIFFERENT'}"
 
 

@@ -19,7 +19,7 @@ from advanced_optimizers._base import check_integer, check_range
 
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one-cycle", "constant")
-SPLITS = ("test", "validation")
+SPLITS = ("test", "validation", "none")
 STATUSES = ("completed", "diverged")
 
 Hyperparameters = dict[str, float | int | bool | str]
@@ -47,7 +47,8 @@ class RunConfig:
         precision: ``float32``, or ``bfloat16`` autocast over float32 parameters.
         schedule: ``one-cycle`` (learning rate up to ``lr`` and down to zero) or ``constant``.
         augment: Random crops and mirror images.
-        split: What accuracy is measured on: ``test``, or for tuning a ``validation`` part of the training set.
+        split: What accuracy is measured on after each epoch: ``test``; for tuning a ``validation`` part of the training
+            set; or ``none`` where only the training loss is asked for, since measuring takes time too.
     """
 
     dataset: str

@@ -46,6 +46,7 @@ class SweepTask(BaseTask):
             data_fraction=self.data_fraction,
             width=units / MLP3_UNITS,
             schedule="constant",
+            split="none",
         )
 
 
