@@ -44,7 +44,7 @@ def test_a_sweep_that_transfers_supports_all_of_them() -> None:
     assert {key: verdict.status for key, verdict in verdicts.items()} == dict.fromkeys(
         (STAYS, WIDER, COST), "supported"
     )
-    assert "-2.70" in verdicts[STAYS].sentence
+    assert "-1.80" in verdicts[STAYS].sentence
     assert "Of 12 doublings, 12 have a lower loss and 0 a higher one" in verdicts[WIDER].sentence
     assert "tuned at 64 units" in verdicts[COST].sentence
 
