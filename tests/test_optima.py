@@ -72,7 +72,7 @@ def test_points_are_the_runs() -> None:
     records[1] = replace(records[1], status="diverged", final={**records[1].final, "train_loss": None})
     points = sweep_points(records_frame(records))
     assert points["units"].tolist() == [4096, 4096]
-    assert points["exponent"].tolist() == [-11, -10]
+    assert points["exponent"].tolist() == [-9, -8]
     assert points["loss"].tolist() == [records[0].final["train_loss"], math.inf]
     assert points["seconds"][0] == records[0].final["cpu_seconds"] * records[0].config.epochs
     assert sweep_points(pd.DataFrame()).empty

@@ -41,7 +41,7 @@ def test_the_tables_say_where_the_optima_are(results: SweepResults) -> None:
     last = optima.iloc[-1]
     assert (last["Task"], last["Units"]) == ("cifar10-jpeg, three-layer MLP", 4096)
     assert last["SGD, muP: log2 of the best rate"] == "-4.50 ± 0.12 (n = 3)"
-    assert last["SGD, standard parametrisation: move from 512 units (octaves)"].startswith("-1.80 [-1.80")
+    assert last["SGD, standard parametrisation: move from 512 units (octaves)"].startswith("-2.70 [-2.70")
     assert optima["SGD, muP: move from 512 units (octaves)"].tolist()[:4] == ["-"] * 4
     cost = results.tables["mutransfer-cost"]
     assert cost["Tuned at (units)"].tolist() == [64, 64]
@@ -113,7 +113,7 @@ def test_the_reports_blocks(root: Path) -> None:
     of_mup = {**CIFAR, "algorithm": "mup-sgd", "units": "4096"}
     assert render_block(context, "optimum", of_mup) == "-4.50 ± 0.12 (n = 3)"
     shift = render_block(context, "shift", {**of_mup, "algorithm": "standard-sgd"})
-    assert shift == "-1.80 [-1.80, -1.80] octaves (n = 3)"
+    assert shift == "-2.70 [-2.70, -2.70] octaves (n = 3)"
     assert render_block(context, "cost", CIFAR).endswith("(n = 3)")
     assert "64 to 4096" in render_block(context, "protocol", {"study": "mutransfer"})
     assert render_block(context, "verdict", {"claim": "mutransfer-optimum-stays"}) == "supported"
