@@ -56,7 +56,7 @@ def test_a_sweep_that_transfers_supports_all_of_them() -> None:
         (MUP, 1.3, 0.02, "not supported"),
         (MUP, 0.7, 0.3, "inconclusive"),  # the interval reaches over one octave
         (STANDARD, -1.6, 0.05, "supported"),
-        (STANDARD, -0.98, 0.05, "inconclusive"),  # where both stay, muP has nothing to mend
+        (STANDARD, -1.1, 0.05, "inconclusive"),  # where it may be that both stay, muP may have nothing to mend
     ],
 )
 def test_what_decides_whether_the_optimum_stays(algorithm: str, octaves: float, spread: float, status: str) -> None:
