@@ -76,6 +76,17 @@ def test_figures_are_drawn_from_all_runs(results: SweepResults) -> None:
     assert [text.get_text() for text in legend.get_texts()] == [str(units) for units in FULL.tasks[0].units]
 
 
+def test_the_figure_shows_the_lowest_loss_of_every_panel() -> None:
+    columns = sweep_points(pd.DataFrame()).columns
+    rows = [
+        ("digits-mlp3", algorithm, 64, 0, exponent, loss * (exponent + 5), 1.0)
+        for algorithm, loss in (("standard-sgd", 1.0), ("mup-sgd", 0.001))
+        for exponent in (-4, -3, -2)
+    ]
+    figure = sweep_plots.loss_by_rate(pd.DataFrame(rows, columns=columns), labels=LABELS)
+    assert all(axis.get_ylim()[0] < 0.001 < 3.0 == axis.get_ylim()[1] for axis in figure.axes)
+
+
 def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
     points = sweep_points(pd.DataFrame()).astype({"loss": float})
     rows = [("digits-mlp3", "mup-sgd", units, 0, k, float("inf"), 1.0) for units in (64, 128) for k in (-3, -2)]

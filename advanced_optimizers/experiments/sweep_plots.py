@@ -59,7 +59,6 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels) -> Figure:
                 _mark_optimum(axis, optima, task, algorithm, units, shades[units])
             if np.isfinite(panel["loss"]).any():
                 axis.set_yscale("log")
-                axis.set_ylim(top=_HIGHEST_LOSS)
             axis.yaxis.set_minor_locator(NullLocator())
             # The interval of few seeds may be wider than all learning rates tried; a task's panels share their range.
             axis.set_xlim(on_task["exponent"].min() - 0.5, on_task["exponent"].max() + 0.5)
@@ -69,6 +68,9 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels) -> Figure:
                 axis.set_ylabel("Training loss (nats)")
             if index + len(algorithms) >= len(panels):
                 axis.set_xlabel("log2 of the learning rate")
+        for axis in axes:  # once all are drawn: a limit set before would hide lower losses of the next panel in the row
+            if axis.get_yscale() == "log":
+                axis.set_ylim(top=_HIGHEST_LOSS)
         handles = [Line2D([], [], color=color, linewidth=2.5, label=str(units)) for units, color in shades.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(shades), frameon=False, title="Units")
         note = (
