@@ -1,8 +1,7 @@
-"""Learners: every algorithm of the table trains, resumes bit for bit, and refuses what it does not know."""
+"""Learners: every algorithm of the table trains, resumes bit for bit, and reports what it did."""
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner, get_algorithm
+from advanced_optimizers.experiments.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.learners import (
     BackpropLearner,
     FERLearner,
@@ -24,62 +22,19 @@ from advanced_optimizers.experiments.learners import (
 )
 from advanced_optimizers.experiments.models import build_model
 from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config
-
-BITWISE = {"rtol": 0.0, "atol": 0.0}
-SAMPLES = 360
-BATCH_SIZE = 60
-STEPS = SAMPLES // BATCH_SIZE
-
-every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
-
-
-def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
-    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **changes})
-    torch.manual_seed(seed)
-    setting = Setting(
-        config=config,
-        model=build_model(config.model, (1, 8, 8), 10, config.width),
-        num_samples=SAMPLES,
-        num_classes=10,
-        image_shape=(1, 8, 8),
-        steps_per_epoch=STEPS,
-    )
-    return build_learner(setting)
-
-
-def make_batches(seed: int = 0) -> data.Batches:
-    digits = data.load("digits")
-    images, labels = digits.images[:SAMPLES], digits.labels[:SAMPLES]
-    generator = torch.Generator().manual_seed(seed)
-    return data.Batches(images, labels, digits.mean, digits.std, BATCH_SIZE, generator=generator, shuffle=True)
-
-
-def train_epochs(learner: Any, batches: data.Batches, first: int, last: int) -> list[Tensor]:
-    losses = []
-    for epoch in range(first, last + 1):
-        learner.start_epoch(epoch)
-        losses += [learner.step(batch).loss for batch in batches]
-    return losses
-
-
-def cross_entropy(learner: Any) -> float:
-    return sum(float(F.cross_entropy(learner.predict(b.images), b.labels)) for b in make_batches()) / STEPS
-
-
-def weights_of(learner: Any) -> list[Tensor]:
-    return [value.clone() for value in learner.model.state_dict().values()]
-
-
-def saved(learner: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(learner.state_dict(), buffer)
-    return buffer.getvalue()
-
-
-def loaded(content: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-    return state
-
+from tests.learner_helpers import (
+    BITWISE,
+    SAMPLES,
+    STEPS,
+    cross_entropy,
+    every_algorithm,
+    loaded,
+    make_batches,
+    make_learner,
+    saved,
+    train_epochs,
+    weights_of,
+)
 
 # --- Every algorithm -------------------------------------------------------------------------------------------------
 
@@ -156,117 +111,6 @@ def test_an_algorithms_own_part_changes_the_training(algorithm: str) -> None:
     for each in (learner, plain):
         train_epochs(each, make_batches(), 1, 4)
     assert not any(torch.allclose(a, b) for a, b in zip(weights_of(learner), weights_of(plain), strict=True))
-
-
-# --- The table -------------------------------------------------------------------------------------------------------
-
-
-@every_algorithm
-def test_an_algorithm_searches_its_baselines_learning_rates(algorithm: str) -> None:
-    baseline = ALGORITHMS[algorithm].baseline
-    if baseline is None:
-        assert set(ALGORITHMS[algorithm].search_space) == {"lr"}
-        return
-    assert ALGORITHMS[baseline].baseline is None
-    assert ALGORITHMS[algorithm].search_space["lr"] == ALGORITHMS[baseline].search_space["lr"]
-
-
-@every_algorithm
-def test_ranges_are_ranges(algorithm: str) -> None:
-    for space in ALGORITHMS[algorithm].search_space.values():
-        assert space.low < space.high
-        assert space.low > 0 or not space.log
-        assert not space.integer or (space.low == int(space.low) and space.high == int(space.high))
-
-
-@every_algorithm
-@pytest.mark.parametrize("end", ["low", "high"])
-def test_both_ends_of_every_range_are_accepted(algorithm: str, end: str) -> None:
-    point = {
-        name: int(getattr(space, end)) if space.integer else getattr(space, end)
-        for name, space in ALGORITHMS[algorithm].search_space.items()
-    }
-    learner = make_learner(algorithm, hyperparameters=point)
-    learner.start_epoch(1)
-    assert math.isfinite(learner.step(next(iter(make_batches()))).loss)
-
-
-OPTIONS = {
-    "consistency_threshold": 0.5,
-    "temperature": 2.0,
-    "init_epochs": 2,
-    "history_decay": 0.5,
-    "min_cosine": 0.2,
-    "predictor_lr": 0.1,
-    "train_every": 2,
-    "weak_supervision_weight": 0.5,
-    "max_transition": 1,
-    "update_every": 4,
-}
-
-
-@every_algorithm
-def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
-    for option in ALGORITHMS[algorithm].options:
-        given = {**hyperparameters_of(algorithm), option: OPTIONS[option]}
-        learner = make_learner(algorithm, hyperparameters=given)
-        if isinstance(learner, FERLearner | GradientCorrectionLearner):
-            assert learner.optimizer.param_groups[0][option] == OPTIONS[option]
-        else:
-            holder = learner.optimizer if isinstance(learner, LocalizedLearner) else learner.criterion
-            assert getattr(holder, option) == OPTIONS[option]
-
-
-def test_labels_are_distinct() -> None:
-    assert list(ALGORITHM_LABELS) == list(ALGORITHMS)
-    assert len(set(ALGORITHM_LABELS.values())) == len(ALGORITHMS)
-
-
-@pytest.mark.parametrize(
-    ("name", "near"), [("sdg", "sgd"), ("fer_sgd", "fer-sgd"), ("flipping", "flipping-sgd"), ("qqqq", "sgd or adam")]
-)
-def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}'; did you mean .*{near}"):
-        get_algorithm(name)
-    with pytest.raises(ValueError, match=f"'{name}'"):
-        make_learner(name, hyperparameters={"lr": 0.1})
-
-
-@every_algorithm
-def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
-    own = {name: value for name, value in hyperparameters_of(algorithm).items() if name != "lr"}
-    with pytest.raises(ValueError, match="hyperparameters must give lr"):
-        make_learner(algorithm, hyperparameters=own)
-
-
-@every_algorithm
-def test_an_unknown_hyperparameter_is_named_with_the_known_ones(algorithm: str) -> None:
-    with pytest.raises(ValueError, match="colour") as caught:
-        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), "colour": 1.0})
-    known = [*ALGORITHMS[algorithm].search_space, *ALGORITHMS[algorithm].options]
-    assert all(name in str(caught.value) for name in [algorithm, *known])
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "name", "value", "error"),
-    [
-        ("sgd", "lr", -0.1, ValueError),
-        ("adam", "lr", "fast", TypeError),
-        ("fer-sgd", "lr", -0.1, ValueError),
-        ("fer-sgd", "fer_weight", -1.0, ValueError),
-        ("fer-sgd", "memory_size", 0, ValueError),
-        ("fer-adam", "memory_size", 2.5, TypeError),
-        ("fer-adam", "consistency_threshold", 1.5, ValueError),
-        ("flipping-sgd", "mu", -0.5, ValueError),
-        ("flipping-sgd", "gamma", 1.5, ValueError),
-        ("flipping-adam", "temperature", 0.0, ValueError),
-        ("flipping-adam", "init_epochs", -1, ValueError),
-    ],
-)
-def test_a_bad_hyperparameter_is_named(algorithm: str, name: str, value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=name) as caught:
-        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), name: value})
-    assert repr(value) in str(caught.value)
 
 
 # --- What each kind reports ------------------------------------------------------------------------------------------

@@ -91,7 +91,10 @@ def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
     points = sweep_points(pd.DataFrame()).astype({"loss": float})
     rows = [("digits-mlp3", "mup-sgd", units, 0, k, float("inf"), 1.0) for units in (64, 128) for k in (-3, -2)]
     points = pd.DataFrame(rows, columns=points.columns)
-    sweep_plots.loss_by_rate(points, labels=LABELS)
+    (axis,) = sweep_plots.loss_by_rate(points, labels=LABELS).axes
+    crosses = [line for line in axis.lines if line.get_marker() == "x"]
+    assert sorted(float(line.get_xdata()[0]) for line in crosses) == [-3, -3, -2, -2]
+    assert len({line.get_color() for line in crosses}) == 2
     sweep_plots.optimum_by_width(find_optima(points), labels=LABELS)
 
 

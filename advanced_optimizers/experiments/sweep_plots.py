@@ -57,6 +57,7 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels) -> Figure:
             for units in sorted(set(panel["units"])):
                 _draw_sweep(axis, panel[panel["units"] == units], shades[units])
                 _mark_optimum(axis, optima, task, algorithm, units, shades[units])
+            _mark_diverged(axis, panel, shades)
             if np.isfinite(panel["loss"]).any():
                 axis.set_yscale("log")
             axis.yaxis.set_minor_locator(NullLocator())
@@ -75,7 +76,7 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels) -> Figure:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(shades), frameon=False, title="Units")
         note = (
             f"Last epoch, mean and range (band) of the seeds ({count_words(_seeds(points))}). Circle: the optimum, its "
-            "95 % interval as a bar. Runs that diverged are left out."
+            "95 % interval as a bar. Crosses at the top: learning rates at which runs diverged."
         )
         caption(figure, "Training loss by learning rate and width", note)
     return figure
@@ -159,6 +160,14 @@ def _draw_sweep(axis: Axes, sweep: pd.DataFrame, color: str) -> None:
     means = finite.mean()
     axis.plot(means.index, means, color=color, marker=".")
     axis.fill_between(means.index, finite.min(), finite.max(), color=color, alpha=0.25, linewidth=0)
+
+
+def _mark_diverged(axis: Axes, panel: pd.DataFrame, shades: Mapping[int, str]) -> None:
+    """Crosses at the upper edge, one below another: without them a minimum next to them seems to end its sweep."""
+    for exponent, runs in panel[~np.isfinite(panel["loss"])].groupby("exponent"):
+        for row, units in enumerate(sorted(set(runs["units"]))):
+            height = 0.96 - 0.05 * row
+            axis.plot(exponent, height, "x", color=shades[units], markersize=5, transform=axis.get_xaxis_transform())
 
 
 def _mark_optimum(axis: Axes, optima: pd.DataFrame, task: str, algorithm: str, units: int, color: str) -> None:

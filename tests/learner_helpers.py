@@ -1,0 +1,72 @@
+"""Small learners on a part of the digits, and what tests do with them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advanced_optimizers.experiments import data
+from advanced_optimizers.experiments.algorithms import build_learner
+from advanced_optimizers.experiments.learners import Setting
+from advanced_optimizers.experiments.models import build_model
+from tests.experiments_helpers import FOR_ANY_MODEL, make_config
+
+BITWISE = {"rtol": 0.0, "atol": 0.0}
+SAMPLES = 360
+BATCH_SIZE = 60
+STEPS = SAMPLES // BATCH_SIZE
+
+every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
+
+
+def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
+    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **changes})
+    torch.manual_seed(seed)
+    setting = Setting(
+        config=config,
+        model=build_model(config.model, (1, 8, 8), 10, config.width),
+        num_samples=SAMPLES,
+        num_classes=10,
+        image_shape=(1, 8, 8),
+        steps_per_epoch=STEPS,
+    )
+    return build_learner(setting)
+
+
+def make_batches(seed: int = 0) -> data.Batches:
+    digits = data.load("digits")
+    images, labels = digits.images[:SAMPLES], digits.labels[:SAMPLES]
+    generator = torch.Generator().manual_seed(seed)
+    return data.Batches(images, labels, digits.mean, digits.std, BATCH_SIZE, generator=generator, shuffle=True)
+
+
+def train_epochs(learner: Any, batches: data.Batches, first: int, last: int) -> list[Tensor]:
+    losses = []
+    for epoch in range(first, last + 1):
+        learner.start_epoch(epoch)
+        losses += [learner.step(batch).loss for batch in batches]
+    return losses
+
+
+def cross_entropy(learner: Any) -> float:
+    return sum(float(F.cross_entropy(learner.predict(b.images), b.labels)) for b in make_batches()) / STEPS
+
+
+def weights_of(learner: Any) -> list[Tensor]:
+    return [value.clone() for value in learner.model.state_dict().values()]
+
+
+def saved(learner: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(learner.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def loaded(content: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    return state

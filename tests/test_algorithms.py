@@ -1,0 +1,121 @@
+"""The table of algorithms: ranges, options, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, get_algorithm
+from advanced_optimizers.experiments.learners import FERLearner, GradientCorrectionLearner, LocalizedLearner
+from tests.experiments_helpers import hyperparameters_of
+from tests.learner_helpers import every_algorithm, make_batches, make_learner
+
+
+@every_algorithm
+def test_an_algorithm_searches_its_baselines_learning_rates(algorithm: str) -> None:
+    baseline = ALGORITHMS[algorithm].baseline
+    if baseline is None:
+        assert set(ALGORITHMS[algorithm].search_space) == {"lr"}
+        return
+    assert ALGORITHMS[baseline].baseline is None
+    assert ALGORITHMS[algorithm].search_space["lr"] == ALGORITHMS[baseline].search_space["lr"]
+
+
+@every_algorithm
+def test_ranges_are_ranges(algorithm: str) -> None:
+    for space in ALGORITHMS[algorithm].search_space.values():
+        assert space.low < space.high
+        assert space.low > 0 or not space.log
+        assert not space.integer or (space.low == int(space.low) and space.high == int(space.high))
+
+
+@every_algorithm
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_both_ends_of_every_range_are_accepted(algorithm: str, end: str) -> None:
+    point = {
+        name: int(getattr(space, end)) if space.integer else getattr(space, end)
+        for name, space in ALGORITHMS[algorithm].search_space.items()
+    }
+    learner = make_learner(algorithm, hyperparameters=point)
+    learner.start_epoch(1)
+    assert math.isfinite(learner.step(next(iter(make_batches()))).loss)
+
+
+OPTIONS = {
+    "consistency_threshold": 0.5,
+    "temperature": 2.0,
+    "init_epochs": 2,
+    "history_decay": 0.5,
+    "min_cosine": 0.2,
+    "predictor_lr": 0.1,
+    "train_every": 2,
+    "weak_supervision_weight": 0.5,
+    "max_transition": 1,
+    "update_every": 4,
+}
+
+
+@every_algorithm
+def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
+    for option in ALGORITHMS[algorithm].options:
+        given = {**hyperparameters_of(algorithm), option: OPTIONS[option]}
+        learner = make_learner(algorithm, hyperparameters=given)
+        if isinstance(learner, FERLearner | GradientCorrectionLearner):
+            assert learner.optimizer.param_groups[0][option] == OPTIONS[option]
+        else:
+            holder = learner.optimizer if isinstance(learner, LocalizedLearner) else learner.criterion
+            assert getattr(holder, option) == OPTIONS[option]
+
+
+def test_labels_are_distinct() -> None:
+    assert list(ALGORITHM_LABELS) == list(ALGORITHMS)
+    assert len(set(ALGORITHM_LABELS.values())) == len(ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("sdg", "sgd"), ("fer_sgd", "fer-sgd"), ("flipping", "flipping-sgd"), ("qqqq", "sgd or adam")]
+)
+def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}'; did you mean .*{near}"):
+        get_algorithm(name)
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        make_learner(name, hyperparameters={"lr": 0.1})
+
+
+@every_algorithm
+def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
+    own = {name: value for name, value in hyperparameters_of(algorithm).items() if name != "lr"}
+    with pytest.raises(ValueError, match="hyperparameters must give lr"):
+        make_learner(algorithm, hyperparameters=own)
+
+
+@every_algorithm
+def test_an_unknown_hyperparameter_is_named_with_the_known_ones(algorithm: str) -> None:
+    with pytest.raises(ValueError, match="colour") as caught:
+        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), "colour": 1.0})
+    known = [*ALGORITHMS[algorithm].search_space, *ALGORITHMS[algorithm].options]
+    assert all(name in str(caught.value) for name in [algorithm, *known])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value", "error"),
+    [
+        ("sgd", "lr", -0.1, ValueError),
+        ("adam", "lr", "fast", TypeError),
+        ("fer-sgd", "lr", -0.1, ValueError),
+        ("fer-sgd", "fer_weight", -1.0, ValueError),
+        ("fer-sgd", "memory_size", 0, ValueError),
+        ("fer-adam", "memory_size", 2.5, TypeError),
+        ("fer-adam", "consistency_threshold", 1.5, ValueError),
+        ("flipping-sgd", "mu", -0.5, ValueError),
+        ("flipping-sgd", "gamma", 1.5, ValueError),
+        ("flipping-adam", "temperature", 0.0, ValueError),
+        ("flipping-adam", "init_epochs", -1, ValueError),
+    ],
+)
+def test_a_bad_hyperparameter_is_named(algorithm: str, name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=name) as caught:
+        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), name: value})
+    assert repr(value) in str(caught.value)
