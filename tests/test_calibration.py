@@ -1,17 +1,17 @@
-"""Times of runs from different processors on one scale."""
+"""Times of runs from different machines on one scale."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.calibration import calibrate, measured_seconds
+from advanced_optimizers.experiments.calibration import calibrate, machine_of, measured_seconds
 
-DEVICES = {"a": "old", "b": "new", "c": "new"}
+MACHINES = {"a": "old", "b": "new", "c": "new"}
 
 
 def curves() -> pd.DataFrame:
-    """On the old processor everything takes three times as long."""
+    """On the old machine everything takes three times as long."""
     rows = [("a", "sgd", 6.0), ("a", "sgd", 6.0), ("b", "fer-sgd", 3.0), ("b", "fer-sgd", 3.0), ("c", "other", 4.0)]
     frame = pd.DataFrame(rows, columns=["run_id", "algorithm", "cpu_seconds"])
     return frame.assign(task="mnist-mlp")
@@ -32,19 +32,25 @@ def test_measured_seconds_are_medians_over_all_pairs() -> None:
     assert measured_seconds(None) == {}
 
 
-def test_a_processors_runs_are_scaled_together() -> None:
+def test_a_machines_runs_are_scaled_together() -> None:
     measured = {("mnist-mlp", "sgd"): 1.0, ("mnist-mlp", "fer-sgd"): 1.5}
-    scaled = calibrate(curves(), DEVICES, measured)["calibrated_seconds"]
+    scaled = calibrate(curves(), MACHINES, measured)["calibrated_seconds"]
     # The third algorithm was not measured: it keeps its four thirds of the time of its machine's other one.
     assert scaled.tolist() == pytest.approx([1.0, 1.0, 1.5, 1.5, 2.0])
 
 
 def test_the_factor_is_the_geometric_mean_over_the_measured_algorithms() -> None:
     measured = {("mnist-mlp", "sgd"): 1.0, ("mnist-mlp", "fer-sgd"): 3.0, ("mnist-mlp", "other"): 16.0}
-    scaled = calibrate(curves(), DEVICES, measured)["calibrated_seconds"]
+    scaled = calibrate(curves(), MACHINES, measured)["calibrated_seconds"]
     assert scaled.tolist() == pytest.approx([1.0, 1.0, 6.0, 6.0, 8.0])  # factors of 1 and 4
 
 
 def test_without_a_measured_algorithm_times_stay_as_recorded() -> None:
-    assert "calibrated_seconds" not in calibrate(curves(), DEVICES, {("mnist-mlp", "sgd"): 1.0})
-    assert "calibrated_seconds" not in calibrate(curves(), DEVICES, {})
+    assert "calibrated_seconds" not in calibrate(curves(), MACHINES, {("mnist-mlp", "sgd"): 1.0})
+    assert "calibrated_seconds" not in calibrate(curves(), MACHINES, {})
+
+
+def test_machines_with_processors_of_one_name_are_told_apart_by_the_day() -> None:
+    first, second = ({"device_name": "AMD", "started_at": f"2026-01-0{day}T10:00:00+00:00"} for day in (1, 2))
+    assert machine_of(first) == machine_of({**first, "started_at": "2026-01-01T23:00:00+00:00"})
+    assert len({machine_of(first), machine_of(second), machine_of({**first, "device_name": "Intel"})}) == 3

@@ -101,7 +101,9 @@ class TestCountingEpochs:
         frame["epochs_to_target"] = [4.0, 5.0, 6.0, math.nan, math.nan] + [math.nan] * 3 + [7.0, 8.0]
         table = epochs_table(frame, {TASK: 0.9}, labels=LABELS)
         assert table["Reached"].tolist() == ["3 of 5 runs", "2 of 5 runs"]
-        assert table["Epochs, median (range)"].tolist() == ["6.0 (4.0-over 10)", "over 10 (7.0-over 10)"]
+        assert table["Epochs, median (range)"].tolist() == ["6.0 (4.0 to over 10)", "over 10 (7.0 to over 10)"]
+        frame["epochs_to_target"] = math.nan
+        assert set(epochs_table(frame, {TASK: 0.9}, labels=LABELS)["Epochs, median (range)"]) == {"over 10"}
 
 
 class TestMargin:

@@ -155,7 +155,7 @@ def accuracy_over_time(
         scale = (
             "The runs shared their machine."
             if seconds == "cpu_seconds"
-            else "Times as recorded, scaled for each processor to epochs measured side by side."
+            else "Times as recorded, scaled for each machine to epochs measured side by side."
         )
         note = (
             f"Means over the seeds ({count_words(seeds)}), one mark an epoch (95 % interval: see the learning curves). "

@@ -96,7 +96,6 @@ STUDIES: dict[tuple[str, str], Study] = {
             # The narrowest networks with as many more parameters as the correction has: 240, and 6600 on hidden states.
             wider={("mlp", "adam-wider"): 513 / 512, ("convnet", "adam-wider"): 1.05},
             targets={**TARGETS, "digits-mlp": 0.9, "digits-convnet": 0.9},
-            in_progress=True,
         ),
         *_profiles(
             name="sigprop",

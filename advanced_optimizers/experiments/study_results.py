@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments import plots, tables
 from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.calibration import calibrate, measured_seconds
+from advanced_optimizers.experiments.calibration import calibrate, machine_of, measured_seconds
 from advanced_optimizers.experiments.claims import CLAIMS, TIME_LIMITS
 from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
 from advanced_optimizers.experiments.evidence import (
@@ -68,9 +68,9 @@ class StudyResults(RecordedStudy[Study]):
 
     @cached_property
     def calibrated_curves(self) -> pd.DataFrame:
-        """The curves with times that runs of different processors can be compared by, where epochs were measured."""
-        devices = {record.run_id: str(record.environment["device_name"]) for record in self.records}
-        return calibrate(self.curves, devices, measured_seconds(self.measurements))
+        """The curves with times that runs of different machines can be compared by, where epochs were measured."""
+        machines = {record.run_id: machine_of(record.environment) for record in self.records}
+        return calibrate(self.curves, machines, measured_seconds(self.measurements))
 
     @cached_property
     def measurements(self) -> Measurements | None:

@@ -122,7 +122,7 @@ def epochs_table(frame: pd.DataFrame, targets: Mapping[str, float], *, labels: L
                     "Algorithm": labels.get(algorithm, algorithm),
                     "Target": f"{100 * targets[task]:g} %",
                     "Reached": f"{sum(map(math.isfinite, counts))} of {len(counts)} runs",
-                    "Epochs, median (range)": f"{middle} ({least}-{most})",
+                    "Epochs, median (range)": f"{middle} ({least} to {most})" if least != most else middle,
                     "Length of a run": length,
                 }
             )
