@@ -78,7 +78,6 @@ class WidthSweep(BaseStudy):
 def _sweep(profile: str, tasks: tuple[SweepTask, ...]) -> WidthSweep:
     return WidthSweep(
         name="mutransfer",
-        in_progress=True,
         title="Does the best learning rate stay where it is when the network gets wider?",
         profile=profile,
         tasks=tasks,
