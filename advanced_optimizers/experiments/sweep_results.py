@@ -83,25 +83,26 @@ class SweepResults(RecordedStudy[WidthSweep]):
         return {f"{name}-{key}": StudyFigure(words, draw, run_ids) for key, (words, draw) in drawn.items()}
 
     def _optima_table(self) -> pd.DataFrame:
-        """Best learning rate, its move from ``FROM_UNITS`` on and lowest loss, one row a task and width."""
-        rows = []
-        for task in (task.name for task in self.study.tasks):
-            for units in widths(self.optima, task, self.study.algorithms[0]):
-                row: dict[str, object] = {"Task": label(task), "Units": units}
-                for algorithm in self.study.algorithms:
-                    row |= self._optimum_cells(task, algorithm, units)
-                rows.append(row)
-        return pd.DataFrame(rows)
+        """Best learning rate, its move from ``FROM_UNITS`` on and lowest loss, one row a task, algorithm and width."""
+        return pd.DataFrame(
+            self._optimum_row(task, algorithm, units)
+            for task in (task.name for task in self.study.tasks)
+            for algorithm in self.study.algorithms
+            for units in widths(self.optima, task, algorithm)
+        )
 
-    def _optimum_cells(self, task: str, algorithm: str, units: int) -> dict[str, str]:
-        chosen, name = select_optima(self.optima, task, algorithm, units), label(algorithm)
+    def _optimum_row(self, task: str, algorithm: str, units: int) -> dict[str, object]:
+        chosen = select_optima(self.optima, task, algorithm, units)
         shift = shift_interval(self.optima, task, algorithm, units) if units > FROM_UNITS else None
         best = _words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
         edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
         return {
-            f"{name}: log2 of the best rate": f"{best}{edge}",
-            f"{name}: move from {FROM_UNITS} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
-            f"{name}: lowest loss (mean)": f"{chosen['loss'].mean():.4f}" if len(chosen) else _NOTHING,
+            "Task": label(task),
+            "Algorithm": label(algorithm),
+            "Units": units,
+            "log2 of the best rate": f"{best}{edge}",
+            f"Move from {FROM_UNITS} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
+            "Lowest loss (mean)": f"{chosen['loss'].mean():.4f}",
         }
 
     def _cost_table(self) -> pd.DataFrame:
