@@ -41,14 +41,16 @@ def _studies() -> dict[tuple[str, str], BaseStudy]:
 
 def _list(options: argparse.Namespace) -> int:
     print("Studies")
+    wide = max(len(name) for name, _ in _studies())
     for (name, profile), study in sorted(_studies().items()):
         store = run_store(profile)
         tasks = ", ".join(task.name for task in study.tasks)
         recorded = len(recorded_configs(study, store))
-        print(f"  {name:10} {profile:6} {recorded:4} runs recorded  {tasks}\n{'':19}{study.title}")
+        print(f"  {name:{wide}} {profile:6} {recorded:4} runs recorded  {tasks}\n{'':{wide + 9}} {study.title}")
     print("\nAlgorithms")
+    wide = max(map(len, ALGORITHMS))
     for name, algorithm in ALGORITHMS.items():
-        print(f"  {name:15} {algorithm.label}")
+        print(f"  {name:{wide}} {algorithm.label}")
     return 0
 
 
