@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.calibration import calibrate, machine_of, measured_seconds
+from advanced_optimizers.experiments.studies import get_study
+from advanced_optimizers.experiments.study_results import StudyResults
+from tests.synthetic_runs import make_config, make_measurements, make_record
 
 MACHINES = {"a": "old", "b": "new", "c": "new"}
 
@@ -54,3 +60,14 @@ def test_machines_with_processors_of_one_name_are_told_apart_by_the_day() -> Non
     first, second = ({"device_name": "AMD", "started_at": f"2026-01-0{day}T10:00:00+00:00"} for day in (1, 2))
     assert machine_of(first) == machine_of({**first, "started_at": "2026-01-01T23:00:00+00:00"})
     assert len({machine_of(first), machine_of(second), machine_of({**first, "device_name": "Intel"})}) == 3
+
+
+def test_a_study_scales_runs_of_different_days_apart(tmp_path: Path) -> None:
+    plain, later = (make_record(make_config("mnist-mlp", name, 0)) for name in ("adam", "fer-adam"))
+    later = replace(later, environment={**later.environment, "started_at": "2026-02-01T00:00:00+00:00"})
+    results = StudyResults(get_study("fer", "full"), tmp_path)
+    results.records = [plain, later]
+    results.measurements = make_measurements({("fer-adam", "adam"): 1.5}, ["mnist-mlp"])
+    means = results.calibrated_curves.groupby("algorithm")["calibrated_seconds"].mean()
+    # Each is the only measured algorithm of its day, so it comes out as measured; one factor for both would not do.
+    assert means.to_dict() == pytest.approx({"adam": 2.0, "fer-adam": 3.0}, rel=0.01)
