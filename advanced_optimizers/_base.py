@@ -1,10 +1,9 @@
-"""What every gradient transform shares: the wrapper around a base optimizer, and argument checks."""
+"""What every gradient transform shares: the wrapper around a base optimizer."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -13,51 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from advanced_optimizers._checks import check_range
+
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 BaseOptimizer: TypeAlias = Callable[..., Optimizer]
-
-
-def check_range(
-    name: str,
-    value: float,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> None:
-    """Raises a ValueError that names the argument and the value when it lies outside its range.
-
-    Args:
-        name: The argument's name, as the caller wrote it.
-        value: A number; a boolean is not one.
-        low: Smallest allowed value (the bound itself is refused with ``open_low``).
-        high: Largest allowed value (the bound itself is refused with ``open_high``).
-        open_low: Whether ``low`` itself is refused.
-        open_high: Whether ``high`` itself is refused.
-
-    Raises:
-        TypeError: ``value`` is not a number.
-        ValueError: ``value`` is NaN or lies outside the range.
-    """
-    # A tensor learning rate is torch's way to keep a compiled step from recompiling.
-    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    above = number > low if open_low else number >= low
-    below = number < high if open_high else number <= high
-    if not (above and below):
-        left = f"{'>' if open_low else '>='} {low}" if low != -math.inf else ""
-        right = f"{'<' if open_high else '<='} {high}" if high != math.inf else ""
-        wanted = " and ".join(bound for bound in (left, right) if bound) or "a number, not NaN"
-        raise ValueError(f"{name} must be {wanted}, got {number!r}")
-
-
-def check_integer(name: str, value: int, low: int) -> None:
-    """Raises an error that names the argument unless ``value`` is an integer of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    check_range(name, value, low)
 
 
 def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs: Any) -> Optimizer:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from advanced_optimizers.experiments.data import DataError
-from advanced_optimizers.experiments.paths import output_root
+from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.paths import output_root
 from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from advanced_optimizers.experiments.data import Batches
-from advanced_optimizers.experiments.machine import threads
+from advanced_optimizers.experiments.data.datasets import Batches
+from advanced_optimizers.experiments.records.machine import threads
 from benchmarks.result import Result, Rows, cpu_environment, number_of_threads
 from benchmarks.timing import Spread, Timed, interleaved, ratios, spread, timed
 

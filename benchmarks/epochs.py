@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner
-from advanced_optimizers.experiments.learners import Setting
-from advanced_optimizers.experiments.machine import threads
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig
-from advanced_optimizers.experiments.statistics import ratio_interval
-from advanced_optimizers.experiments.studies import STUDIES
-from advanced_optimizers.experiments.study import Task
-from advanced_optimizers.experiments.training import seed_everything
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.records.machine import threads
+from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.studies.studies import STUDIES
+from advanced_optimizers.experiments.studies.study import Task
+from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner
+from advanced_optimizers.experiments.training.learners import Setting
+from advanced_optimizers.experiments.training.loop import seed_everything
+from advanced_optimizers.experiments.training.models import build_model
 from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import interleaved

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers import SigPropConvNet, SigPropNet, SigPropOptimizer, SigPropPipeline, SigPropSequential
-from advanced_optimizers.experiments.machine import threads
-from advanced_optimizers.forward_signal_pipeline import split_by_cost
+from advanced_optimizers.experiments.records.machine import threads
+from advanced_optimizers.forward_signal.pipeline import split_by_cost
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import Spread, Timed, interleaved, ratios, spread, timed
 

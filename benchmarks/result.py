@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from advanced_optimizers.experiments.machine import environment
+from advanced_optimizers.experiments.records.machine import environment
 
 Rows = list[dict[str, str]]
 

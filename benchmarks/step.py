@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
-from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.zero_shot_transfer import MuAdam, MuSGD, set_base_shapes
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, Rows, cpu_environment, number_of_threads

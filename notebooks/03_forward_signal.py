@@ -46,8 +46,8 @@ JOBS = os.cpu_count() or 1  # runs at a time, one thread each
 import torch
 
 from advanced_optimizers import SigPropNet, create_sigprop_optimizer
-from advanced_optimizers.experiments.data import Batches, load
-from advanced_optimizers.experiments.training import seed_everything
+from advanced_optimizers.experiments.data.datasets import Batches, load
+from advanced_optimizers.experiments.training.loop import seed_everything
 
 digits = load("digits")
 seed_everything(0)
@@ -86,11 +86,11 @@ print(f"test accuracy {(net(test.images).argmax(1) == test.labels).float().mean(
 # %%
 from IPython.display import Image, Markdown
 
-from advanced_optimizers.experiments.paths import output_root
-from advanced_optimizers.experiments.running import Workers, run_study
-from advanced_optimizers.experiments.studies import get_study
-from advanced_optimizers.experiments.study_results import StudyResults
-from advanced_optimizers.experiments.tables import to_markdown
+from advanced_optimizers.experiments.records.paths import output_root
+from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.studies.running import Workers, run_study
+from advanced_optimizers.experiments.studies.studies import get_study
 
 study = get_study("sigprop", PROFILE)
 results = StudyResults(study, output_root(PROFILE))

@@ -47,9 +47,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from advanced_optimizers import create_localized_optimizer
-from advanced_optimizers.experiments.data import Batches, load
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.experiments.training import seed_everything
+from advanced_optimizers.experiments.data.datasets import Batches, load
+from advanced_optimizers.experiments.training.loop import seed_everything
+from advanced_optimizers.experiments.training.models import build_model
 
 digits = load("digits")
 seed_everything(0)
@@ -80,11 +80,11 @@ print(f"test accuracy {(model(test.images).argmax(1) == test.labels).float().mea
 # %%
 from IPython.display import Image, Markdown
 
-from advanced_optimizers.experiments.paths import output_root
-from advanced_optimizers.experiments.running import Workers, run_study
-from advanced_optimizers.experiments.studies import get_study
-from advanced_optimizers.experiments.study_results import StudyResults
-from advanced_optimizers.experiments.tables import to_markdown
+from advanced_optimizers.experiments.records.paths import output_root
+from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.studies.running import Workers, run_study
+from advanced_optimizers.experiments.studies.studies import get_study
 
 study = get_study("localized", PROFILE)
 results = StudyResults(study, output_root(PROFILE))

@@ -49,8 +49,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from advanced_optimizers import create_mu_transfer_optimizer
-from advanced_optimizers.experiments.data import Batches, load
-from advanced_optimizers.experiments.training import seed_everything
+from advanced_optimizers.experiments.data.datasets import Batches, load
+from advanced_optimizers.experiments.training.loop import seed_everything
 
 digits = load("digits")
 seed_everything(0)
@@ -85,9 +85,9 @@ for width in (128, 256, 512):
 # The network of the study, trained by SGD with a large learning rate, in both parametrisations:
 
 # %%
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.experiments.sweep_plots import coordinate_sizes
+from advanced_optimizers.experiments.report.sweep_plots import coordinate_sizes
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.zero_shot_transfer import MuSGD, coordinate_check, set_base_shapes
 
 
@@ -122,11 +122,11 @@ coordinate_sizes(checks, {"1": "first layer", "3": "second layer", "5": "output"
 # %%
 from IPython.display import Image, Markdown
 
-from advanced_optimizers.experiments.paths import output_root
-from advanced_optimizers.experiments.running import Workers, run_study
-from advanced_optimizers.experiments.sweep_results import SweepResults
-from advanced_optimizers.experiments.sweeps import get_sweep
-from advanced_optimizers.experiments.tables import to_markdown
+from advanced_optimizers.experiments.records.paths import output_root
+from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.studies.running import Workers, run_study
+from advanced_optimizers.experiments.studies.sweeps import get_sweep
 
 sweep = get_sweep("mutransfer", PROFILE)
 results = SweepResults(sweep, output_root(PROFILE))

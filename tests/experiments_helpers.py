@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.running import run_study
-from advanced_optimizers.experiments.runs import Hyperparameters, RunConfig, RunRecord, RunStore
-from advanced_optimizers.experiments.study import Study, Task
-from advanced_optimizers.experiments.training import train
+from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies.running import run_study
+from advanced_optimizers.experiments.studies.study import Study, Task
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.loop import train
 
 _LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
 _OWN = {
@@ -54,7 +54,9 @@ TINY_TRIALS, TINY_RUNS = 4, 12
 
 # A server that has the libraries loaded forks each process: as good as a new interpreter, and much faster.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["advanced_optimizers.experiments.running", "sklearn.datasets", "torch._dynamo"])
+_CONTEXT.set_forkserver_preload(
+    ["advanced_optimizers.experiments.studies.running", "sklearn.datasets", "torch._dynamo"]
+)
 _PATIENCE = 600.0
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.algorithms import build_learner
-from advanced_optimizers.experiments.learners import Setting
-from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.training.algorithms import build_learner
+from advanced_optimizers.experiments.training.learners import Setting
+from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import FOR_ANY_MODEL, make_config
 
 BITWISE = {"rtol": 0.0, "atol": 0.0}

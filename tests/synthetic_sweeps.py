@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from advanced_optimizers.experiments.optima import STANDARD
-from advanced_optimizers.experiments.runs import RunConfig, RunRecord
-from advanced_optimizers.experiments.sweeps import WidthSweep, get_sweep
+from advanced_optimizers.experiments.evidence.optima import STANDARD
+from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord
+from advanced_optimizers.experiments.studies.sweeps import WidthSweep, get_sweep
 
 FULL = get_sweep("mutransfer", "full")
 

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
 from advanced_optimizers import GradientCorrectionOptimizer, create_gradient_correction_optimizer
-from advanced_optimizers.adjoint_correction import Downsampling, HiddenCorrection
+from advanced_optimizers.gradient_correction.hidden import Downsampling, HiddenCorrection
 from tests.gradient_correction_models import EXAMPLE, OVER_SGD, corrected, digits, hooks, small_net
 from tests.harness import BITWISE, through_a_file, train
 from tests.reference.adjoint_correction import Field, adjoint, solution

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS, ALGORITHMS, get_algorithm
-from advanced_optimizers.experiments.learners import FERLearner, GradientCorrectionLearner, LocalizedLearner
+from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS, get_algorithm
+from advanced_optimizers.experiments.training.learners import FERLearner, GradientCorrectionLearner, LocalizedLearner
 from tests.experiments_helpers import hyperparameters_of
 from tests.learner_helpers import every_algorithm, make_batches, make_learner
 

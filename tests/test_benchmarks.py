@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from advanced_optimizers import FEROptimizer
-from advanced_optimizers.experiments.claims import CLAIMS
-from advanced_optimizers.experiments.data import DataError
-from advanced_optimizers.experiments.evidence import MIN_SEEDS
-from advanced_optimizers.experiments.runs import RunConfig, RunStore
-from advanced_optimizers.experiments.studies import get_study
-from advanced_optimizers.experiments.training import train
+from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
+from advanced_optimizers.experiments.records.runs import RunConfig, RunStore
+from advanced_optimizers.experiments.studies.claims import CLAIMS
+from advanced_optimizers.experiments.studies.studies import get_study
+from advanced_optimizers.experiments.training.loop import train
 from benchmarks import __main__ as command
 from benchmarks import data_pipeline, epochs, imports, step
 from benchmarks.memory import AllocationTrace, state_bytes

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.calibration import calibrate, machine_of, measured_seconds
-from advanced_optimizers.experiments.studies import get_study
-from advanced_optimizers.experiments.study_results import StudyResults
+from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
+from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.studies.studies import get_study
 from tests.synthetic_runs import make_config, make_measurements, make_record
 
 MACHINES = {"a": "old", "b": "new", "c": "new"}

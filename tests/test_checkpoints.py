@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from advanced_optimizers.experiments import training
-from advanced_optimizers.experiments.checkpoints import load_checkpoint
-from advanced_optimizers.experiments.running import StudyError, Workers, train_all
-from advanced_optimizers.experiments.runs import RecordError, RunStore
-from advanced_optimizers.experiments.training import train
+from advanced_optimizers.experiments.records.checkpoints import load_checkpoint
+from advanced_optimizers.experiments.records.runs import RecordError, RunStore
+from advanced_optimizers.experiments.studies.running import StudyError, Workers, train_all
+from advanced_optimizers.experiments.training import loop as training
+from advanced_optimizers.experiments.training.loop import train
 from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, kill_in_the_middle, make_config, make_record, train_until
 
 # --- Interrupted runs ------------------------------------------------------------------------------------------------

@@ -6,19 +6,19 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.claims import CLAIMS, decide_claims
-from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY, COURSEWORK_RATIO, NEGLIGIBLE_RATIO
-from advanced_optimizers.experiments.evidence import (
+from advanced_optimizers.experiments.evidence.comparisons import (
     Comparison,
     Verdict,
     baseline_comparisons,
     metric_evidence,
     select_runs,
 )
-from advanced_optimizers.experiments.rules import compare_accuracy, compare_metric, compare_overhead
-from advanced_optimizers.experiments.runs import records_frame
-from advanced_optimizers.experiments.studies import get_study
+from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric, compare_overhead
+from advanced_optimizers.experiments.records.runs import records_frame
+from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims
+from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY, COURSEWORK_RATIO, NEGLIGIBLE_RATIO
+from advanced_optimizers.experiments.studies.studies import get_study
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.synthetic_runs import make_config, make_measurements, make_record, make_records
 
 TASK = "mnist-mlp"

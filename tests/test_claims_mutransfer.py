@@ -7,10 +7,10 @@ import math
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.claims import decide_claims
-from advanced_optimizers.experiments.claims_mutransfer import CLAIMS, SWEEP_SEEDS, TASKS, UNITS
-from advanced_optimizers.experiments.optima import MUP, STANDARD
-from advanced_optimizers.experiments.runs import RunRecord, records_frame
+from advanced_optimizers.experiments.evidence.optima import MUP, STANDARD
+from advanced_optimizers.experiments.records.runs import RunRecord, records_frame
+from advanced_optimizers.experiments.studies.claims import decide_claims
+from advanced_optimizers.experiments.studies.zero_shot_transfer import CLAIMS, SWEEP_SEEDS, TASKS, UNITS
 from tests.synthetic_sweeps import FULL, Places, every_config, make_record, make_records, place_of
 from tests.synthetic_sweeps import transferring as transfers
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments import studies, training
 from advanced_optimizers.experiments.__main__ import main
-from advanced_optimizers.experiments.algorithms import ALGORITHM_LABELS
-from advanced_optimizers.experiments.paths import figures_folder, output_root, project_root, run_store
-from advanced_optimizers.experiments.running import run_study
-from advanced_optimizers.experiments.runs import RunStore
+from advanced_optimizers.experiments.records.paths import figures_folder, output_root, project_root, run_store
+from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.studies import studies
+from advanced_optimizers.experiments.studies.running import run_study
+from advanced_optimizers.experiments.training import loop as training
+from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS
 from tests.experiments_helpers import TINY, TINY_RUNS, files_under
 
 SCRATCH = Path(".scratch") / "quick"

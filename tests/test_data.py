@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from advanced_optimizers.experiments import data
-from advanced_optimizers.experiments.data import Batches, corrupt_labels, load, split_validation, take_fraction
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.data.datasets import Batches, corrupt_labels, load, split_validation, take_fraction
 
 
 @pytest.fixture(scope="module")

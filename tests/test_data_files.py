@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from advanced_optimizers.experiments import data, data_files
-from advanced_optimizers.experiments.data_files import Arrays, DataError, read_cifar10_jpeg, read_torchvision
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.data import files as data_files
+from advanced_optimizers.experiments.data.files import Arrays, DataError, read_cifar10_jpeg, read_torchvision
 
 REAL_ROOT = data_files.default_root()
 OFFLINE_COMMAND = "python -m advanced_optimizers.experiments run fer --profile quick"
@@ -289,7 +290,8 @@ def test_processes_that_build_the_cache_at_once_read_the_same(tmp_path, monkeypa
     code = """
 import sys, time
 from pathlib import Path
-from advanced_optimizers.experiments import data, data_files
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.data import files as data_files
 root, digest, number = Path(sys.argv[1]), *sys.argv[2:]
 data_files._CIFAR10_JPEG_SHA256 = digest
 decode = data_files._decode_jpegs

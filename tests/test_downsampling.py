@@ -11,8 +11,8 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from advanced_optimizers import GradientCorrectionOptimizer
-from advanced_optimizers.adjoint_correction import Downsampling, find_downsampling
-from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.gradient_correction.hidden import Downsampling, find_downsampling
 from tests.gradient_correction_models import EXAMPLE, corrected, digits, hooks, small_net
 from tests.harness import BITWISE, train
 

@@ -19,7 +19,7 @@ from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer, create_fer_optimizer
-from advanced_optimizers.fer_optimizer import consistency_correction
+from advanced_optimizers.fer_optimizer.consistency import consistency_correction
 from tests.reference.fer import consistency_regulariser, cosine, project_on_cone
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}

@@ -14,7 +14,7 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from advanced_optimizers import LocalLoss, SigPropNet, SigPropOptimizer, SigPropSequential
-from advanced_optimizers.forward_signal_losses import LOCAL_LOSSES, positives, similarities
+from advanced_optimizers.forward_signal.losses import LOCAL_LOSSES, positives, similarities
 from tests.forward_signal_models import conv_model, labels
 from tests.harness import BITWISE
 from tests.reference import forward_signal as reference

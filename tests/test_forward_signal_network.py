@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from advanced_optimizers import LocalLoss, SigPropConvNet, SigPropNet, SigPropOptimizer, SigPropSequential
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.forward_signal_layers import split_into_blocks
+from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.forward_signal.layers import split_into_blocks
 from tests.forward_signal_models import conv_model, labels
 from tests.harness import BITWISE
 

@@ -25,7 +25,7 @@ from advanced_optimizers import (
     SigPropSequential,
     create_sigprop_optimizer,
 )
-from advanced_optimizers.forward_signal_pipeline import split_by_cost
+from advanced_optimizers.forward_signal.pipeline import split_by_cost
 from tests.forward_signal_models import conv_model, image_batches, labels
 from tests.harness import BITWISE
 

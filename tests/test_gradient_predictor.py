@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from advanced_optimizers.gradient_history import unit_rows
-from advanced_optimizers.gradient_predictor import GCODE, GCW, Mix, as_long_as_the_gradient, make_safe
+from advanced_optimizers.gradient_correction.history import unit_rows
+from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, as_long_as_the_gradient, make_safe
 from tests.harness import BITWISE
 from tests.reference.gradient_correction import Past, complex_step, predict_with_attention, predict_with_ode
 from tests.reference.gradient_correction import make_safe as slow_make_safe

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from advanced_optimizers.hebbian import RULES, LayerObserver, Observers, hebbian, is_eligible, oja, random
+from advanced_optimizers.localized_learning.hebbian import (
+    RULES,
+    LayerObserver,
+    Observers,
+    hebbian,
+    is_eligible,
+    oja,
+    random,
+)
 from tests.reference import localized_learning as reference
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0}

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
+from types import ModuleType
+
+import pytest
 
 import advanced_optimizers
 from advanced_optimizers import (
     fer_optimizer,
-    flipping_error,
     forward_signal,
     gradient_correction,
     localized_learning,
     zero_shot_transfer,
 )
 
-MODULES = (
-    fer_optimizer,
-    flipping_error,
-    forward_signal,
-    gradient_correction,
-    localized_learning,
-    zero_shot_transfer,
-)
+ROOMS = (fer_optimizer, forward_signal, gradient_correction, localized_learning, zero_shot_transfer)
 EXTRAS = (
     "dask",
     "hypothesis",
@@ -109,7 +105,7 @@ def test_the_package_costs_little_beyond_torch_and_leaves_the_experiments_alone(
         from torch import optim, nn
         before = set(sys.modules)
         start = time.process_time()
-        import advanced_optimizers
+        from advanced_optimizers import *
         elapsed = time.process_time() - start
         print(elapsed, *sorted(set(sys.modules) - before))
     """).split()
@@ -120,24 +116,91 @@ def test_the_package_costs_little_beyond_torch_and_leaves_the_experiments_alone(
     assert packages - sys.stdlib_module_names - {"torch"} == {"advanced_optimizers"}
 
 
-def test_all_is_explicit_and_complete():
-    for module in (advanced_optimizers, *MODULES):
-        assert len(set(module.__all__)) == len(module.__all__)
-        assert all(hasattr(module, name) for name in module.__all__)
-        own = {
-            name
-            for name, value in vars(module).items()
-            if not name.startswith("_") and getattr(value, "__module__", "").startswith("advanced_optimizers")
-        }
-        # What a module takes from the shared base is not its own to export; helpers without an example stay out too.
-        shared = {name for name in own if vars(module)[name].__module__ == "advanced_optimizers._base"}
-        assert set(module.__all__) <= own
-        if module is advanced_optimizers:
-            assert set(module.__all__) == own - shared
+def test_the_package_alone_does_not_even_load_torch():
+    loaded = in_a_fresh_python("import sys, advanced_optimizers; print(*sys.modules)").split()
+    assert "torch" not in loaded
+    assert "advanced_optimizers" in loaded
 
 
-def test_every_public_name_of_the_modules_is_at_the_root():
-    for module in MODULES:
-        assert set(module.__all__) <= set(advanced_optimizers.__all__)
-        for name in module.__all__:
-            assert getattr(advanced_optimizers, name) is getattr(module, name)
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__.rpartition(".")[2])
+def test_a_room_exports_its_public_names_and_they_are_at_the_root(room: ModuleType):
+    assert room.__all__ == sorted(set(room.__all__))
+    for name in room.__all__:
+        assert getattr(advanced_optimizers, name) is getattr(room, name)
+
+
+def test_the_root_exports_what_the_rooms_do():
+    assert advanced_optimizers.__all__ == sorted(name for room in ROOMS for name in room.__all__)
+    assert set(advanced_optimizers.__all__) <= set(dir(advanced_optimizers))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="FEROptimiser"):
+        advanced_optimizers.FEROptimiser  # noqa: B018
+
+
+# What 0.1.0 exported before its modules became rooms: the names stay, at the paths that they had.
+EARLIER_PATHS = {
+    "fer_optimizer": "FEROptimizer FlippingErrorReduction FlippingErrors FlippingTracker create_fer_optimizer",
+    "flipping_error": "FlippingErrorReduction FlippingErrors FlippingTracker",
+    "forward_signal": "LearnResult LocalLoss SigPropConvNet SigPropNet SigPropOptimizer SigPropSequential "
+    "create_sigprop_optimizer",
+    "forward_signal_layers": "ClassifierOutput NeutralOutput SigPropLayer SigPropSignalLayer Signals TargetGenerator "
+    "TargetOutput last_activation split_into_blocks",
+    "forward_signal_losses": "LOCAL_LOSSES LocalLoss positives similarities",
+    "forward_signal_network": "OUTPUTS SigPropConvNet SigPropNet SigPropSequential",
+    "forward_signal_pipeline": "SigPropPipeline split_by_cost",
+    "gradient_correction": "CorrectionRecord GradientCorrectionOptimizer create_gradient_correction_optimizer",
+    "gradient_history": "CorrectionRecord",
+    "gradient_predictor": "GCODE GCW Predictor",
+    "adjoint_correction": "HiddenCorrection find_downsampling",
+    "localized_learning": "DynamicTransition LocalizedOptimizer StaticTransition create_localized_optimizer",
+    "localized_optimizer": "LocalizedOptimizer",
+    "blocks": "find_units make_blocks",
+    "hebbian": "RULES is_eligible",
+    "transition": "DynamicTransition StaticTransition",
+    "zero_shot_transfer": "CoordinateGrowth CoordinateRow MuAdam MuAdamW MuReadout MuReadoutConv1d MuReadoutConv2d "
+    "MuResidual MuSGD MuSharedReadout coordinate_check coordinate_growth create_mu_transfer_optimizer get_base_shapes "
+    "load_base_shapes make_base_shapes mu_attention_scale mu_init_ mu_learning_rates save_base_shapes set_base_shapes",
+    "base_shapes": "load_base_shapes make_base_shapes save_base_shapes",
+    "mu_checks": "",
+    "mu_coordinates": "CoordinateGrowth CoordinateRow coordinate_check coordinate_growth",
+    "mu_init": "mu_init_",
+    "mu_layers": "MuReadout MuReadoutConv1d MuReadoutConv2d MuResidual MuSharedReadout mu_attention_scale",
+    "mu_optimizers": "MuAdam MuAdamW MuSGD mu_learning_rates",
+    "mu_parametrization": "get_base_shapes set_base_shapes",
+}
+EARLIER_ROOT = (
+    "CoordinateGrowth CoordinateRow CorrectionRecord DynamicTransition FEROptimizer FlippingErrorReduction "
+    "FlippingErrors FlippingTracker GradientCorrectionOptimizer LearnResult LocalLoss LocalizedOptimizer MuAdam "
+    "MuAdamW MuReadout MuReadoutConv1d MuReadoutConv2d MuResidual MuSGD MuSharedReadout SigPropConvNet SigPropNet "
+    "SigPropOptimizer SigPropPipeline SigPropSequential StaticTransition coordinate_check coordinate_growth "
+    "create_fer_optimizer create_gradient_correction_optimizer create_localized_optimizer create_mu_transfer_optimizer "
+    "create_sigprop_optimizer get_base_shapes load_base_shapes make_base_shapes mu_attention_scale mu_init_ "
+    "mu_learning_rates save_base_shapes set_base_shapes"
+)
+
+
+@pytest.mark.parametrize("path", EARLIER_PATHS)
+@pytest.mark.filterwarnings("ignore:.*has moved to:DeprecationWarning")
+def test_earlier_paths_give_the_very_same_objects(path: str):
+    module = importlib.import_module(f"advanced_optimizers.{path}")
+    for name in EARLIER_PATHS[path].split():
+        value = getattr(module, name)
+        assert getattr(advanced_optimizers, name, value) is value
+
+
+def test_earlier_root_names_are_there():
+    assert set(EARLIER_ROOT.split()) <= set(advanced_optimizers.__all__)
+
+
+def test_a_moved_module_says_where_it_is_now():
+    output = in_a_fresh_python("""
+        import warnings
+        warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True) as caught:
+            from advanced_optimizers.mu_layers import MuReadout
+        print(*[w.message for w in caught if w.category is DeprecationWarning], MuReadout.__module__, sep="|")
+    """)
+    words = "advanced_optimizers.mu_layers has moved to advanced_optimizers.zero_shot_transfer.layers"
+    assert output.strip() == f"{words}|advanced_optimizers.zero_shot_transfer.layers"

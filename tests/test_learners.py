@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advanced_optimizers.experiments.algorithms import ALGORITHMS, build_learner
-from advanced_optimizers.experiments.learners import (
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
+from advanced_optimizers.experiments.training.learners import (
     BackpropLearner,
     FERLearner,
     FlippingLearner,
@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.learners import (
     Setting,
     SigPropLearner,
 )
-from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config
 from tests.learner_helpers import (
     BITWISE,

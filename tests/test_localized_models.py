@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from advanced_optimizers import FEROptimizer, LocalizedOptimizer, StaticTransition
-from advanced_optimizers.experiments.models import build_model
+from advanced_optimizers.experiments.training.models import build_model
 from tests.localized_helpers import AT_ONCE, BITWISE, KWARGS, batches, localized, network, step, weights
 
 # ---- residual networks and other graphs --------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from advanced_optimizers.blocks import Block, find_units, make_blocks
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.transition import DynamicTransition, Schedule, StaticTransition
+from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.localized_learning.blocks import Block, find_units, make_blocks
+from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, StaticTransition
 from tests.reference import localized_learning as reference
 
 

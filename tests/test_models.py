@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from advanced_optimizers.experiments.models import MODELS, build_model
+from advanced_optimizers.experiments.training.models import MODELS, build_model
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from advanced_optimizers.experiments.notebooks import notebook_paths, sync_problems
+from advanced_optimizers.experiments.report.notebooks import notebook_paths, sync_problems
 
 NOTEBOOKS = notebook_paths()
 

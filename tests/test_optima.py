@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.optima import (
+from advanced_optimizers.experiments.evidence.optima import (
     MUP,
     STANDARD,
     find_optima,
@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.optima import (
     sweep_points,
     widths,
 )
-from advanced_optimizers.experiments.runs import records_frame
+from advanced_optimizers.experiments.records.runs import records_frame
 from tests.synthetic_sweeps import make_records
 
 TASK = "cifar10-jpeg-mlp3"

@@ -15,14 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from advanced_optimizers.experiments import plots, tables
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.claims import CLAIMS, decide_claims
-from advanced_optimizers.experiments.claims_fer import COURSEWORK_ACCURACY
-from advanced_optimizers.experiments.evidence import LABELS, baseline_comparisons, metric_evidence
-from advanced_optimizers.experiments.figure_style import STYLES, get_style
-from advanced_optimizers.experiments.runs import curves_frame, records_frame
-from advanced_optimizers.experiments.studies import STUDIES, get_study
+from advanced_optimizers.experiments.evidence.comparisons import LABELS, baseline_comparisons, metric_evidence
+from advanced_optimizers.experiments.records.runs import curves_frame, records_frame
+from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.figure_style import STYLES, get_style
+from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims
+from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY
+from advanced_optimizers.experiments.studies.studies import STUDIES, get_study
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records
 
 RECORDS = make_records()

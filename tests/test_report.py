@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments import report_blocks
-from advanced_optimizers.experiments.report import check_report, draw_figures, run_report, update_report, write_results
-from advanced_optimizers.experiments.report_blocks import BLOCKS, ReportContext, render_block
-from advanced_optimizers.experiments.runs import RecordError, RunStore
-from advanced_optimizers.experiments.study import Study, Task
+from advanced_optimizers.experiments.records.runs import RecordError, RunStore
+from advanced_optimizers.experiments.report import blocks as report_blocks
+from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
+from advanced_optimizers.experiments.report.report import (
+    check_report,
+    draw_figures,
+    run_report,
+    update_report,
+    write_results,
+)
+from advanced_optimizers.experiments.studies.study import Study, Task
 from tests.synthetic_runs import make_measurements, make_record
 
 STUDY = Study(

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.evidence import LABELS, Comparison, Verdict
-from advanced_optimizers.experiments.rules import check_properties, compare_epochs, compare_margin, compare_memory
-from advanced_optimizers.experiments.runs import epochs_to, records_frame
-from advanced_optimizers.experiments.tables import epochs_table
+from advanced_optimizers.experiments.evidence.comparisons import LABELS, Comparison, Verdict
+from advanced_optimizers.experiments.evidence.rules import (
+    check_properties,
+    compare_epochs,
+    compare_margin,
+    compare_memory,
+)
+from advanced_optimizers.experiments.records.runs import epochs_to, records_frame
+from advanced_optimizers.experiments.report.tables import epochs_table
 from tests.synthetic_runs import make_config, make_record
 
 TASK = "mnist-mlp"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from advanced_optimizers.experiments.runs import (
+from advanced_optimizers.experiments.records.runs import (
     RecordError,
     RunStore,
 )

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from advanced_optimizers.experiments import running
-from advanced_optimizers.experiments.running import (
+from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies import running
+from advanced_optimizers.experiments.studies.running import (
     Reproduction,
     StudyError,
     Workers,
@@ -21,8 +22,7 @@ from advanced_optimizers.experiments.running import (
     run_study,
     train_all,
 )
-from advanced_optimizers.experiments.runs import RunConfig, RunRecord, RunStore
-from advanced_optimizers.experiments.training import train, train_or_load
+from advanced_optimizers.experiments.training.loop import train, train_or_load
 from tests.experiments_helpers import (
     TINY,
     TINY_RUNS,

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.runs import (
+from advanced_optimizers.experiments.records.runs import (
     RunConfig,
     RunRecord,
     curves_frame,

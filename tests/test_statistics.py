@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from advanced_optimizers.experiments.statistics import (
+from advanced_optimizers.experiments.evidence.statistics import (
     Interval,
     bootstrap_interval,
     compare_paired,

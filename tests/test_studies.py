@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from advanced_optimizers import GradientCorrectionOptimizer
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.models import build_model
-from advanced_optimizers.experiments.running import recorded_configs
-from advanced_optimizers.experiments.runs import RecordError, RunConfig, RunStore
-from advanced_optimizers.experiments.studies import STUDIES, get_study, study_names
-from advanced_optimizers.experiments.study import MissingRunsError, Study, Task
+from advanced_optimizers.experiments.records.runs import RecordError, RunConfig, RunStore
+from advanced_optimizers.experiments.studies.running import recorded_configs
+from advanced_optimizers.experiments.studies.studies import STUDIES, get_study, study_names
+from advanced_optimizers.experiments.studies.study import MissingRunsError, Study, Task
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, make_record
 
 FULL = get_study("fer", "full")

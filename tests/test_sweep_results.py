@@ -8,12 +8,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments import sweep_plots
-from advanced_optimizers.experiments.evidence import LABELS
-from advanced_optimizers.experiments.optima import find_optima, sweep_points
-from advanced_optimizers.experiments.report_blocks import ReportContext, render_block
-from advanced_optimizers.experiments.runs import RunStore
-from advanced_optimizers.experiments.sweep_results import SweepResults
+from advanced_optimizers.experiments.evidence.comparisons import LABELS
+from advanced_optimizers.experiments.evidence.optima import find_optima, sweep_points
+from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.report import sweep_plots
+from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.zero_shot_transfer import CoordinateRow
 from tests.synthetic_sweeps import FULL, make_records
 

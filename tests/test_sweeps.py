@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from advanced_optimizers.experiments.__main__ import main
-from advanced_optimizers.experiments.algorithms import ALGORITHMS, build_learner
-from advanced_optimizers.experiments.learners import Setting
-from advanced_optimizers.experiments.models import MLP3_UNITS, build_model
-from advanced_optimizers.experiments.running import recorded_configs, reproduce, run_study
-from advanced_optimizers.experiments.runs import RunConfig, RunStore
-from advanced_optimizers.experiments.studies import STUDIES
-from advanced_optimizers.experiments.sweeps import SWEEPS, SweepTask, WidthSweep, get_sweep
-from advanced_optimizers.experiments.training import train
+from advanced_optimizers.experiments.records.runs import RunConfig, RunStore
+from advanced_optimizers.experiments.studies.running import recorded_configs, reproduce, run_study
+from advanced_optimizers.experiments.studies.studies import STUDIES
+from advanced_optimizers.experiments.studies.sweeps import SWEEPS, SweepTask, WidthSweep, get_sweep
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
+from advanced_optimizers.experiments.training.learners import Setting
+from advanced_optimizers.experiments.training.loop import train
+from advanced_optimizers.experiments.training.models import MLP3_UNITS, build_model
 from tests.experiments_helpers import train_until
 
 WINDOWS = {64: (-6, -5), 128: (-6, -6)}

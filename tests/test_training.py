@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advanced_optimizers.experiments import data, training
-from advanced_optimizers.experiments.machine import threads
-from advanced_optimizers.experiments.running import Workers, train_all
-from advanced_optimizers.experiments.runs import RunRecord, RunStore
-from advanced_optimizers.experiments.training import RunBusyError, seed_everything, train
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.records.machine import threads
+from advanced_optimizers.experiments.records.runs import RunRecord, RunStore
+from advanced_optimizers.experiments.studies.running import Workers, train_all
+from advanced_optimizers.experiments.training import loop as training
+from advanced_optimizers.experiments.training.loop import RunBusyError, seed_everything, train
 from tests.experiments_helpers import (
     CONVNET,
     FOR_ANY_MODEL,

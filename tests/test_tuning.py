@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from advanced_optimizers.experiments.algorithms import ALGORITHMS, Range
-from advanced_optimizers.experiments.runs import Hyperparameters, RunRecord
-from advanced_optimizers.experiments.tuning import best_trial, sample_hyperparameters
+from advanced_optimizers.experiments.records.runs import Hyperparameters, RunRecord
+from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from tests.experiments_helpers import make_config, make_record
 
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from advanced_optimizers.experiments.algorithms import ALGORITHMS
-from advanced_optimizers.experiments.data import DataError
-from advanced_optimizers.experiments.paths import PROFILES, project_root, run_store
-from advanced_optimizers.experiments.running import (
+from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.paths import PROFILES, project_root, run_store
+from advanced_optimizers.experiments.records.runs import RecordError
+from advanced_optimizers.experiments.studies.running import (
     ENGINES,
     StudyError,
     Workers,
@@ -18,10 +18,10 @@ from advanced_optimizers.experiments.running import (
     reproduce,
     run_study,
 )
-from advanced_optimizers.experiments.runs import RecordError
-from advanced_optimizers.experiments.studies import STUDIES, find_study
-from advanced_optimizers.experiments.study import BaseStudy, MissingRunsError
-from advanced_optimizers.experiments.sweeps import SWEEPS
+from advanced_optimizers.experiments.studies.studies import STUDIES, find_study
+from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.studies.sweeps import SWEEPS
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    from advanced_optimizers.experiments.notebooks import NotebookError, run_notebooks
+    from advanced_optimizers.experiments.report.notebooks import NotebookError, run_notebooks
 
     try:
         run_notebooks(options.profile)
@@ -85,7 +85,7 @@ def _notebooks(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from advanced_optimizers.experiments.report import run_report
+    from advanced_optimizers.experiments.report.report import run_report
 
     problems = run_report(project_root(), check=options.check)
     for problem in problems:

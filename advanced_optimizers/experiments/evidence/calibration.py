@@ -1,0 +1,61 @@
+"""The times of runs that were recorded on different machines, brought to one scale.
+
+A study reuses the runs of an earlier one, and those may be from another machine. Within a machine the recorded times
+tell how long one algorithm takes beside another; across machines they do not. The epochs that were measured side by
+side, on one machine, do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.comparisons import Measurements
+
+
+def measured_seconds(measurements: Measurements | None) -> dict[tuple[str, str], float]:
+    """Seconds of an epoch by (task, algorithm): the median over the pairs that the algorithm had a part in."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for row in [] if measurements is None else measurements["measurements"]:
+        for name, values in zip((row["algorithm"], row["baseline"]), zip(*row["pairs"], strict=True), strict=True):
+            seconds.setdefault((row["task"], name), []).extend(values)
+    return {key: median(values) for key, values in seconds.items()}
+
+
+def machine_of(environment: Mapping[str, Any]) -> str:
+    """What tells the machine of a record from others: the processor's name, which several share, and the day."""
+    return f"{environment['device_name']}, {str(environment['started_at'])[:10]}"
+
+
+def calibrate(
+    curves: pd.DataFrame, machines: Mapping[str, str], measured: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """Adds ``calibrated_seconds``, the recorded CPU seconds of an epoch on the scale of the measured ones.
+
+    For each task and machine there is one factor: measured over recorded seconds, the geometric mean over the
+    algorithms that have both. So what the measurement leaves out keeps its time relative to the others of its machine.
+
+    Args:
+        curves: One row a run and epoch, from ``runs.curves_frame``.
+        machines: The machine of each run, by its id, from :func:`machine_of`.
+        measured: Seconds of an epoch by (task, algorithm), from :func:`measured_seconds`.
+
+    Returns:
+        The curves; without the column where a task and machine has no measured algorithm.
+    """
+    known = curves.assign(machine=curves["run_id"].map(machines))
+    recorded = known.groupby(["task", "machine", "algorithm"], as_index=False)["cpu_seconds"].mean()
+    logs: dict[tuple[str, str], list[float]] = {}
+    for row in recorded.to_dict("records"):
+        own = logs.setdefault((row["task"], row["machine"]), [])
+        if (row["task"], row["algorithm"]) in measured:
+            own.append(math.log(measured[row["task"], row["algorithm"]] / row["cpu_seconds"]))
+    if not all(logs.values()):
+        return curves
+    factors = {key: math.exp(sum(values) / len(values)) for key, values in logs.items()}
+    factor = [factors[key] for key in zip(known["task"], known["machine"], strict=True)]
+    return curves.assign(calibrated_seconds=curves["cpu_seconds"] * factor)

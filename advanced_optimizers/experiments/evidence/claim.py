@@ -1,0 +1,96 @@
+"""What a claim is, and the words of the rules that decide claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, Measurements, Verdict
+
+COURSEWORK = "coursework"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, where it is from, and the rule that decides it.
+
+    Attributes:
+        key: Its name in the report's markers.
+        study: The study whose runs decide it.
+        text: The claim as its source puts it.
+        source: Who claims it.
+        rule: The rule in words.
+        decide: ``decide(frame, measurements)`` applies the rule to the frame of
+            ``runs.records_frame`` and to a measurement file's content (None where there is none).
+    """
+
+    key: str
+    study: str
+    text: str
+    source: str
+    rule: str
+    decide: Callable[[pd.DataFrame, Measurements | None], Verdict]
+
+
+def metric_rule(metric: str, compared: str, size: str = "") -> str:
+    """The words of ``rules.compare_metric``."""
+    return (
+        f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least "
+        f"{MIN_SEEDS}), by a paired t-test at the level 0.05 with Holm's correction over all of "
+        "the claim's comparisons. Supported: every comparison is better. Not supported: a "
+        f"comparison is worse or exactly equal in every seed{size}. Otherwise, and whenever a run "
+        "diverged, inconclusive."
+    )
+
+
+def overhead_rule(compared: str, limit: float, reason: str) -> str:
+    """The words of ``rules.compare_overhead``."""
+    return (
+        f"The ratio of the seconds of an epoch, {compared}, from epochs run in turn "
+        f"in one process (at least {MIN_SEEDS} pairs), with the 95 % interval of its geometric "
+        f"mean. Supported: every interval ends at or below {limit:g} ({reason}). Not supported: "
+        "an interval starts above it. Otherwise inconclusive."
+    )
+
+
+def margin_rule(compared: str, margin: float, reason: str) -> str:
+    """The words of ``rules.compare_margin``."""
+    return (
+        f"The difference in test accuracy of the last epoch, {compared}, paired by seed (at least {MIN_SEEDS}), with "
+        f"its 95 % interval. Supported: every interval lies above a loss of {100 * margin:g} points ({reason}). Not "
+        "supported: an interval lies below it. Otherwise, and whenever a run diverged, inconclusive."
+    )
+
+
+def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, float]) -> str:
+    """The words of ``rules.compare_epochs``."""
+    listed = ", ".join(f"{100 * target:g} % on {task}" for task, target in targets.items())
+    return (
+        f"The ratio of the epochs to a fixed test accuracy ({listed}), {compared}, paired by seed (at least "
+        f"{MIN_SEEDS}), with the 95 % interval of its geometric mean. A run that does not reach it counts with its "
+        "length, and the ratio then only against the claim (the method's run) or only for it (the baseline's). "
+        f"Supported: every interval ends at or below {limit:g} ({reason}). Not supported: an interval starts above it. "
+        "Otherwise, and whenever a run diverged, inconclusive."
+    )
+
+
+def memory_rule(compared: str, limit: float, reason: str) -> str:
+    """The words of ``rules.compare_memory``."""
+    return (
+        f"The most bytes of tensors that a training step makes and holds at once, {compared} on both tasks, counted. "
+        f"Supported: every ratio is at most {limit:g} ({reason}). Otherwise not supported."
+    )
+
+
+def each(
+    algorithms: Mapping[str, str], tasks: Sequence[str], label_noises: Sequence[float] = (0.0,)
+) -> tuple[Comparison, ...]:
+    """Each algorithm against its base, on each task and with each share of wrong labels."""
+    return tuple(
+        Comparison(task, algorithm, baseline, noise)
+        for task in tasks
+        for noise in label_noises
+        for algorithm, baseline in algorithms.items()
+    )

@@ -1,0 +1,249 @@
+"""Comparisons between recorded runs, their results, and what a verdict is; ``rules`` turns the one into the other.
+
+There are four verdicts:
+
+- ``supported``: every comparison that the claim needs came out in its favour;
+- ``not supported``: at least one comparison contradicts the claim;
+- ``inconclusive``: neither, or a run diverged;
+- ``pending``: runs or the measurement are missing.
+
+All comparisons of one claim form one family for Holm's correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.metrics import METRICS, conditions, noise_words, ordered, p_words
+from advanced_optimizers.experiments.evidence.statistics import (
+    ALPHA,
+    Interval,
+    PairedComparison,
+    compare_paired,
+    holm,
+    judge,
+)
+from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS
+
+Status: TypeAlias = Literal["supported", "not supported", "inconclusive", "pending"]
+Measurements: TypeAlias = Mapping[str, Any]
+Pair: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
+
+TASK_LABELS = {
+    "mnist-mlp": "MNIST, MLP",
+    "mnist-mlp2": "MNIST, MLP of 512-256",
+    "mnist-mlp3": "MNIST, three-layer MLP",
+    "cifar10-jpeg-convnet": "cifar10-jpeg, ConvNet",
+    "cifar10-jpeg-vgg": "cifar10-jpeg, VGG",
+    "cifar10-jpeg-mlp3": "cifar10-jpeg, three-layer MLP",
+    "digits-mlp": "Digits, MLP",
+    "digits-mlp2": "Digits, MLP of 512-256",
+    "digits-mlp3": "Digits, three-layer MLP",
+    "digits-convnet": "Digits, ConvNet",
+    "digits-vgg": "Digits, VGG",
+}
+LABELS = {**TASK_LABELS, **ALGORITHM_LABELS}
+
+# Fewer seeds or pairs of epochs than this decide nothing.
+MIN_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An algorithm against another on one task.
+
+    Attributes:
+        task: Dataset and model, for example ``mnist-mlp``.
+        algorithm: The algorithm that the claim is about.
+        baseline: The algorithm that it is compared with.
+        label_noise: Share of wrong training labels, in [0, 1].
+        claimed: The gain that the source states, positive, in the metric's recorded unit.
+    """
+
+    task: str
+    algorithm: str
+    baseline: str
+    label_noise: float = 0.0
+    claimed: float | None = None
+
+    def __str__(self) -> str:
+        """The comparison in words."""
+        return f"{label(self.algorithm)} against {label(self.baseline)} on {where(self.task, self.label_noise)}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison with its result.
+
+    Attributes:
+        comparison: What was compared.
+        quantity: What the interval measures: a metric's column, or ``ratio`` of times.
+        interval: The estimate with its 95 % interval (not corrected), and n.
+        outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction);
+            ``within``, ``above`` or ``unclear`` for a ratio or a loss against its limit.
+        paired: A metric's paired comparison, uncorrected.
+        p_holm: Its p-value after Holm's correction over the claim's comparisons.
+        falls_short: Whether the gain is smaller than the source's: a t-test against the claimed
+            gain, after Holm's correction over the claim's stated gains.
+        run_ids: The runs that it rests on, sorted.
+    """
+
+    comparison: Comparison
+    quantity: str
+    interval: Interval
+    outcome: str
+    paired: PairedComparison | None = None
+    p_holm: float | None = None
+    falls_short: bool = False
+    run_ids: tuple[str, ...] = ()
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether this comparison alone refutes a claim."""
+        identical = self.paired is not None and self.paired.identical
+        return self.outcome in ("worse", "above") or identical or self.falls_short
+
+    @property
+    def estimate(self) -> str:
+        """The estimate with its interval, for print."""
+        if self.quantity == "ratio":
+            return f"{self.interval.bracket(digits=3)} times"
+        return METRICS[self.quantity].difference(self.interval)
+
+    @property
+    def result(self) -> str:
+        """The estimate with its interval, n and, for a metric, the corrected p-value."""
+        corrected = "" if self.p_holm is None else f", {p_words(self.p_holm)} after Holm"
+        return f"{self.estimate} (n = {self.interval.n}{corrected})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim's verdict, its reason in one or two sentences, and the evidence."""
+
+    status: Status
+    sentence: str
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs that the verdict rests on, sorted."""
+        return sorted({run_id for row in self.evidence for run_id in row.run_ids})
+
+
+def label(name: str) -> str:
+    """An algorithm's or a task's name for display."""
+    return LABELS.get(name, name)
+
+
+def where(task: str, label_noise: float) -> str:
+    """A task and its share of wrong labels, for display."""
+    return f"{label(task)}, {noise_words(label_noise)}"
+
+
+def select_runs(frame: pd.DataFrame, task: str, algorithm: str, label_noise: float) -> pd.DataFrame:
+    """The runs of one algorithm on one task that were scored on the test set, indexed by seed.
+
+    Raises:
+        ValueError: two runs share a seed, so that it is unclear which one counts.
+    """
+    if frame.empty:  # no run at all, and then no column either
+        return frame
+    chosen = frame[
+        (frame["task"] == task)
+        & (frame["algorithm"] == algorithm)
+        & (frame["label_noise"] == label_noise)
+        & (frame["split"] == "test")
+    ]
+    repeated = chosen[chosen["seed"].duplicated(keep=False)]
+    if not repeated.empty:
+        raise ValueError(
+            f"frame must hold one run a seed for {algorithm} on {task} with "
+            f"{noise_words(label_noise)}, got {sorted(repeated['run_id'])}; "
+            "pass the runs of one study only"
+        )
+    return chosen.set_index("seed").sort_index()
+
+
+def by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
+    """A column of the completed runs of ``select_runs``, as a dictionary from seed to value."""
+    if runs.empty:
+        return {}
+    usable = runs[(runs["status"] == "completed") & runs[column].notna()]
+    return dict(zip(usable.index.tolist(), usable[column].astype(float).tolist(), strict=True))
+
+
+def baseline_comparisons(frame: pd.DataFrame) -> list[Comparison]:
+    """Every algorithm of the frame against its baseline, on each task and with each share of wrong labels."""
+    return [
+        Comparison(task, algorithm, baseline, noise)
+        for task, noise in conditions(frame, LABELS)
+        for algorithm in ordered(frame["algorithm"], LABELS)
+        if (baseline := ALGORITHMS[algorithm].baseline) is not None
+    ]
+
+
+def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> list[Evidence]:
+    """Each comparison's result, seed by seed; all of them share one Holm correction.
+
+    The seeds that both algorithms completed are compared, and n says how many those are. A comparison with fewer than
+    two is left out.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        metric: A column of the frame that ``METRICS`` knows.
+        comparisons: What to compare.
+
+    Raises:
+        ValueError: Two runs share a seed.
+    """
+    kind = METRICS[metric]
+    pairs = {c: select_pair(frame, c) for c in comparisons}
+    values = {c: sides for c, pair in pairs.items() if len((sides := _common_seeds(pair, metric))[0]) > 1}
+    results = {c: compare_paired(*sides) for c, sides in values.items()}
+    judgements = judge(list(results.values()), higher_is_better=kind.higher_is_better)
+    short = _falling_short(values, sign=1.0 if kind.higher_is_better else -1.0)
+    return [
+        Evidence(
+            comparison=c,
+            quantity=metric,
+            interval=results[c].difference,
+            outcome=judgement.outcome,
+            paired=results[c],
+            p_holm=judgement.p_holm,
+            falls_short=c in short,
+            run_ids=tuple(sorted(run_id for runs in pairs[c] for run_id in runs.loc[list(values[c][0]), "run_id"])),
+        )
+        for c, judgement in zip(results, judgements, strict=True)
+    ]
+
+
+def select_pair(frame: pd.DataFrame, c: Comparison) -> Pair:
+    """The runs of a comparison's algorithm and of its baseline, as ``select_runs`` gives them."""
+    return (
+        select_runs(frame, c.task, c.algorithm, c.label_noise),
+        select_runs(frame, c.task, c.baseline, c.label_noise),
+    )
+
+
+def _common_seeds(pair: Pair, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+    """The metric by seed of both algorithms, for the seeds that both completed."""
+    treatment, baseline = by_seed(pair[0], metric), by_seed(pair[1], metric)
+    common = sorted(treatment.keys() & baseline.keys())
+    return {seed: treatment[seed] for seed in common}, {seed: baseline[seed] for seed in common}
+
+
+def _falling_short(values: Mapping[Comparison, Sequence[Mapping[int, float]]], sign: float) -> set[Comparison]:
+    """The comparisons whose gain is smaller than the source's; they are a family of their own."""
+    gains = {c: c.claimed for c in values if c.claimed is not None}
+    results = [compare_paired(*values[c], null=sign * gain) for c, gain in gains.items()]
+    p_values = holm([result.p for result in results])
+    return {
+        c
+        for (c, gain), result, p in zip(gains.items(), results, p_values, strict=True)
+        if p < ALPHA and sign * result.difference.estimate < gain
+    }

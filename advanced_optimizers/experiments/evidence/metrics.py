@@ -1,0 +1,94 @@
+"""The recorded quantities: which direction is better, and how each one is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.statistics import Interval
+
+# Names for display, of algorithms and tasks. Its order is that of rows, panels and legends.
+Labels: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A recorded quantity and how to print it.
+
+    Attributes:
+        column: Its column in the frames of ``runs``.
+        name: Its name in a sentence.
+        higher_is_better: Which direction favours an algorithm.
+        unit: Unit of a printed value.
+        difference_unit: Unit of a printed difference.
+        scale: What a recorded value is multiplied by for print.
+        digits: Digits behind the point.
+    """
+
+    column: str
+    name: str
+    higher_is_better: bool
+    unit: str = "%"
+    difference_unit: str = "points"
+    scale: float = 100.0
+    digits: int = 2
+
+    @property
+    def label(self) -> str:
+        """Name and unit, for an axis or a column."""
+        return f"{self.name[0].upper()}{self.name[1:]}" + (f" ({self.unit})" if self.unit else "")
+
+    def value(self, interval: Interval) -> str:
+        """A mean for print, for example ``97.10 ± 0.12 %``."""
+        return f"{interval.plus_minus(self.scale, self.digits)} {self.unit}".rstrip()
+
+    def difference(self, interval: Interval) -> str:
+        """A difference for print, for example ``+0.12 [+0.05, +0.19] points``."""
+        text = interval.bracket(self.scale, self.digits, signed=True)
+        return f"{text} {self.difference_unit}".rstrip()
+
+
+METRICS: dict[str, Metric] = {
+    metric.column: metric
+    for metric in (
+        Metric("test_accuracy", "test accuracy", True),
+        Metric("train_accuracy", "train accuracy", True),
+        Metric("relative_flipping_error", "relative flipping error", False),
+        Metric("absolute_flipping_error", "absolute flipping error", False),
+        Metric("test_loss", "test loss", False, "nats", "nats", 1.0, 4),
+        Metric("train_loss", "train loss", False, "nats", "nats", 1.0, 4),
+        Metric("consistency", "cosine of gradient and memory", True, "", "", 1.0, 3),
+        Metric("prediction_gain", "cosine gained toward the next gradient", True, "", "", 1.0, 3),
+        Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),
+        Metric("seconds_per_epoch", "time an epoch", False, "s", "s", 1.0, 2),
+    )
+}
+
+
+def noise_words(label_noise: float) -> str:
+    """A share of wrong training labels, in [0, 1], in words."""
+    return f"{100 * label_noise:g} % wrong labels" if label_noise else "clean labels"
+
+
+def p_words(p: float) -> str:
+    """A p-value for print, for example ``p = 0.012``; below 0.001 only the bound is given."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def ordered(names: Iterable[str], labels: Labels) -> list[str]:
+    """The distinct names, those with a label first and in the labels' order."""
+    present = list(dict.fromkeys(names))
+    return [n for n in labels if n in present] + [n for n in present if n not in labels]
+
+
+def conditions(frame: pd.DataFrame, labels: Labels) -> list[tuple[str, float]]:
+    """The pairs of task and label noise that the frame holds runs of."""
+    pairs = {(str(t), float(noise)) for t, noise in zip(frame["task"], frame["label_noise"], strict=True)}
+    return [
+        (task, noise)
+        for task in ordered(frame["task"], labels)
+        for noise in sorted({noise for name, noise in pairs if name == task})
+    ]

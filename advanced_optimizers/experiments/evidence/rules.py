@@ -1,0 +1,283 @@
+"""The kinds of rule that decide a claim: from comparisons of runs, or from a measurement, to a verdict.
+
+``evidence`` says what the four verdicts mean. Every rule is called as ``rule(frame, measurements)``, whether it reads
+both or not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.comparisons import (
+    MIN_SEEDS,
+    Comparison,
+    Evidence,
+    Measurements,
+    Pair,
+    Status,
+    Verdict,
+    label,
+    metric_evidence,
+    select_pair,
+    where,
+)
+from advanced_optimizers.experiments.evidence.metrics import METRICS
+from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+
+
+def compare_metric(
+    frame: pd.DataFrame,
+    measurements: Measurements | None = None,
+    *,
+    metric: str,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim that algorithms improve a metric of the last epoch.
+
+    Supported: every comparison is better. Not supported: a comparison is worse, exactly equal in
+    every seed, or its gain is smaller than the stated one.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        measurements: Not read; the argument is there so that all rules are called alike.
+        metric: A column of the frame that ``METRICS`` knows.
+        comparisons: All comparisons that the claim needs.
+
+    Raises:
+        ValueError: two runs share a seed.
+    """
+    obstacle = _obstacle(frame, metric, comparisons)
+    if obstacle is not None:
+        return obstacle
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    return _conclude(metric_evidence(frame, metric, comparisons), sign)
+
+
+def compare_margin(
+    frame: pd.DataFrame,
+    measurements: Measurements | None = None,
+    *,
+    margin: float,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim that algorithms lose no more than a margin of test accuracy.
+
+    Supported: in every comparison the 95 % interval of the difference paired by seed lies at or above ``-margin``. Not
+    supported: an interval lies below it.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        measurements: Not read; the argument is there so that all rules are called alike.
+        margin: Largest loss that the claim allows, a share in [0, 1], for example 0.005.
+        comparisons: All comparisons that the claim needs.
+
+    Raises:
+        ValueError: two runs share a seed.
+    """
+    obstacle = _obstacle(frame, "test_accuracy", comparisons)
+    if obstacle is not None:
+        return obstacle
+    rows = metric_evidence(frame, "test_accuracy", comparisons)
+    return _conclude([replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows], 1.0)
+
+
+def compare_epochs(
+    frame: pd.DataFrame,
+    measurements: Measurements | None = None,
+    *,
+    limit: float,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim that algorithms reach a target accuracy in fewer epochs.
+
+    Supported: the interval of every ratio of epochs, paired by seed, ends at or below the limit. Not supported: one
+    starts above it. A run that did not reach the target counts with its length, the least that it can have needed: with
+    such runs of the algorithm a ratio is a lower bound and can only speak against the claim, with such runs of the
+    baseline an upper bound that can only speak for it, and with both it says nothing.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame`` with targets; the runs of one study.
+        measurements: Not read.
+        limit: Largest ratio that the claim allows, for example 0.8.
+        comparisons: All comparisons that the claim needs.
+
+    Raises:
+        ValueError: two runs share a seed.
+    """
+    obstacle = _obstacle(frame, "test_accuracy", comparisons)
+    if obstacle is not None:
+        return obstacle
+    evidence = []
+    for c in comparisons:
+        own, base = select_pair(frame, c)
+        ratio = ratio_interval(list(zip(_least_epochs(own), _least_epochs(base), strict=True)))
+        side = _side(ratio.high, ratio.low, limit)
+        impossible = {"within"} if own["epochs_to_target"].isna().any() else set()
+        impossible |= {"above"} if base["epochs_to_target"].isna().any() else set()
+        evidence.append(Evidence(c, "ratio", ratio, "unclear" if side in impossible else side))
+    return _conclude(evidence, sign=-1.0)
+
+
+def _least_epochs(runs: pd.DataFrame) -> list[float]:
+    """By seed, how many epochs a run took to its target, at least."""
+    by_seed = runs.sort_index()
+    return by_seed["epochs_to_target"].fillna(by_seed["epochs"]).astype(float).tolist()
+
+
+def compare_accuracy(
+    frame: pd.DataFrame,
+    measurements: Measurements | None = None,
+    *,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """``compare_metric`` on the test accuracy of the last epoch."""
+    return compare_metric(frame, measurements, metric="test_accuracy", comparisons=comparisons)
+
+
+def compare_overhead(
+    frame: pd.DataFrame,
+    measurements: Measurements | None,
+    *,
+    limit: float,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim that algorithms cost little time.
+
+    Supported: every ratio's interval ends at or below the limit. Not supported: an interval starts
+    above it.
+
+    Args:
+        frame: Not read: the runs of a study are timed apart, and a ratio needs epochs side by side.
+        measurements: ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where
+            a pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that
+            were run in turn in one process.
+        limit: Largest ratio that the claim allows, for example 1.05.
+        comparisons: All ratios that the claim needs.
+    """
+    rows = [] if measurements is None else measurements["measurements"]
+    pairs = {(row["task"], row["algorithm"], row["baseline"]): row["pairs"] for row in rows}
+    evidence, waiting = [], []
+    for c in comparisons:
+        measured = pairs.get((c.task, c.algorithm, c.baseline), [])
+        if len(measured) < MIN_SEEDS:
+            waiting.append(f"{c} ({len(measured)} of {MIN_SEEDS} pairs of epochs)")
+            continue
+        ratio = ratio_interval(measured)
+        evidence.append(Evidence(c, "ratio", ratio, _side(ratio.high, ratio.low, limit)))
+    if waiting:
+        return Verdict("pending", f"Waiting for measured epochs: {_listed(waiting)}.")
+    return _conclude(evidence, sign=-1.0)
+
+
+def compare_memory(
+    frame: pd.DataFrame,
+    measurements: Measurements | None,
+    *,
+    limit: float,
+    comparisons: Sequence[Comparison],
+) -> Verdict:
+    """Decides a claim about the memory of a training step; it is counted, not sampled, so there is no interval.
+
+    Supported: every ratio is at most the limit. Otherwise not supported.
+
+    Args:
+        frame: Not read.
+        measurements: As for :func:`compare_overhead`; a row holds ``peak_bytes``, ``[algorithm, baseline]``.
+        limit: Largest ratio that the claim allows.
+        comparisons: All ratios that the claim needs.
+    """
+    rows = [] if measurements is None else measurements["measurements"]
+    counted = {(r["task"], r["algorithm"], r["baseline"]): r["peak_bytes"] for r in rows if "peak_bytes" in r}
+    waiting = [str(c) for c in comparisons if (c.task, c.algorithm, c.baseline) not in counted]
+    if waiting:
+        return Verdict("pending", f"Waiting for counted memory: {_listed(waiting)}.")
+    evidence = []
+    for c in comparisons:
+        own, base = counted[c.task, c.algorithm, c.baseline]
+        evidence.append(
+            Evidence(c, "ratio", Interval(own / base, own / base, own / base, 1), _side(own / base, own / base, limit))
+        )
+    return _conclude(evidence, sign=-1.0)
+
+
+def check_properties(frame: pd.DataFrame, measurements: Measurements | None) -> Verdict:
+    """Decides a claim that is a list of properties, each tested on a network.
+
+    Supported: all of them hold. Not supported: one does not.
+
+    Args:
+        frame: Not read.
+        measurements: Under ``"locality"`` a list of ``{"property", "holds"}``.
+    """
+    rows = [] if measurements is None else measurements.get("locality", [])
+    if not rows:
+        return Verdict("pending", "Waiting for the test of the properties.")
+    failing = [row["property"] for row in rows if not row["holds"]]
+    tally = f"{len(rows) - len(failing)} of {len(rows)} properties hold"
+    if not failing:
+        return Verdict("supported", f"{tally}.")
+    return Verdict("not supported", f"{tally}. Not: {'; '.join(failing)}.")
+
+
+def _obstacle(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> Verdict | None:
+    """The verdict where runs are missing or unusable; None where the comparisons can be made."""
+    pairs = {c: select_pair(frame, c) for c in comparisons}
+    waiting = [note for c, pair in pairs.items() for note in _missing(c, pair)]
+    if waiting:
+        return Verdict("pending", f"Waiting for runs: {_listed(waiting)}.")
+    unusable = [note for pair in pairs.values() for note in _unusable(pair, metric)]
+    if unusable:
+        text = f"Runs that diverged or hold no {METRICS[metric].name}: {_listed(unusable)}."
+        return Verdict("inconclusive", text)
+    return None
+
+
+def _side(high: float, low: float, limit: float) -> str:
+    """On which side of a limit an interval lies."""
+    return "within" if high <= limit else "above" if low > limit else "unclear"
+
+
+def _missing(c: Comparison, pair: Pair) -> list[str]:
+    """What keeps a comparison from being made: too few seeds, or seeds on one side only."""
+    wanted = max(MIN_SEEDS, len(pair[0].index.union(pair[1].index)))
+    return [
+        f"{label(algorithm)} on {where(c.task, c.label_noise)} ({len(runs)} of {wanted} seeds)"
+        for algorithm, runs in zip((c.algorithm, c.baseline), pair, strict=True)
+        if len(runs) < wanted
+    ]
+
+
+def _unusable(pair: Pair, metric: str) -> list[str]:
+    both = pd.concat(pair)
+    bad = both[(both["status"] != "completed") | both[metric].isna()]
+    return [f"{run.algorithm} on {run.task}, run {run.run_id}" for run in bad.itertuples()]
+
+
+def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
+    """What the comparisons add up to; ``sign`` is that of a favourable difference."""
+    if any(row.contradicts for row in evidence):
+        status: Status = "not supported"
+    elif all(row.outcome in ("better", "within") for row in evidence):
+        status = "supported"
+    else:
+        status = "inconclusive"
+    counts = Counter(row.outcome for row in evidence)
+    short = sum(row.falls_short for row in evidence)
+    tally = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
+    tally += [f"{short} smaller than claimed"] if short else []
+    least = min(evidence, key=lambda row: sign * row.interval.estimate)
+    sentence = (
+        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favour: {least.comparison}, {least.result}."
+    )
+    return Verdict(status, sentence, tuple(evidence))
+
+
+def _listed(notes: Sequence[str], limit: int = 4) -> str:
+    """The first notes in one line, and how many more there are."""
+    unique = list(dict.fromkeys(notes))
+    more = f"; and {len(unique) - limit} more" if len(unique) > limit else ""
+    return "; ".join(unique[:limit]) + more

@@ -1,0 +1,37 @@
+"""Where things are kept, seen from any folder of the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advanced_optimizers.experiments.records.runs import RunStore
+
+PROFILES = ("quick", "full")
+
+
+def check_profile(profile: str) -> None:
+    """Raises a ValueError unless ``profile`` is one of ``PROFILES``."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+
+
+def project_root() -> Path:
+    """The nearest folder with a pyproject.toml around the working directory, or the working directory itself."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+
+
+def output_root(profile: str) -> Path:
+    """The folder that holds ``results/`` and ``figures/``: the project for ``full``, a scratch folder for ``quick``."""
+    check_profile(profile)
+    return project_root() if profile == "full" else project_root() / ".scratch" / "quick"
+
+
+def run_store(profile: str) -> RunStore:
+    """The records of a profile."""
+    return RunStore(output_root(profile) / "results" / "runs")
+
+
+def figures_folder(profile: str) -> Path:
+    """The figures of a profile."""
+    return output_root(profile) / "figures"

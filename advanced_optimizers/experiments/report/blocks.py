@@ -1,0 +1,285 @@
+"""What a generated block of the README and the report may hold: each key and the function that writes its text."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from advanced_optimizers.experiments.evidence.comparisons import Comparison, Verdict, metric_evidence, select_runs
+from advanced_optimizers.experiments.evidence.metrics import METRICS
+from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
+from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.report import tables
+from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.studies.claims import CLAIMS
+from advanced_optimizers.experiments.studies.studies import STUDIES
+from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.studies.sweeps import SWEEPS
+
+_PENDING = "*no run yet*"
+
+
+class ReportContext:
+    """The results that the report rests on.
+
+    Args:
+        root: The folder that holds ``results/`` and ``figures/``.
+        studies: The comparisons reported; None takes every comparison and every sweep of the full profile.
+    """
+
+    def __init__(self, root: Path, studies: Sequence[Study] | None = None) -> None:
+        self.root = root
+        full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
+        sweeps = [sweep for (_, profile), sweep in SWEEPS.items() if profile == "full"] if studies is None else []
+        self.comparisons = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
+        self.sweeps = {sweep.name: SweepResults(sweep, root) for sweep in sweeps}
+        self.results: dict[str, RecordedStudy] = {**self.comparisons, **self.sweeps}
+
+    def any_study(self, name: str) -> RecordedStudy:
+        """The results of a study of any kind; an empty name means the first one.
+
+        Raises:
+            ValueError: There is no such study.
+        """
+        if name and name not in self.results:
+            raise ValueError(f"study must be one of {', '.join(self.results)}, got {name!r}")
+        return self.results[name or next(iter(self.results))]
+
+    def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:
+        """The results of a comparison; an empty name means the first one that runs the algorithms on the task.
+
+        Raises:
+            ValueError: There is no such comparison.
+        """
+        if name in self.comparisons:
+            return self.comparisons[name]
+        if name:
+            raise ValueError(f"study must be one of {', '.join(self.comparisons)}, got {name!r}")
+        for results in self.comparisons.values():
+            tasks = [of_study.name for of_study in results.study.tasks]
+            if task in ("", *tasks) and set(algorithms) <= set(results.study.algorithms):
+                return results
+        return next(iter(self.comparisons.values()))  # the checks of the arguments say what it lacks
+
+    def sweep(self, task: str) -> SweepResults:
+        """The results of the sweep on a task.
+
+        Raises:
+            ValueError: There is none.
+        """
+        by_task = {of_sweep.name: results for results in self.sweeps.values() for of_sweep in results.study.tasks}
+        _check("task", task, by_task)
+        return by_task[task]
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdicts of all studies' claims."""
+        return {key: verdict for results in self.results.values() for key, verdict in results.verdicts.items()}
+
+    @cached_property
+    def figures(self) -> dict[str, StudyFigure]:
+        """The figures of all studies by file name."""
+        return {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+
+
+Block: TypeAlias = Callable[..., str]
+
+
+def render_block(context: ReportContext, key: str, arguments: Mapping[str, str]) -> str:
+    """The text of one block.
+
+    Args:
+        context: The results.
+        key: A key of ``BLOCKS``.
+        arguments: The block's arguments, as text.
+
+    Raises:
+        ValueError: The key or an argument is unknown, an argument is missing, or a value is none of those allowed.
+    """
+    if key not in BLOCKS:
+        raise ValueError(f"unknown key {key!r}, did you mean {_nearest(key, BLOCKS)}?")
+    try:
+        inspect.signature(BLOCKS[key]).bind(context, **arguments)
+    except TypeError as error:
+        known = list(inspect.signature(BLOCKS[key]).parameters)[1:]
+        raise ValueError(f"{key} {error}; its arguments are {', '.join(known)}") from error
+    return BLOCKS[key](context, **arguments)
+
+
+def _value(context: ReportContext, metric: str, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+    """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
+    results = context.study(study, task, [algorithm])
+    _check("metric", metric, METRICS)
+    _check_condition(results, task, [algorithm], noise)
+    return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
+
+
+def _accuracy(context: ReportContext, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+    """The test accuracy of the last epoch."""
+    return _value(context, "test_accuracy", task, algorithm, noise, study)
+
+
+def _difference(
+    context: ReportContext,
+    task: str,
+    algorithm: str,
+    baseline: str,
+    noise: str = "0",
+    metric: str = "test_accuracy",
+    study: str = "",
+) -> str:
+    """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
+    results = context.study(study, task, [algorithm, baseline])
+    _check("metric", metric, METRICS)
+    _check_condition(results, task, [algorithm, baseline], noise)
+    evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
+    return f"{evidence[0].estimate} (n = {evidence[0].interval.n})" if evidence else _PENDING
+
+
+def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, study: str = "") -> str:
+    """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
+    results = context.study(study, task, [algorithm, baseline])
+    _check_names(results, task, [algorithm, baseline])
+    for row in (results.measurements or {"measurements": []})["measurements"]:
+        if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
+            ratio = ratio_interval(row["pairs"])
+            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+    return "*not measured yet*"
+
+
+def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> str:
+    """log2 of the best learning rate of a sweep: mean ± half-width of the 95 % interval, and n."""
+    results = context.sweep(task)
+    _check_width(results, task, algorithm, units)
+    interval = optimum_interval(results.optima, task, algorithm, int(units))
+    return f"{interval.plus_minus()} (n = {interval.n})" if interval else _PENDING
+
+
+def _shift(context: ReportContext, task: str, algorithm: str, units: str) -> str:
+    """How many octaves the best learning rate moves up to a width, with its 95 % interval, and n."""
+    results = context.sweep(task)
+    _check_width(results, task, algorithm, units)
+    interval = shift_interval(results.optima, task, algorithm, int(units))
+    return f"{interval.bracket(signed=True)} octaves (n = {interval.n})" if interval else _PENDING
+
+
+def _cost(context: ReportContext, task: str) -> str:
+    """The CPU time of tuning narrow and training wide once over that of tuning wide, with its interval, and n."""
+    results = context.sweep(task)
+    transfer = None if results.missing else find_transfer(results.points, task)
+    if transfer is None:
+        return _PENDING if results.missing else "*no transfer*"
+    ratio = ratio_interval(transfer.pairs)
+    return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+
+
+def _verdict(context: ReportContext, claim: str) -> str:
+    """A claim's verdict in one or two words."""
+    _check("claim", claim, context.verdicts)
+    return context.verdicts[claim].status
+
+
+def _reason(context: ReportContext, claim: str) -> str:
+    """What a verdict rests on, in a sentence or two."""
+    _check("claim", claim, context.verdicts)
+    return context.verdicts[claim].sentence
+
+
+def _rule(context: ReportContext, claim: str) -> str:
+    """The rule that decides a claim."""
+    _check("claim", claim, context.verdicts)
+    return CLAIMS[claim].rule
+
+
+def _table(context: ReportContext, name: str, study: str = "") -> str:
+    """One of a study's tables, by its file name in ``results/tables``."""
+    results = context.any_study(study)
+    built = results.tables
+    unmeasured = isinstance(results, StudyResults) and results.measurements is None
+    if name not in built and (results.frame.empty or unmeasured):
+        return _PENDING
+    _check("name", name, built)
+    return tables.to_markdown(built[name])
+
+
+def _figure(context: ReportContext, name: str) -> str:
+    """A figure with its caption."""
+    if name not in context.figures and any(results.missing for results in context.results.values()):
+        return _PENDING
+    _check("name", name, context.figures)
+    caption = context.figures[name].caption
+    return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
+
+
+def _runs(context: ReportContext, study: str = "") -> str:
+    """How many runs there are, when and on what they were recorded."""
+    return context.any_study(study).loaded
+
+
+def _protocol(context: ReportContext, study: str = "") -> str:
+    """The protocol of a study's tasks."""
+    return tables.to_markdown(context.any_study(study).protocol)
+
+
+def _file(context: ReportContext, path: str) -> str:
+    """The text of a generated file under ``results/``, for example a benchmark's table."""
+    whole = (context.root / path).resolve()
+    if not whole.is_relative_to((context.root / "results").resolve()) or not whole.is_file():
+        raise ValueError(f"path must be a file under results/, got {path!r}")
+    return whole.read_text(encoding="utf-8").strip()
+
+
+BLOCKS: dict[str, Block] = {
+    "accuracy": _accuracy,
+    "value": _value,
+    "difference": _difference,
+    "ratio": _ratio,
+    "optimum": _optimum,
+    "shift": _shift,
+    "cost": _cost,
+    "verdict": _verdict,
+    "reason": _reason,
+    "rule": _rule,
+    "table": _table,
+    "figure": _figure,
+    "runs": _runs,
+    "protocol": _protocol,
+    "file": _file,
+}
+
+
+def _check(name: str, value: str, known: Mapping[str, object]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}, did you mean {_nearest(value, known)}?")
+
+
+def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
+    (of_sweep,) = (of_sweep for of_sweep in results.study.tasks if of_sweep.name == task)
+    _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
+    _check("units", units, {str(n): n for n in of_sweep.units})
+
+
+def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
+    _check("task", task, {task.name: task for task in results.study.tasks})
+    for algorithm in algorithms:
+        _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
+
+
+def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
+    """A condition that the study does not have is a mistake in the report, and not a run to wait for."""
+    study = results.study
+    _check_names(results, task, algorithms)
+    _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
+    for algorithm in algorithms:
+        if (task, algorithm) in study.left_out:
+            raise ValueError(f"the study {study.name} leaves out {algorithm} on {task}")
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    return " or ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)

@@ -1,0 +1,108 @@
+"""Executes the notebooks, and keeps their text twins in step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from advanced_optimizers.experiments.records.paths import output_root, project_root
+
+_CELL_TIMEOUT_SECONDS = 4 * 3600  # a study that trains everything again takes hours
+_VOLATILE_METADATA = ("execution", "widgets")
+
+
+class NotebookError(RuntimeError):
+    """A notebook raised; the message names it and ends with the error."""
+
+
+def notebook_paths() -> list[Path]:
+    """The project's notebooks, in the order of their names."""
+    return sorted((project_root() / "notebooks").glob("*.ipynb"))
+
+
+def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list[Path]:
+    """Executes every notebook from top to bottom and saves it.
+
+    Args:
+        profile: ``full`` saves into ``notebooks/``, ``quick`` into the scratch folder.
+        announce: Told which notebook runs, and where it was saved.
+
+    Raises:
+        NotebookError: A cell raised. The notebook is not saved.
+    """
+    folder = output_root(profile) / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = []
+    for path in notebook_paths():
+        announce(f"{path.name}: running ({profile} profile)")
+        notebook = nbformat.read(path, as_version=4)
+        with _profile_variable(profile):
+            _execute(notebook, path)
+        target = folder / path.name
+        nbformat.write(_cleaned(notebook), target)
+        announce(f"{path.name}: saved as {target.relative_to(project_root())}")
+        saved.append(target)
+    return saved
+
+
+def sync_problems() -> list[str]:
+    """Notebooks whose cells differ from those of their text twin, one line each."""
+    problems = []
+    for path in notebook_paths():
+        twin = path.with_suffix(".py")
+        if not twin.is_file():
+            problems.append(f"{path.name} has no text twin {twin.name}: jupytext --sync {path.name}")
+            continue
+        cells, twin_cells = (
+            [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+            for notebook in (nbformat.read(path, as_version=4), jupytext.read(twin))
+        )
+        if cells != twin_cells:
+            problems.append(f"{path.name} and {twin.name} differ: jupytext --sync {path.name}")
+    return problems
+
+
+def _execute(notebook: nbformat.NotebookNode, path: Path) -> None:
+    client = NotebookClient(
+        notebook,
+        timeout=_CELL_TIMEOUT_SECONDS,
+        kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": path.parent}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise NotebookError(f"{path.name} raised:\n{error}") from error
+
+
+def _cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Leaves out timings and progress bars, so that the same results give the same file."""
+    for cell in notebook.cells:
+        for name in _VOLATILE_METADATA:
+            cell.metadata.pop(name, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    return notebook
+
+
+@contextmanager
+def _profile_variable(profile: str) -> Iterator[None]:
+    before = os.environ.get("PROFILE")
+    os.environ["PROFILE"] = profile
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PROFILE"]
+        else:
+            os.environ["PROFILE"] = before

@@ -1,0 +1,127 @@
+"""What the records of any study give: which runs there are, and its verdicts, tables and figures by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advanced_optimizers.experiments.evidence.comparisons import Measurements, Verdict
+from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore, curves_frame, records_frame
+from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.studies.claims import decide_claims
+from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+
+_AnyStudy = TypeVar("_AnyStudy", bound=BaseStudy)
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of a study, not drawn yet.
+
+    Attributes:
+        caption: What it shows, with n.
+        draw: Draws it.
+        run_ids: The runs that it shows.
+        sources: Other files that it shows, relative to the project's root.
+    """
+
+    caption: str
+    draw: Callable[[], Figure]
+    run_ids: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+class RecordedStudy(Generic[_AnyStudy]):
+    """A study's recorded runs and what follows from them; everything is read when it is first asked for.
+
+    Args:
+        study: The study.
+        root: The folder that holds ``results/``.
+    """
+
+    def __init__(self, study: _AnyStudy, root: Path) -> None:
+        self.study = study
+        self.root = root
+        self.store = RunStore(root / "results" / "runs")
+
+    @cached_property
+    def expected(self) -> list[RunConfig]:
+        """Every run that the study rests on; only the tuning trials while those are not finished."""
+        try:
+            return self.study.configs(self.store)
+        except MissingRunsError:
+            return self.study.tuning_configs()
+
+    @cached_property
+    def missing(self) -> list[RunConfig]:
+        """The expected runs that have no record."""
+        return [config for config in self.expected if not self.store.path(config).exists()]
+
+    @cached_property
+    def records(self) -> list[RunRecord]:
+        """The recorded runs of the comparison, without the tuning trials.
+
+        Raises:
+            RecordError: A record is damaged.
+        """
+        final = [config for config in self.expected if config.split != "validation"]
+        return [record for config in final if (record := self.store.load(config)) is not None]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run of the comparison."""
+        return records_frame(self.records)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row a run of the comparison and epoch."""
+        return curves_frame(self.records)
+
+    @property
+    def measurements(self) -> Measurements | None:
+        """What was measured beside the runs."""
+        return None
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdict on each of the study's claims, by the claim's key."""
+        return decide_claims(self.study.name, self.frame, self.measurements)
+
+    @property
+    def loaded(self) -> str:
+        """How many of the expected runs are recorded, when and on what, in one line."""
+        total = len(self.expected)
+        line = f"{total - len(self.missing)} of {total} runs loaded"
+        if not self.records:
+            return line
+        environments = [record.environment for record in self.records]
+        dates = sorted(str(environment["started_at"])[:10] for environment in environments)
+        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        machines = sorted({f"{e['device_name']}, torch {e['torch']}, {e['threads']} thread(s)" for e in environments})
+        return f"{line}, recorded {when} on {'; '.join(machines)}"
+
+    @property
+    def protocol(self) -> pd.DataFrame:
+        """How long and on what the study trains, one row a task."""
+        raise NotImplementedError
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """The study's tables by file name; without runs, only those that need none."""
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> Mapping[str, StudyFigure]:
+        """The study's figures by file name; one whose runs are missing is left out."""
+        raise NotImplementedError
+
+    def figure(self, name: str) -> Path:
+        """Draws one of the figures into ``figures/``, with the list of its runs beside it, and gives the file."""
+        kept = self.figures[name]
+        return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)

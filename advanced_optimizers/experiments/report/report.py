@@ -1,0 +1,318 @@
+"""Fills the generated blocks of README.md and coursework_report.md, and checks that they agree with the records.
+
+A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is written here, never by hand: in
+the line where a number stands, or between markers on lines of their own for a table or a figure. What a source claims
+is no result; such a number stands between ``<!-- claimed -->`` and ``<!-- /claimed -->``. Any other decimal number or
+percentage is refused, in the whole file or, where a file marks its results with ``<!-- results -->`` and
+``<!-- /results -->``, between those. Code, formulas, links, versions, arXiv ids, and numbers of sections, figures and
+tables are no results, nor are the names of a condition or a band (20 % wrong labels, 95 % interval).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
+from advanced_optimizers.experiments.report.tables import render_tables, write_tables
+
+FILES = ("README.md", "coursework_report.md")
+TABLES = Path("results") / "tables"
+INDEX = TABLES / "index.json"
+FIGURES = Path("figures")
+
+_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+_OPEN = re.compile(r"<!-- result:([a-z][a-z-]*)((?: [a-z]+=[^\s>]+)*) -->")
+_CLOSE = "<!-- /result -->"
+_MARKS = {"<!-- results -->", "<!-- /results -->", "<!-- claimed -->", "<!-- /claimed -->"}
+
+_CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
+# What looks like a decimal number and is none.
+_NO_RESULT = re.compile(
+    r"""
+      <!--\ claimed\ -->.*?<!--\ /claimed\ -->
+    | <!--.*?-->
+    | \$\$.*?\$\$ | \$[^$\n]+\$                                            # formulas
+    | \]\([^)]*\) | <?https?://[^\s>)]+>? | ^\[[^\]]+\]:\s.*?$             # links
+    | \barXiv:?\s*\d{4}\.\d{4,5} | \bdoi:?\s*10\.\S+
+    | \b\d+(?:\.\d+){2,}                                                   # versions of three parts
+    | \b(?:Python|PyTorch|torch|torchvision|CUDA|version|v)\s?[>=<~]*\s?\d+(?:\.\d+)+\+?
+    | (?:\b(?:sections?|figures?|tables?|equations?)|§)\s?\d+(?:\.\d+)*(?:\s(?:and|to)\s\d+(?:\.\d+)*)*
+    | ^\#+\s+\d+(?:\.\d+)*                                                 # numbers of headings
+    | \b\d+\s?%\s(?:wrong\b|(?:t-|confidence\s|bootstrap\s)?intervals?\b)  # names of conditions and bands
+    """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A generated block of a file: its key and arguments, and where its text stands."""
+
+    key: str
+    arguments: Mapping[str, str]
+    marker: str
+    line: int
+    start: int
+    end: int
+    inline: bool
+    starts_line: bool
+
+
+def run_report(root: Path, check: bool) -> list[str]:
+    """Fills (or, with ``check``, only checks) everything that the report generates.
+
+    Filling writes the blocks of the two files, ``results/tables`` with the index of the runs that the report rests on,
+    and ``figures``; then it checks.
+
+    Args:
+        root: The project's folder.
+        check: Change nothing.
+
+    Returns:
+        One line a problem; none when everything agrees with the records.
+
+    Raises:
+        RecordError: A record or the measurement file is damaged.
+    """
+    context = ReportContext(root)
+    files = [root / name for name in FILES]
+    if not check:
+        write_results(context)
+        draw_figures(context, root / FIGURES)
+        update_report(files, context)
+    return check_report(files, context)
+
+
+def update_report(files: Sequence[Path], context: ReportContext) -> None:
+    """Writes the text of every block. A file with a malformed marker, and a block that cannot be filled, stay."""
+    for path in files:
+        if not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8")
+        blocks, problems = _parse(text)
+        if problems:
+            continue
+        for block in reversed(blocks):
+            try:
+                filled = _filled(block, context)
+            except ValueError:
+                continue
+            text = text[: block.start] + filled + text[block.end :]
+        path.write_text(text, encoding="utf-8")
+
+
+def write_results(context: ReportContext) -> list[Path]:
+    """Writes the studies' tables and the index of their runs into ``results/tables``."""
+    folder = context.root / TABLES
+    written = [path for results in context.results.values() for path in write_tables(results.tables, folder)]
+    index = context.root / INDEX
+    index.write_text(_render_index(context), encoding="utf-8")
+    return [*written, index]
+
+
+def draw_figures(context: ReportContext, folder: Path) -> list[Path]:
+    """Draws every figure of the studies, each with the list of its runs beside it."""
+    return [
+        save_figure(figure.draw(), folder / f"{name}.png", figure.run_ids, figure.sources)
+        for name, figure in context.figures.items()
+    ]
+
+
+def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
+    """Compares everything generated with the records; changes nothing.
+
+    Args:
+        files: README and report.
+        context: The results.
+
+    Returns:
+        One line a problem: a missing file, a missing or changed record, a malformed or unknown marker, a block, table
+        or figure that differs from the records, and a number without a record.
+    """
+    problems = []
+    for path in files:
+        if not path.is_file():
+            problems.append(f"{path.name} is missing")
+            continue
+        text = path.read_text(encoding="utf-8")
+        blocks, malformed = _parse(text)
+        problems += [f"{path.name}:{problem}" for problem in malformed]
+        if not malformed:
+            problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
+            problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
+    missing = _missing_records(context)
+    # Without a record everything computed from it differs as well: only the cause is worth a line.
+    return missing + problems if missing else problems + _stale_files(context)
+
+
+def _parse(text: str) -> tuple[list[_Block], list[str]]:
+    """The blocks of a file, and what is wrong with its markers."""
+    code = [match.span() for match in _CODE.finditer(text)]
+    blocks: list[_Block] = []
+    problems: list[str] = []
+    opened: re.Match[str] | None = None
+    for match in _COMMENT.finditer(text):
+        if any(start <= match.start() < end for start, end in code):
+            continue
+        comment, line = match.group(), _line(text, match.start())
+        opening = _OPEN.fullmatch(comment)
+        if opening or comment == _CLOSE:
+            if opened and opening:
+                problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
+            elif not opened and not opening:
+                problems.append(f"{line}: {_CLOSE} closes nothing")
+            elif opened:
+                blocks.append(_block(text, opened, match))
+            opened = match if opening else None
+        elif re.match(r"\s*/?\s*(results?|claimed)\b", match.group(1), re.IGNORECASE) and comment not in _MARKS:
+            problems.append(f"{line}: malformed marker {comment}; write <!-- result:key name=value -->")
+    if opened:
+        problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
+    return blocks, problems
+
+
+def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
+    marker = _OPEN.fullmatch(opening.group())
+    assert marker is not None  # the caller matched it
+    start = opening.end()
+    return _Block(
+        key=marker.group(1),
+        arguments=dict(pair.split("=", 1) for pair in marker.group(2).split()),
+        marker=opening.group(),
+        line=_line(text, opening.start()),
+        start=start,
+        end=closing.start(),
+        inline=text[start] != "\n",
+        starts_line=not text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()].strip(),
+    )
+
+
+def _filled(block: _Block, context: ReportContext) -> str:
+    """What should stand between a block's markers.
+
+    Raises:
+        ValueError: The block cannot be filled.
+    """
+    text = render_block(context, block.key, block.arguments)
+    if not block.inline:
+        return f"\n{text}\n"
+    if "\n" in text:
+        raise ValueError("it has several lines: put its markers on lines of their own")
+    if block.starts_line:
+        raise ValueError("it starts a line, which Markdown would take for HTML: begin the line with a word")
+    return text
+
+
+def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Iterator[str]:
+    for block in blocks:
+        try:
+            expected = _filled(block, context)
+        except ValueError as error:
+            yield f"{block.line}: {block.marker}: {error}"
+            continue
+        found = text[block.start : block.end]
+        if found != expected:
+            yield f"{block.line}: {block.marker} should hold {_short(expected)}, found {_short(found)}"
+
+
+def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
+    """Decimal numbers and percentages outside generated blocks, with their lines."""
+    prose = text
+    for block in blocks:
+        prose = _blanked(prose, block.start, block.end)
+    sections = [m.span() for m in re.finditer(r"<!-- results -->.*?(?:<!-- /results -->|\Z)", prose, re.DOTALL)]
+    for pattern in (_CODE, _NO_RESULT):
+        for match in pattern.finditer(prose):
+            prose = _blanked(prose, *match.span())
+    for start, end in sections or [(0, len(prose))]:
+        for match in _NUMBER.finditer(prose, start, end):
+            yield (
+                f"{_line(text, match.start())}: {match.group()} has no record behind it: generate it with a result "
+                "block, or mark a source's number as claimed"
+            )
+
+
+def _missing_records(context: ReportContext) -> list[str]:
+    """Runs that a study, the index or a figure names and that have no record, and records that were changed."""
+    problems = []
+    for results in context.results.values():
+        if results.missing and not results.study.in_progress:
+            ids = _listed([config.run_id for config in results.missing])
+            count = f"{len(results.missing)} of {len(results.expected)} runs"
+            problems.append(f"study {results.study.name}: {count} have no record ({ids}): {results.study.command}")
+    recorded = {run_id: digest for runs in _index(context).values() for run_id, digest in runs.items()}
+    index_path = context.root / INDEX
+    indexed = {} if not index_path.is_file() else json.loads(index_path.read_text(encoding="utf-8"))
+    for study, runs in indexed.items():
+        lost = [run_id for run_id in runs if run_id not in recorded]
+        changed = [run_id for run_id, digest in runs.items() if recorded.get(run_id, digest) != digest]
+        if lost:
+            problems.append(f"{INDEX}: runs of {study} without a record: {_listed(lost)}")
+        if changed:
+            problems.append(f"{INDEX}: records of {study} that are not what was reported: {_listed(changed)}")
+    known = {path.stem for results in context.results.values() for path in results.store.paths()}
+    for sidecar in sorted((context.root / FIGURES).glob("*.json")):
+        shown = json.loads(sidecar.read_text(encoding="utf-8"))["run_ids"]
+        lost = [run_id for run_id in shown if run_id not in known]
+        if lost:
+            problems.append(f"{FIGURES / sidecar.name}: runs without a record: {_listed(lost)}")
+    return problems
+
+
+def _stale_files(context: ReportContext) -> list[str]:
+    """Generated files that are missing or differ from what the records give."""
+    wanted = {INDEX: _render_index(context)}
+    for results in context.results.values():
+        wanted |= {TABLES / name: text for name, text in render_tables(results.tables).items()}
+    for name, figure in context.figures.items():
+        sidecar = FIGURES / f"{name}.json"
+        wanted[sidecar] = render_sidecar(f"{name}.png", figure.run_ids, figure.sources)
+    problems = [
+        f"{path} {'differs from the records' if (context.root / path).is_file() else 'is missing'}: run report"
+        for path, text in wanted.items()
+        if not (context.root / path).is_file() or (context.root / path).read_text(encoding="utf-8") != text
+    ]
+    pictures = [FIGURES / f"{name}.png" for name in context.figures]
+    return problems + [f"{path} is missing: run report" for path in pictures if not (context.root / path).is_file()]
+
+
+def _index(context: ReportContext) -> dict[str, dict[str, str]]:
+    """The SHA-256 of each study's records by run id."""
+    return {
+        name: {
+            config.run_id: hashlib.sha256(results.store.path(config).read_text(encoding="utf-8").encode()).hexdigest()
+            for config in results.expected
+            if results.store.path(config).is_file()
+        }
+        for name, results in context.results.items()
+    }
+
+
+def _render_index(context: ReportContext) -> str:
+    return json.dumps(_index(context), indent=1, sort_keys=True) + "\n"
+
+
+def _blanked(text: str, start: int, end: int) -> str:
+    """The text with a part made blank; lines and positions stay."""
+    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")
+
+
+def _listed(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,216 @@
+"""What the records of a comparison give: tables and figures, for the notebooks and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
+from advanced_optimizers.experiments.evidence.comparisons import (
+    LABELS,
+    Comparison,
+    Evidence,
+    Measurements,
+    baseline_comparisons,
+    label,
+    metric_evidence,
+)
+from advanced_optimizers.experiments.evidence.metrics import METRICS, ordered
+from advanced_optimizers.experiments.evidence.rules import compare_overhead
+from advanced_optimizers.experiments.records.runs import RecordError, records_frame
+from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.studies.claims import CLAIMS, TIME_LIMITS
+from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY
+from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+
+
+class Curve(NamedTuple):
+    """A kind of figure over a run: its file's name, what it shows, how it is drawn, whether bases are apart, marks."""
+
+    name: str
+    words: str
+    draw: Callable[..., Figure]
+    by_base: bool = True
+    marks: str = "mean and 95 % interval"
+
+
+# By the column of the records that a run must have to be drawn.
+CURVES: dict[str, Curve] = {
+    "test_accuracy": Curve("learning-curves", "test accuracy by epoch", plots.learning_curves),
+    "relative_flipping_error": Curve("flipping-curves", "relative flipping error by epoch", plots.flipping_errors),
+    # What only one method reports needs no columns by base.
+    "consistency": Curve(
+        "consistency", "cosine between gradient and memory by epoch", plots.consistency, by_base=False
+    ),
+    "prediction_gain": Curve("prediction", "cosine gained toward the next gradient", plots.prediction, by_base=False),
+    "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, False, "mean"),
+    "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
+}
+MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
+PROPERTIES_PATH = Path("results") / "benchmarks" / "locality.json"
+
+
+class StudyResults(RecordedStudy[Study]):
+    """The recorded runs of a comparison and what follows from them."""
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run of the comparison."""
+        return records_frame(self.records, self.study.targets)
+
+    @cached_property
+    def calibrated_curves(self) -> pd.DataFrame:
+        """The curves with times that runs of different machines can be compared by, where epochs were measured."""
+        machines = {record.run_id: machine_of(record.environment) for record in self.records}
+        return calibrate(self.curves, machines, measured_seconds(self.measurements))
+
+    @cached_property
+    def measurements(self) -> Measurements | None:
+        """The study's epochs measured side by side, and tested properties; None where no epochs were measured.
+
+        Raises:
+            RecordError: A file is damaged.
+        """
+        content = self._measured(MEASUREMENTS_PATH, {"task", "algorithm", "baseline", "pairs"})
+        if content is None:
+            return None
+        tasks = {task.name for task in self.study.tasks}
+        rows = [
+            row
+            for row in content["measurements"]
+            if row["task"] in tasks and {row["algorithm"], row["baseline"]} <= set(self.study.algorithms)
+        ]
+        properties = self._measured(PROPERTIES_PATH, {"property", "holds"}) or {"measurements": []}
+        return {**content, "measurements": rows, "locality": properties["measurements"]}
+
+    def _measured(self, relative: Path, fields: set[str]) -> Measurements | None:
+        path = self.root / relative
+        if not path.exists():
+            return None
+        try:
+            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
+            for row in content["measurements"]:
+                if not fields <= row.keys():
+                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
+        return content
+
+    def evidence(self, metric: str) -> list[Evidence]:
+        """Every algorithm against its baseline in one metric."""
+        return metric_evidence(self.frame, metric, baseline_comparisons(self.frame))
+
+    @property
+    def protocol(self) -> pd.DataFrame:
+        """How long and on what the study trains, and its tuning budget, one row a task."""
+        return tables.protocol_table(self.study, labels=LABELS)
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The study's tables by file name; without runs, only that of the claims."""
+        name = self.study.name
+        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
+        if not self.frame.empty:
+            for metric in self.metrics:
+                claimed = COURSEWORK_ACCURACY if metric == "test_accuracy" else None
+                built[f"{name}-{_dashed(metric)}"] = tables.comparison_table(
+                    self.frame, metric, labels=LABELS, claimed=claimed
+                )
+            built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=LABELS)
+            built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=LABELS)
+            if self.study.targets:
+                built[f"{name}-epochs"] = tables.epochs_table(self.frame, self.study.targets, labels=LABELS)
+            built[f"{name}-timing"] = tables.timing_table(self.frame, labels=LABELS)
+        for key, verdict in self.verdicts.items():
+            if verdict.evidence:
+                built[f"{name}-evidence-{key}"] = tables.evidence_table(verdict, labels=LABELS)
+        if self.measurements is not None:
+            built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=LABELS)
+        return built
+
+    @cached_property
+    def figures(self) -> dict[str, StudyFigure]:
+        """The study's figures by file name; one whose runs or measurement are missing is left out."""
+        name, n = self.study.name, f"{len(self.frame)} runs"
+        built: dict[str, StudyFigure] = {}
+        for metric in self.metrics:
+            words, column = METRICS[metric].name, _dashed(metric)
+            built[f"{name}-{column}"] = StudyFigure(
+                f"{words} of the last epoch by algorithm ({n})",
+                partial(plots.final_accuracy, self.frame, metric, labels=LABELS),
+                self._run_ids(metric),
+            )
+            evidence = self.evidence(metric)
+            if evidence:
+                built[f"{name}-{column}-differences"] = StudyFigure(
+                    f"{words} against the baseline, paired by seed ({len(evidence)} comparisons)",
+                    partial(plots.paired_differences, evidence, labels=LABELS),
+                    tuple(run_id for row in evidence for run_id in row.run_ids),
+                )
+        return built | self._curve_figures() | self._overhead_figure()
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metrics that the study's runs are compared in, where there are runs."""
+        return [metric for metric in self.study.metrics if metric in self.frame and self.frame[metric].notna().any()]
+
+    def _curve_figures(self) -> dict[str, StudyFigure]:
+        built = {}
+        for column in self.study.curves:
+            curve, run_ids = CURVES[column], self._run_ids(column)
+            if run_ids:
+                groups = self._bases() if curve.by_base else None
+                curves = self.calibrated_curves if column == "cpu_seconds" else self.curves
+                built[f"{self.study.name}-{curve.name}"] = StudyFigure(
+                    f"{curve.words}, {curve.marks} over the seeds ({len(run_ids)} runs)",
+                    partial(curve.draw, curves, labels=LABELS, groups=groups),
+                    run_ids,
+                    (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
+                )
+        return built
+
+    def _overhead_figure(self) -> dict[str, StudyFigure]:
+        rows = [] if self.measurements is None else self.measurements["measurements"]
+        if not rows:
+            return {}
+        compared = [Comparison(row["task"], row["algorithm"], row["baseline"]) for row in rows]
+        limit = TIME_LIMITS[self.study.name]
+        evidence = compare_overhead(self.frame, self.measurements, limit=limit, comparisons=compared).evidence
+        if not evidence:
+            return {}
+        return {
+            f"{self.study.name}-overhead": StudyFigure(
+                f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
+                partial(plots.overhead, evidence, limit=limit, labels=LABELS),
+                (),
+                (MEASUREMENTS_PATH.as_posix(),),
+            )
+        }
+
+    def _bases(self) -> dict[str, list[str]]:
+        """The algorithms over each base optimizer, by the title of their column."""
+        present = ordered(self.frame["algorithm"], LABELS)
+        bases = dict.fromkeys(ALGORITHMS[name].baseline or name for name in present)
+        return {
+            f"Over {label(base)}": [name for name in present if base in (name, ALGORITHMS[name].baseline)]
+            for base in bases
+        }
+
+    def _run_ids(self, metric: str) -> tuple[str, ...]:
+        """The runs that have a value of the metric."""
+        if metric not in self.frame:
+            return ()
+        return tuple(self.frame.loc[self.frame[metric].notna(), "run_id"])
+
+
+def _dashed(column: str) -> str:
+    """A column's name as file names write it."""
+    return column.replace("_", "-")

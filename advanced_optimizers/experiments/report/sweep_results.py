@@ -1,0 +1,134 @@
+"""What the records of a sweep over the width give: the optima, tables and figures, for the notebook and the report."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.comparisons import LABELS, label
+from advanced_optimizers.experiments.evidence.optima import (
+    FROM_UNITS,
+    find_optima,
+    find_transfer,
+    optimum_interval,
+    select_optima,
+    shift_interval,
+    sweep_points,
+    widths,
+)
+from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+from advanced_optimizers.experiments.report import sweep_plots, tables
+from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.studies.claims import CLAIMS
+from advanced_optimizers.experiments.studies.sweeps import WidthSweep
+
+_NOTHING = "-"
+
+
+class SweepResults(RecordedStudy[WidthSweep]):
+    """The recorded runs of a sweep and what follows from them."""
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """One row a run, see ``optima.sweep_points``."""
+        return sweep_points(self.frame)
+
+    @cached_property
+    def optima(self) -> pd.DataFrame:
+        """One row a task, algorithm, width and seed, see ``optima.find_optima``."""
+        return find_optima(self.points)
+
+    @property
+    def protocol(self) -> pd.DataFrame:
+        """How long and on what the sweep trains, one row a task."""
+        return pd.DataFrame(
+            {
+                "Task": label(task.name),
+                "Units": f"{task.units[0]} to {task.units[-1]}",
+                "Training images": f"{100 * task.data_fraction:g} %",
+                "Epochs": task.epochs,
+                "Batch size": task.batch_size,
+                "Seeds": len(self.study.seeds),
+            }
+            for task in self.study.tasks
+        )
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The sweep's tables by file name; without runs, only that of the claims."""
+        name = self.study.name
+        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
+        if not self.points.empty:
+            built[f"{name}-optima"] = self._optima_table()
+            built[f"{name}-cost"] = self._cost_table()
+        return built
+
+    @cached_property
+    def figures(self) -> dict[str, StudyFigure]:
+        """The sweep's figures by file name."""
+        if self.points.empty:
+            return {}
+        name, n, run_ids = self.study.name, f"{len(self.frame)} runs", tuple(self.frame["run_id"])
+        drawn = {
+            "sweep": (
+                f"training loss by learning rate and width, in the standard parametrisation and in muP ({n})",
+                partial(sweep_plots.loss_by_rate, self.points, labels=LABELS),
+            ),
+            "optimum": (
+                f"best learning rate by width, mean and 95 % interval over the seeds ({n})",
+                partial(sweep_plots.optimum_by_width, self.optima, labels=LABELS),
+            ),
+        }
+        return {f"{name}-{key}": StudyFigure(words, draw, run_ids) for key, (words, draw) in drawn.items()}
+
+    def _optima_table(self) -> pd.DataFrame:
+        """Best learning rate, its move from ``FROM_UNITS`` on and lowest loss, one row a task, algorithm and width."""
+        return pd.DataFrame(
+            self._optimum_row(task, algorithm, units)
+            for task in (task.name for task in self.study.tasks)
+            for algorithm in self.study.algorithms
+            for units in widths(self.optima, task, algorithm)
+        )
+
+    def _optimum_row(self, task: str, algorithm: str, units: int) -> dict[str, object]:
+        chosen = select_optima(self.optima, task, algorithm, units)
+        shift = shift_interval(self.optima, task, algorithm, units) if units > FROM_UNITS else None
+        best = _words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
+        edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
+        return {
+            "Task": label(task),
+            "Algorithm": label(algorithm),
+            "Units": units,
+            "log2 of the best rate": f"{best}{edge}",
+            f"Move from {FROM_UNITS} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
+            "Lowest loss (mean)": f"{chosen['loss'].mean():.4f}",
+        }
+
+    def _cost_table(self) -> pd.DataFrame:
+        """The CPU time of tuning narrow and training wide once, beside that of tuning wide, one row a task."""
+        rows = []
+        for task in (task.name for task in self.study.tasks):
+            transfer = find_transfer(self.points, task)
+            if transfer is None:
+                continue
+            transferred, direct = (pd.Series(side).mean() for side in zip(*transfer.pairs, strict=True))
+            ratio = ratio_interval(transfer.pairs).bracket(digits=3) if len(transfer.pairs) > 1 else _NOTHING
+            rows.append(
+                {
+                    "Task": label(task),
+                    "Tuned at (units)": transfer.units,
+                    "Trained at (units)": transfer.target,
+                    "Tuning narrow, training wide once (CPU s)": f"{transferred:.0f}",
+                    "Tuning wide (CPU s)": f"{direct:.0f}",
+                    "Ratio [95 % interval]": ratio,
+                    "Loss at the transferred rate": f"{transfer.loss:.4f}",
+                    "Loss at the tuned rate": f"{transfer.direct_loss:.4f}",
+                    "n": len(transfer.pairs),
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def _words(interval: Interval | None, n: int) -> str:
+    return f"{interval.plus_minus()} (n = {n})" if interval else _NOTHING

@@ -1,0 +1,328 @@
+"""One function per kind of table, and how a table is written as Markdown and CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.claim import Claim
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, Verdict, by_seed, select_runs
+from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered, p_words
+from advanced_optimizers.experiments.evidence.statistics import (
+    compare_paired,
+    judge,
+    mean,
+    mean_interval,
+    ratio_interval,
+    std,
+)
+from advanced_optimizers.experiments.studies.study import Study
+
+_NOTHING = "-"
+# Fewer digits than a float has, so that every machine writes the same text.
+_FLOAT = "%.6g"
+
+
+def comparison_table(
+    frame: pd.DataFrame,
+    metric: str = "test_accuracy",
+    *,
+    labels: Labels,
+    claimed: Mapping[str, Mapping[str, float]] | None = None,
+) -> pd.DataFrame:
+    """Algorithms by task: mean ± half-width of the 95 % interval, and n.
+
+    A value is bold where its algorithm is better than every other one of its column, by paired
+    tests with Holm's correction over that column. A tie leaves the column without a bold value, and
+    so do fewer than 5 seeds. A condition without runs has a dash.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        metric: A column of the frame that ``METRICS`` knows.
+        labels: Names for display, of algorithms and tasks; its order is that of the rows.
+        claimed: The coursework's value by task and algorithm, in the metric's recorded unit.
+
+    Returns:
+        A frame of text, one row an algorithm.
+    """
+    algorithms = ordered(frame["algorithm"], labels)
+    table = pd.DataFrame({"Algorithm": [labels.get(name, name) for name in algorithms]})
+    for task, label_noise in conditions(frame, labels):
+        runs = {a: select_runs(frame, task, a, label_noise) for a in algorithms}
+        best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
+        name, unit = labels.get(task, task), METRICS[metric].unit
+        table[f"{name}, {noise_words(label_noise)} ({unit})"] = [
+            _NOTHING if runs[a].empty else value_words(runs[a], metric, unit=False, bold=a == best) for a in algorithms
+        ]
+        if claimed and not label_noise and task in claimed:
+            table[f"{name}, coursework's claim ({unit})"] = [
+                f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else _NOTHING
+                for a in algorithms
+            ]
+    return table
+
+
+def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy",), *, labels: Labels) -> pd.DataFrame:
+    """The numbers behind the comparisons, one row a task, label noise, algorithm and metric.
+
+    Returns:
+        A frame with the mean, sample standard deviation and 95 % interval over the seeds, in the
+        recorded unit; the last three are missing where fewer than two runs were completed.
+    """
+    rows = []
+    for task, label_noise in conditions(frame, labels):
+        for algorithm in ordered(frame["algorithm"], labels):
+            for metric in metrics:
+                runs = select_runs(frame, task, algorithm, label_noise)
+                values = list(by_seed(runs, metric).values())
+                if values:
+                    where = {"task": task, "label_noise": label_noise, "algorithm": algorithm}
+                    rows.append({**where, "metric": metric, **_summary(values)})
+    return pd.DataFrame(rows)
+
+
+def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
+    """How long and on what a study trains, and its tuning budget, one row a task."""
+    return pd.DataFrame(
+        {
+            "Task": labels.get(task.name, task.name),
+            "Epochs": task.epochs,
+            "Batch size": task.batch_size,
+            "Precision": task.precision,
+            "Crop and flip": "yes" if task.augment else "no",
+            "Seeds": len(study.seeds),
+            "Tuning, for each algorithm": f"{study.trials} trials of {task.tuning_epochs} epochs on "
+            f"{100 * task.tuning_fraction:g} % of the tuning split, clean labels",
+        }
+        for task in study.tasks
+    )
+
+
+def epochs_table(frame: pd.DataFrame, targets: Mapping[str, float], *, labels: Labels) -> pd.DataFrame:
+    """How many epochs the runs took to their task's target accuracy, one row a task and algorithm.
+
+    The median and the range count a run that did not reach it as longer than it was.
+
+    Args:
+        frame: One row a run, from ``runs.records_frame`` with the same targets.
+        targets: Test accuracies by task, in [0, 1].
+        labels: Names for display, of algorithms and tasks.
+    """
+    rows = []
+    for task in ordered(frame["task"], labels):
+        for algorithm in ordered(frame["algorithm"], labels):
+            runs = frame[(frame["task"] == task) & (frame["algorithm"] == algorithm) & (frame["label_noise"] == 0.0)]
+            if runs.empty or task not in targets:
+                continue
+            counts, length = sorted(runs["epochs_to_target"].fillna(math.inf)), int(runs["epochs"].max())
+            least, middle, most = (
+                f"{count:.1f}" if math.isfinite(count) else f"over {length}"
+                for count in (counts[0], median(counts), counts[-1])
+            )
+            rows.append(
+                {
+                    "Task": labels.get(task, task),
+                    "Algorithm": labels.get(algorithm, algorithm),
+                    "Target": f"{100 * targets[task]:g} %",
+                    "Reached": f"{sum(map(math.isfinite, counts))} of {len(counts)} runs",
+                    "Epochs, median (range)": f"{middle} ({least} to {most})" if least != most else middle,
+                    "Length of a run": length,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def hyperparameters_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFrame:
+    """The hyperparameters that each algorithm's recorded runs used on each task.
+
+    Raises:
+        ValueError: the runs of one algorithm on one task used different hyperparameters.
+    """
+    columns = [name for name in frame.columns if name.startswith("hp_")]
+    rows = []
+    for task in ordered(frame["task"], labels):
+        for algorithm in ordered(frame["algorithm"], labels):
+            runs = frame[(frame["task"] == task) & (frame["algorithm"] == algorithm)]
+            chosen = runs[columns].drop_duplicates()
+            if len(chosen) > 1:
+                raise ValueError(
+                    f"frame must hold one set of hyperparameters for {algorithm} on {task}, got "
+                    f"{len(chosen)}; pass the runs of one study only"
+                )
+            for _, values in chosen.iterrows():
+                used = values.dropna()
+                text = ", ".join(f"{k.removeprefix('hp_')} = {_short(v)}" for k, v in used.items())
+                names = {"Task": labels.get(task, task), "Algorithm": labels.get(algorithm, algorithm)}
+                rows.append({**names, "Hyperparameters": text or _NOTHING})
+    return pd.DataFrame(rows)
+
+
+def timing_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFrame:
+    """Time and memory of the recorded runs, over all seeds and label noises of a task.
+
+    The runs of a study share their machine with each other, so these are costs to plan with; which
+    algorithm is slower is answered by ``overhead_table``.
+    """
+    rows = []
+    for task in ordered(frame["task"], labels):
+        for algorithm in ordered(frame["algorithm"], labels):
+            runs = frame[(frame["task"] == task) & (frame["algorithm"] == algorithm)]
+            if runs.empty:
+                continue
+            memory = runs["peak_memory_bytes"].median() / 2**20
+            rows.append(
+                {
+                    "Task": labels.get(task, task),
+                    "Algorithm": labels.get(algorithm, algorithm),
+                    "Wall time an epoch (s, median)": f"{runs['seconds_per_epoch'].median():.2f}",
+                    "CPU time an epoch (s, median)": f"{runs['cpu_seconds_per_epoch'].median():.2f}",
+                    "Peak memory (MiB, median)": f"{memory:.0f}",
+                    "n": len(runs),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def overhead_table(measurements: Measurements, *, labels: Labels) -> pd.DataFrame:
+    """Epochs of an algorithm beside epochs of its base, run in turn in one process."""
+    rows = []
+    for row in measurements["measurements"]:
+        ratio = ratio_interval(row["pairs"])
+        seconds = pd.DataFrame(row["pairs"]).median()
+        rows.append(
+            {
+                "Task": labels.get(row["task"], row["task"]),
+                "Algorithm": labels.get(row["algorithm"], row["algorithm"]),
+                "Base": labels.get(row["baseline"], row["baseline"]),
+                "Algorithm (s an epoch, median)": f"{seconds[0]:.2f}",
+                "Base (s an epoch, median)": f"{seconds[1]:.2f}",
+                "Ratio [95 % interval]": ratio.bracket(digits=3),
+                "n": ratio.n,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claims_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """Each claim, who makes it, its verdict and the reason."""
+    return pd.DataFrame(
+        {
+            "Claim": [claims[key].text for key in verdicts],
+            "Source": [claims[key].source for key in verdicts],
+            "Verdict": [f"**{verdict.status}**" for verdict in verdicts.values()],
+            "Reason": [verdict.sentence for verdict in verdicts.values()],
+        }
+    )
+
+
+def evidence_table(verdict: Verdict, *, labels: Labels) -> pd.DataFrame:
+    """Each comparison behind a verdict, with its test and the two checks of that test."""
+    rows = []
+    for row in verdict.evidence:
+        c = row.comparison
+        names = (labels.get(c.algorithm, c.algorithm), labels.get(c.baseline, c.baseline))
+        rows.append(
+            {
+                "Task": f"{labels.get(c.task, c.task)}, {noise_words(c.label_noise)}",
+                "Comparison": f"{names[0]} against {names[1]}",
+                "Result [95 % interval]": row.estimate,
+                "n": row.interval.n,
+                "Outcome": row.outcome + (", smaller than claimed" if row.falls_short else ""),
+            }
+        )
+        if row.paired is not None and row.p_holm is not None:
+            rows[-1] |= {
+                "Paired t-test": p_words(row.paired.p),
+                "After Holm": p_words(row.p_holm),
+                "Wilcoxon": p_words(row.paired.p_wilcoxon),
+                "Bootstrap [95 % interval]": METRICS[row.quantity].difference(row.paired.bootstrap),
+            }
+    return pd.DataFrame(rows)
+
+
+def value_words(runs: pd.DataFrame, metric: str, *, unit: bool = True, bold: bool = False) -> str:
+    """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
+    values = list(by_seed(runs, metric).values())
+    if runs.empty:
+        return "no run yet"
+    kind, diverged = METRICS[metric], int((runs["status"] != "completed").sum())
+    if len(values) > 1:
+        text = mean_interval(values).plus_minus(kind.scale, kind.digits)
+    else:
+        text = f"{kind.scale * values[0]:.{kind.digits}f}" if values else "no value"
+    note = f"(n = {len(values)}, {diverged} diverged)" if diverged else f"(n = {len(values)})"
+    words = [f"**{text}**" if bold else text, kind.unit if unit else "", note]
+    return " ".join(word for word in words if word)
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """The frame as a Markdown table without its index; columns of numbers align right."""
+    rules = ["---:" if pd.api.types.is_numeric_dtype(frame[name]) else ":---" for name in frame.columns]
+    cells = [[_markdown_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    header = [_markdown_cell(name) for name in frame.columns]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rules, *cells])
+
+
+def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The text of every table's files, ``NAME.md`` and ``NAME.csv``, by file name."""
+    files = {}
+    for name, table in tables.items():
+        files[f"{name}.md"] = to_markdown(table) + "\n"
+        files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n", float_format=_FLOAT)
+    return files
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Writes every table as ``NAME.md`` and ``NAME.csv`` into a folder, which it makes.
+
+    Returns:
+        The paths written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in render_tables(tables).items():
+        paths.append(folder / name)
+        paths[-1].write_text(text, encoding="utf-8")
+    return paths
+
+
+def _clear_best(values: Mapping[str, Mapping[int, float]], metric: str) -> str | None:
+    """The algorithm that is better than every other one, if there is one."""
+    run = {name: side for name, side in values.items() if side}
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    best = max(run, key=lambda name: sign * mean(list(run[name].values())), default=None)
+    if best is None or len(run) < 2 or len(run[best]) < MIN_SEEDS:
+        return None
+    others = [side for name, side in run.items() if name != best]
+    if any(side.keys() != run[best].keys() for side in others):
+        return None
+    comparisons = [compare_paired(run[best], side) for side in others]
+    judged = judge(comparisons, higher_is_better=METRICS[metric].higher_is_better)
+    return best if all(row.outcome == "better" for row in judged) else None
+
+
+def _summary(values: list[float]) -> dict[str, float | int | None]:
+    if len(values) < 2:
+        return {"n": 1, "mean": mean(values), "std": None, "low": None, "high": None}
+    interval = mean_interval(values)
+    return {
+        "n": interval.n,
+        "mean": interval.estimate,
+        "std": std(values),
+        "low": interval.low,
+        "high": interval.high,
+    }
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _markdown_cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return _NOTHING
+    return str(_FLOAT % value if isinstance(value, float) else value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""What a study is, how it is tuned and run, and one module per topic."""

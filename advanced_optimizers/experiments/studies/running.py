@@ -1,0 +1,264 @@
+"""Runs a study: trains what has no record, side by side, and says what failed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from tqdm.auto import tqdm
+
+from advanced_optimizers._checks import check_integer
+from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.machine import threads
+from advanced_optimizers.experiments.records.runs import RecordError, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
+
+ENGINES = ("loky", "ray", "dask")
+_RETRY_SECONDS = 2.0
+
+
+class StudyError(RuntimeError):
+    """Some runs of a study failed; the others are recorded. The message lists each failure once."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How runs are spread.
+
+    Attributes:
+        jobs: Runs at a time, each in a process of one thread; 1 trains in this process. >= 1.
+        engine: ``loky`` (processes of this machine), ``ray`` or ``dask`` (a cluster).
+        device: Where each run trains, such as ``cpu`` or ``cuda``.
+    """
+
+    jobs: int = 1
+    engine: str = "loky"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_integer("jobs", self.jobs, low=1)
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        package = {"loky": "joblib", "dask": "distributed"}.get(self.engine, self.engine)
+        if find_spec(package) is None:
+            extra = f"advanced-optimizers[{self.engine}]"
+            raise ValueError(f"engine {self.engine!r} needs a package that is missing: pip install '{extra}'")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device must be one that torch has here, got {self.device!r} ({reason})") from error
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """How many of a study's runs were loaded and how many trained, and their records in the study's order."""
+
+    loaded: int
+    trained: int
+    records: list[RunRecord]
+
+
+def run_study(
+    study: BaseStudy, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
+) -> StudyOutcome:
+    """Trains every run of a study that has no record: first the tuning trials, then the comparison.
+
+    Several processes, on one machine or over a shared folder, may run the same study at once: each run is trained by
+    one of them.
+
+    Args:
+        study: What to run.
+        store: Where records are.
+        workers: How runs are spread; by default one after the other.
+        retrain: Train all runs again. Each record is replaced when its new one is whole; an interrupted retraining
+            goes on where it was.
+        progress: Show a progress bar.
+
+    Raises:
+        StudyError: Some runs failed.
+    """
+    workers = workers or Workers()
+    if retrain:
+        scratch = RunStore(store.progress_folder / f"retrain-{study.name}" / "runs")
+        outcome = run_study(study, scratch, workers, progress=progress)
+        _replace(store, study, outcome.records)
+        shutil.rmtree(scratch.root.parent)
+        return outcome
+    trained = train_all(study.tuning_configs(), store, workers, f"{study.name}: tuning", progress)
+    trained += train_all(study.final_configs(store), store, workers, f"{study.name}: comparison", progress)
+    records = [record for config in study.configs(store) if (record := store.load(config)) is not None]
+    return StudyOutcome(loaded=len(records) - trained, trained=trained, records=records)
+
+
+def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
+    """Trains the configurations that have no record; gives how many this process (and its workers) trained.
+
+    Raises:
+        StudyError: Some runs failed; the others are recorded.
+    """
+    failures: dict[str, str] = {}
+    waiting = []
+    for config in configs:
+        try:
+            if store.load(config) is None:
+                waiting.append(config)
+        except RecordError as error:
+            failures[config.run_id] = str(error)
+    bar = tqdm(total=len(configs), initial=len(configs) - len(waiting), desc=title, unit="run", disable=not progress)
+    trained = 0
+    with bar:
+        while waiting:
+            busy = []
+            for config, result in _results(waiting, store, workers):
+                if result == _BUSY:
+                    busy.append(config)
+                    continue
+                bar.update()
+                if result in (_TRAINED, _LOADED):
+                    trained += result == _TRAINED
+                    bar.set_postfix_str(f"{config.task} {config.algorithm}")
+                else:
+                    failures[config.run_id] = result
+            if len(busy) == len(waiting):
+                time.sleep(_RETRY_SECONDS)
+            waiting = busy
+    if failures:
+        reasons = sorted(set(failures.values()))
+        raise StudyError(f"{len(failures)} of {len(configs)} runs failed:\n" + "\n".join(f"- {r}" for r in reasons))
+    return trained
+
+
+_TRAINED, _LOADED, _BUSY = "trained", "loaded", "busy"
+
+
+def _results(configs: Sequence[RunConfig], store: RunStore, workers: Workers) -> Iterator[tuple[RunConfig, str]]:
+    if workers.jobs == 1:
+        yield from (_train_one(config, store, workers.device) for config in configs)
+        return
+    tasks = (joblib.delayed(_train_one)(config, store, workers.device) for config in configs)
+    with _backend(workers):
+        if workers.engine == "loky":
+            yield from joblib.Parallel(n_jobs=workers.jobs, return_as="generator_unordered", batch_size=1)(tasks)
+        else:
+            yield from joblib.Parallel(n_jobs=workers.jobs, batch_size=1)(tasks)
+
+
+def _backend(workers: Workers) -> Any:
+    if workers.engine == "ray":
+        from ray.util.joblib import register_ray
+
+        register_ray()
+    elif workers.engine == "dask":
+        from distributed import Client, get_client
+
+        try:
+            get_client()
+        except ValueError:
+            Client(n_workers=workers.jobs, threads_per_worker=1)
+    return joblib.parallel_config(backend=workers.engine)
+
+
+def _train_one(config: RunConfig, store: RunStore, device: str) -> tuple[RunConfig, str]:
+    """Trains one run on one thread; gives what happened, or the message of what went wrong."""
+    try:
+        with threads(1):
+            _, trained = train_or_load(config, store, device)
+    except RunBusyError:
+        return config, _BUSY
+    except (RecordError, DataError) as error:
+        return config, str(error)
+    except Exception as error:  # one run's failure must not lose the others
+        name = f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
+        return config, f"the run {name} raised {type(error).__name__}: {error}"
+    return config, _TRAINED if trained else _LOADED
+
+
+def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
+    """Puts retrained records in the place of the study's old ones."""
+    old = recorded_configs(study, store)
+    for record in records:
+        store.save(record, replace=True)
+    kept = {record.run_id for record in records}
+    for config in old:
+        if config.run_id not in kept:  # tuning chose otherwise this time
+            store.path(config).unlink()
+
+
+def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
+    """The study's configurations that have a record, in the study's order."""
+    configs = study.tuning_configs()
+    with suppress(MissingRunsError):
+        configs = study.configs(store)
+    return [config for config in configs if store.path(config).exists()]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One run trained again.
+
+    Attributes:
+        recorded: The record.
+        repeated: What training again gave.
+    """
+
+    recorded: RunRecord
+    repeated: RunRecord
+
+    @property
+    def identical(self) -> bool:
+        """Whether every curve came back, bit for bit; expected on the CPU of one machine with the same torch."""
+        return self.recorded.outcome() == self.repeated.outcome()
+
+    def __str__(self) -> str:
+        config = self.recorded.config
+        name = (
+            f"{config.run_id}  {config.task:22} {config.algorithm:14} noise {config.label_noise:g}  seed {config.seed}"
+        )
+        measured = "train_accuracy" if config.split == "none" else "test_accuracy"
+        before, after = (_percent(r.final.get(measured)) for r in (self.recorded, self.repeated))
+        return f"{name}  recorded {before}, repeated {after}: {'identical' if self.identical else 'DIFFERENT'}"
+
+
+def reproduce(
+    study: BaseStudy, store: RunStore, workers: Workers | None = None, only: Sequence[str] = (), progress: bool = True
+) -> list[Reproduction]:
+    """Trains recorded runs again, beside their records, and compares.
+
+    Args:
+        study: Whose runs.
+        store: Where the records are; nothing in it is changed.
+        workers: How runs are spread; by default one after the other.
+        only: Beginnings of run ids; by default all runs of the study that have a record.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: No recorded run has such an id.
+        StudyError: Some runs failed.
+    """
+    configs = recorded_configs(study, store)
+    unknown = [prefix for prefix in only if not any(config.run_id.startswith(prefix) for config in configs)]
+    if unknown or not configs:
+        wanted = f"a run whose id begins with {unknown[0]!r}" if unknown else "a recorded run"
+        raise ValueError(f"the study {study.name} ({study.profile}) has no record of {wanted} in {store.root}")
+    if only:
+        configs = [config for config in configs if config.run_id.startswith(tuple(only))]
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = RunStore(Path(folder) / "runs")
+        train_all(configs, scratch, workers or Workers(), f"{study.name}: again", progress)
+        pairs = [(store.load(config), scratch.load(config)) for config in configs]
+    return [Reproduction(old, new) for old, new in pairs if old is not None and new is not None]
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,222 @@
+"""What a study is: tasks with a protocol, algorithms, seeds, and from these its runs; ``studies`` has the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+
+
+class MissingRunsError(RuntimeError):
+    """The comparison cannot begin: tuning trials have no record yet, or all of them diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseTask:
+    """A dataset and a model, and how long the model is trained.
+
+    Attributes:
+        dataset: A name of ``data.DATASETS``.
+        model: A name of ``models.MODELS``.
+        epochs: Length of a run.
+        batch_size: Images a step.
+    """
+
+    dataset: str
+    model: str
+    epochs: int
+    batch_size: int = 128
+
+    @property
+    def name(self) -> str:
+        """Dataset and model, as in ``mnist-mlp``."""
+        return f"{self.dataset}-{self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseStudy:
+    """What running and recording need of a study of any kind.
+
+    Attributes:
+        name: What the command line calls it.
+        title: What it asks.
+        profile: ``quick`` or ``full``.
+        tasks: What is trained.
+        algorithms: Names of ``algorithms.ALGORITHMS``.
+        seeds: Seeds of the runs; algorithms are compared seed by seed.
+        in_progress: Whether its runs are still being trained: the report is then whole without them.
+    """
+
+    name: str
+    title: str
+    profile: str
+    tasks: tuple[BaseTask, ...]
+    algorithms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    in_progress: bool = False
+
+    def tuning_configs(self) -> list[RunConfig]:
+        """The runs that have to come first: none, unless the study tunes."""
+        return []
+
+    def final_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs that answer the question.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        raise NotImplementedError
+
+    def configs(self, store: RunStore) -> list[RunConfig]:
+        """Every run that the study rests on.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        return [*self.tuning_configs(), *self.final_configs(store)]
+
+    @property
+    def command(self) -> str:
+        """The command that trains what is missing."""
+        return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(BaseTask):
+    """A dataset and a model with their protocol, the same for every algorithm.
+
+    Attributes:
+        tuning_epochs: Length of a tuning trial.
+        tuning_fraction: Share of the tuning split's training images that a trial uses.
+        precision: See ``RunConfig``.
+        augment: See ``RunConfig``.
+        width: See ``RunConfig``.
+    """
+
+    tuning_epochs: int
+    tuning_fraction: float = 1.0
+    precision: str = "float32"
+    augment: bool = False
+    width: float = 1.0
+
+    def longer(self, factor: float) -> Task:
+        """The same for more epochs, rounded up, in trials too."""
+        return replace(
+            self, epochs=math.ceil(self.epochs * factor), tuning_epochs=math.ceil(self.tuning_epochs * factor)
+        )
+
+    def trial(self, algorithm: str, hyperparameters: Hyperparameters) -> RunConfig:
+        """One tuning trial: clean labels, accuracy on a part of the training set that is held out."""
+        return RunConfig(
+            dataset=self.dataset,
+            model=self.model,
+            algorithm=algorithm,
+            hyperparameters=hyperparameters,
+            epochs=self.tuning_epochs,
+            data_fraction=self.tuning_fraction,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            augment=self.augment,
+            width=self.width,
+            split="validation",
+        )
+
+    def run(self, algorithm: str, hyperparameters: Hyperparameters, seed: int, label_noise: float) -> RunConfig:
+        """One run of the comparison, measured on the test set."""
+        return RunConfig(
+            dataset=self.dataset,
+            model=self.model,
+            algorithm=algorithm,
+            hyperparameters=hyperparameters,
+            seed=seed,
+            epochs=self.epochs,
+            label_noise=label_noise,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            augment=self.augment,
+            width=self.width,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(BaseStudy):
+    """A comparison of algorithms over tasks, label noises and seeds, after a tuning budget that is the same for all.
+
+    Attributes:
+        tasks: What is trained.
+        label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
+        trials: Tuning trials for each algorithm and task.
+        metrics: What the runs are compared in: columns of the records that ``metrics.METRICS`` knows.
+        curves: What is drawn over the epochs: keys of ``study_results.CURVES``.
+        left_out: Pairs of (task, algorithm) that are not run.
+        protocols: Of pairs of (task, algorithm) whose protocol is another than the task's: longer, or wider.
+        targets: By task, the test accuracy that a run's epochs are counted to, in [0, 1]; none are counted without.
+    """
+
+    tasks: tuple[Task, ...]
+    label_noises: tuple[float, ...]
+    trials: int
+    metrics: tuple[str, ...] = ("test_accuracy",)
+    curves: tuple[str, ...] = ("test_accuracy",)
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+    def algorithms_on(self, task: Task) -> list[str]:
+        """The algorithms that are run on a task."""
+        return [name for name in self.algorithms if (task.name, name) not in self.left_out]
+
+    def protocol(self, task: Task, algorithm: str) -> Task:
+        """The protocol of an algorithm on a task."""
+        return self.protocols.get((task.name, algorithm), task)
+
+    def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
+        """The tuning trials of one algorithm on one task."""
+        points = sample_hyperparameters(ALGORITHMS[algorithm].search_space, self.trials)
+        return [self.protocol(task, algorithm).trial(algorithm, point) for point in points]
+
+    def tuning_configs(self) -> list[RunConfig]:
+        """All tuning trials."""
+        return [c for task in self.tasks for a in self.algorithms_on(task) for c in self.trial_configs(task, a)]
+
+    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
+        """The trial whose hyperparameters the comparison uses.
+
+        Raises:
+            MissingRunsError: A trial has no record yet, or every trial diverged.
+        """
+        configs = self.trial_configs(task, algorithm)
+        records = [record for config in configs if (record := store.load(config)) is not None]
+        if len(records) < len(configs):
+            raise MissingRunsError(
+                f"{len(configs) - len(records)} of {len(configs)} tuning trials of {algorithm} on {task.name} have no "
+                f"record: {self.command}"
+            )
+        try:
+            return best_trial(records)
+        except ValueError as error:
+            raise MissingRunsError(f"there is no trial to choose for {algorithm} on {task.name}: {error}") from error
+
+    def final_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs of the comparison, with the hyperparameters that tuning chose.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        chosen = {
+            (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
+            for task in self.tasks
+            for algorithm in self.algorithms_on(task)
+        }
+        # Seeds outside algorithms: an interrupted study still has whole comparisons of its first seeds.
+        return [
+            self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
+            for task in self.tasks
+            for noise in self.label_noises
+            for seed in self.seeds
+            for algorithm in self.algorithms_on(task)
+        ]

@@ -1,0 +1,72 @@
+"""The equal tuning budget: every algorithm gets the same number of trials, spread evenly over its search space.
+
+The points are quasi-random and chosen before any trial runs, so trials are independent, resume like any other run,
+and no algorithm's search can profit from more adaptive luck than another's.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from advanced_optimizers._checks import check_integer
+from advanced_optimizers.experiments.records.runs import Hyperparameters, RunRecord
+from advanced_optimizers.experiments.training.algorithms import Range
+
+_SIGNIFICANT_DIGITS = 4
+
+
+def sample_hyperparameters(search_space: dict[str, Range], trials: int, seed: int = 0) -> list[Hyperparameters]:
+    """Points of a scrambled Sobol sequence in a search space.
+
+    Args:
+        search_space: The range of each hyperparameter.
+        trials: How many points, >= 1.
+        seed: Scrambles the sequence; the same seed gives the same points.
+    """
+    check_integer("trials", trials, low=1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+    study = optuna.create_study(sampler=sampler)
+    distributions = {name: _distribution(space) for name, space in search_space.items()}
+    # The sampler learns the search space from the first finished trial, whose own point is drawn apart: leave it out.
+    study.tell(study.ask(distributions), 0.0)
+    points: list[Hyperparameters] = []
+    for _ in range(trials):
+        trial = study.ask(distributions)
+        study.tell(trial, 0.0)
+        points.append({name: _rounded(value) for name, value in sorted(trial.params.items())})
+    return points
+
+
+def best_trial(records: Sequence[RunRecord]) -> RunRecord:
+    """The completed trial with the highest validation accuracy of the last epoch; of equals, the lowest loss.
+
+    Raises:
+        ValueError: Every trial diverged.
+    """
+    completed = [record for record in records if record.status == "completed"]
+    if not completed:
+        raise ValueError(f"all {len(records)} trials diverged: the search space needs smaller learning rates")
+    return max(completed, key=_score)
+
+
+def _score(record: RunRecord) -> tuple[float, float]:
+    accuracy, loss = record.final["test_accuracy"], record.final["test_loss"]
+    return (-math.inf if accuracy is None else accuracy, -math.inf if loss is None else -loss)
+
+
+def _distribution(space: Range) -> BaseDistribution:
+    if space.integer:
+        return IntDistribution(int(space.low), int(space.high), log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

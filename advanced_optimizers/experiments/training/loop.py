@@ -1,0 +1,251 @@
+"""The one training loop: train(config, store) -> RunRecord, with a checkpoint after every epoch."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.records.checkpoints import load_checkpoint, save_checkpoint
+from advanced_optimizers.experiments.records.machine import environment, peak_memory, reset_peak_memory
+from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.training.algorithms import build_learner
+from advanced_optimizers.experiments.training.learners import Learner, Setting
+from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.fer_optimizer.flipping import FlippingTracker
+
+_EVALUATION_BATCH = 1000
+
+EpochCallback = Callable[[int, dict[str, float]], None]
+Curves = dict[str, list[float]]
+
+
+class RunBusyError(RuntimeError):
+    """Another process is training this run right now."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries that draw from the global generator)
+    torch.manual_seed(seed)
+
+
+def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
+    """Trains one configuration, or gives its record when it has one.
+
+    A run that was killed goes on after its last whole epoch, and on the CPU ends in the same outcome, bit for bit.
+
+    Args:
+        config: What to train.
+        store: Where its record goes, and its checkpoint while it runs.
+        device: ``cpu``, ``cuda``, ...
+        on_epoch: Called after each epoch with its number (from 1) and its metrics.
+
+    Raises:
+        RunBusyError: Another process is training it.
+        RecordError: Its record or checkpoint is damaged.
+        DataError: A data file is missing or damaged.
+    """
+    return train_or_load(config, store, device, on_epoch)[0]
+
+
+def train_or_load(
+    config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None
+) -> tuple[RunRecord, bool]:
+    """As :func:`train`, and whether the run was trained by this call."""
+    record = store.load(config)
+    if record is not None:
+        store.checkpoint_path(config).unlink(missing_ok=True)  # left by a process killed after it saved the record
+        return record, False
+    try:
+        with store.lock(config).acquire(blocking=False):
+            record = store.load(config)  # another process may have finished it in between
+            trained = record is None
+            if record is None:
+                record = _Run(config, store.checkpoint_path(config), torch.device(device)).finish(on_epoch)
+                store.save(record)
+            store.checkpoint_path(config).unlink(missing_ok=True)
+            return record, trained
+    except filelock.Timeout as error:
+        raise RunBusyError(f"the run {config.run_id} ({config.task}, {config.algorithm}) is being trained") from error
+
+
+class _Run:
+    """One run in progress: its learner, its batches, and its curves so far."""
+
+    def __init__(self, config: RunConfig, checkpoint: Path, device: torch.device) -> None:
+        self.config = config
+        self.checkpoint = checkpoint
+        self.device = device
+        self.dataset = _dataset(config)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.train_batches, self.test_batches = _batches(config, self.dataset, self.generator, device)
+        self.learner = self._build_learner()
+        self.tracker = FlippingTracker(len(self.dataset.test_labels))
+        self.curves: Curves = {}
+        self.total_seconds = 0.0
+        self.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._resume()
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.curves.get("train_loss", []))
+
+    @property
+    def diverged(self) -> bool:
+        return self.epochs_done > 0 and not math.isfinite(self.curves["train_loss"][-1])
+
+    def finish(self, on_epoch: EpochCallback | None) -> RunRecord:
+        reset_peak_memory(self.device)
+        while self.epochs_done < self.config.epochs and not self.diverged:
+            started = time.perf_counter()
+            metrics = self._epoch(self.epochs_done + 1)
+            for name, value in metrics.items():
+                self.curves.setdefault(name, []).append(value)
+            self.total_seconds += time.perf_counter() - started
+            self._save_checkpoint()
+            if on_epoch is not None:
+                on_epoch(self.epochs_done, metrics)
+        return RunRecord(
+            config=self.config,
+            status="diverged" if self.diverged else "completed",
+            environment=self._environment(),
+            curves={name: list(values) for name, values in self.curves.items()},
+            final={name: values[-1] for name, values in self.curves.items()},
+            total_seconds=self.total_seconds,
+            peak_memory_bytes=peak_memory(self.device),
+        )
+
+    def _build_learner(self) -> Learner:
+        config, dataset = self.config, self.dataset
+        seed_everything(config.seed)
+        model = build_model(config.model, dataset.image_shape, dataset.num_classes, config.width)
+        model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        setting = Setting(
+            config=config,
+            model=model,
+            num_samples=len(dataset.labels),
+            num_classes=dataset.num_classes,
+            image_shape=dataset.image_shape,
+            steps_per_epoch=len(self.train_batches),
+        )
+        return build_learner(setting)
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        metrics = self._train_epoch(epoch)
+        self._synchronize()
+        metrics["seconds"], metrics["cpu_seconds"] = time.perf_counter() - wall, time.process_time() - cpu
+        wall = time.perf_counter()
+        metrics |= self._evaluate()
+        metrics["evaluation_seconds"] = time.perf_counter() - wall
+        return metrics | self.learner.end_epoch()
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.learner.start_epoch(epoch)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        seen = 0
+        for batch in self.train_batches:
+            result = self.learner.step(batch)
+            seen += len(batch.labels)
+            loss_sum += result.loss.double() * len(batch.labels)
+            correct += result.correct
+            if self.device.type == "cpu" and not math.isfinite(result.loss):
+                break  # elsewhere the sum says it at the end of the epoch, without waiting for the device every step
+        return {"train_loss": float(loss_sum) / seen, "train_accuracy": int(correct) / seen}
+
+    def _evaluate(self) -> dict[str, float]:
+        if self.config.split == "none":
+            return {}
+        logits = torch.cat([self.learner.predict(batch.images) for batch in self.test_batches])
+        labels = self.dataset.test_labels.to(self.device)
+        right = logits.argmax(dim=1) == labels
+        errors = self.tracker.update(right)
+        return {
+            "test_loss": float(F.cross_entropy(logits, labels)),
+            "test_accuracy": float(right.double().mean()),
+            "wrongly_flipped": float(errors.wrongly_flipped),
+            "relative_flipping_error": errors.relative,
+            "absolute_flipping_error": errors.absolute,
+        }
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _save_checkpoint(self) -> None:
+        state = {
+            "learner": self.learner.state_dict(),
+            "tracker": self.tracker.state_dict(),
+            "curves": self.curves,
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+            "total_seconds": self.total_seconds,
+            "started_at": self.started_at,
+        }
+        save_checkpoint(self.checkpoint, state)
+
+    def _resume(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        state = load_checkpoint(self.checkpoint, self.device)
+        self.learner.load_state_dict(state["learner"])
+        self.tracker.load_state_dict(state["tracker"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["global_generator"].cpu())
+        self.curves = state["curves"]
+        self.total_seconds = state["total_seconds"]
+        self.started_at = state["started_at"]
+
+    def _environment(self) -> dict[str, Any]:
+        return {
+            **environment(self.device),
+            "data_checksum": self.dataset.checksum,
+            "started_at": self.started_at,
+            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+
+def _dataset(config: RunConfig) -> data.Dataset:
+    dataset = data.load(config.dataset)
+    if config.split == "validation":
+        dataset = data.split_validation(dataset)
+    if config.data_fraction < 1.0:
+        dataset = data.take_fraction(dataset, config.data_fraction)
+    return dataset
+
+
+def _batches(
+    config: RunConfig, dataset: data.Dataset, generator: torch.Generator, device: torch.device
+) -> tuple[data.Batches, data.Batches]:
+    labels: Tensor = dataset.labels
+    if config.label_noise > 0.0:
+        labels = data.corrupt_labels(labels, config.label_noise, dataset.num_classes, config.seed)
+    train_batches = data.Batches(
+        dataset.images,
+        labels,
+        dataset.mean,
+        dataset.std,
+        config.batch_size,
+        generator=generator,
+        shuffle=True,
+        augment=config.augment,
+        device=device,
+    )
+    test_batches = data.Batches(
+        dataset.test_images, dataset.test_labels, dataset.mean, dataset.std, _EVALUATION_BATCH, device=device
+    )
+    return train_batches, test_batches

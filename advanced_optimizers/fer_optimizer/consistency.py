@@ -1,0 +1,275 @@
+r"""FER, under both meanings that the name has here.
+
+- :class:`FEROptimizer` is the coursework's reading, *gradient consistency*: it works on gradients.
+- :class:`FlippingErrorReduction` is the published method, *flipping error reduction* (Deng, Xiao, Long, Zhang, AAAI
+  2022, arXiv 2203.08390): a loss that works on each training sample's predictions. :class:`FlippingTracker` measures
+  the flipping errors that the paper is about. Both live in ``flipping_error.py`` and can be imported from here too.
+
+They share a name and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
+from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers.fer_optimizer.flipping import FlippingErrorReduction, FlippingErrors, FlippingTracker
+
+__all__ = [
+    "FEROptimizer",
+    "FlippingErrorReduction",
+    "FlippingErrors",
+    "FlippingTracker",
+    "create_fer_optimizer",
+]
+
+
+class Correction(NamedTuple):
+    """The corrected gradient as ``gradient * g + memory * m``, and the cosine that asked for it."""
+
+    cosine: float
+    gradient: float
+    memory: float
+
+
+def consistency_correction(
+    gm: float, gg: float, mm: float, weight: float, threshold: float, eps: float = sys.float_info.epsilon
+) -> Correction:
+    r"""Coefficients of :math:`g' = g + w\,(P(g) - g)` in terms of :math:`g` and :math:`m`.
+
+    With :math:`c = \cos(g, m)`, :math:`s = \sqrt{1 - c^2}`, :math:`\sigma = \sqrt{1 - \tau^2}`, unit vectors
+    :math:`\hat m` and :math:`\hat n = (\hat g - c\,\hat m) / s`, the projection of :math:`g` on the cone of half-angle
+    :math:`\arccos\tau` around :math:`m` is
+    :math:`P(g) = \rho \lVert g \rVert (\tau \hat m + \sigma \hat n)`, :math:`\rho = \max(0, \tau c + \sigma s)`.
+
+    Args:
+        gm: The inner product of gradient and memory.
+        gg: The squared norm of the gradient.
+        mm: The squared norm of the memory.
+        weight: :math:`w`, the share of the way to the projection.
+        threshold: :math:`\tau`, the cosine from which on a gradient counts as consistent.
+        eps: Machine epsilon of the precision that the products were computed in.
+    """
+    if gg == 0.0 or mm == 0.0:
+        return Correction(math.nan, 1.0, 0.0)  # a zero vector has no direction to compare
+    ratio = math.sqrt(gg) / math.sqrt(mm)
+    c = min(1.0, max(-1.0, gm / (math.sqrt(gg) * math.sqrt(mm))))
+    if c >= threshold:
+        return Correction(c, 1.0, 0.0)
+    s = math.sqrt(1.0 - c * c) if 1.0 - c * c > 8.0 * eps else 0.0  # below, s is rounding error
+    sigma = math.sqrt(1.0 - threshold * threshold)
+    rho = max(0.0, threshold * c + sigma * s)
+    # At s = 0 every direction across m is equally near; their mean has no part across m.
+    across = sigma / s if s > 0.0 else 0.0
+    return Correction(c, 1.0 - weight + weight * rho * across, weight * rho * (threshold - across * c) * ratio)
+
+
+class FEROptimizer(GradientTransform):
+    r"""Gradient-consistency FER (the coursework's): pulls a gradient that disagrees with past ones toward them.
+
+    For each parameter tensor, with gradient :math:`g_t`, memory :math:`m_{t-1}`, weight :math:`w` (``fer_weight``),
+    threshold :math:`\tau` (``consistency_threshold``) and horizon :math:`H` (``memory_size``):
+
+    .. math::
+        c_t &= \cos(g_t, m_{t-1}) \\
+        g'_t &= g_t \text{ if } c_t \ge \tau, \text{ else } g_t + w\,(P(g_t) - g_t) \\
+        m_t &= (1 - 1/H)\, m_{t-1} + (1/H)\, g_t, \qquad m_1 = g_1 \\
+        \theta_{t+1} &= \text{base}(\theta_t, g'_t)
+
+    where :math:`P` projects on the cone of consistent gradients
+    :math:`C = \{v : \langle v, m_{t-1} \rangle \ge \tau \lVert v \rVert \lVert m_{t-1} \rVert\}`.
+
+    **Where the correction comes from.** The coursework asks for :math:`L_{FER} = L + w\,R_{consistency}` and leaves
+    :math:`R` open. We take half the squared distance from the displacement that one plain unit step makes to the
+    cone of consistent displacements, seen from the current point :math:`\theta_t`, with :math:`g_t` and :math:`m`
+    held constant:
+
+    .. math::
+        R(\theta) = \tfrac{1}{2} \operatorname{dist}^2\big(\theta_t - (\theta - g_t),\; C\big)
+
+    The gradient of half a squared distance :math:`\tfrac12 \operatorname{dist}^2(v, C)` is :math:`v - P(v)`, and
+    :math:`v = \theta_t - \theta + g_t` has derivative :math:`-1`, so :math:`\nabla R(\theta_t) = P(g_t) - g_t` and
+    :math:`\nabla L_{FER}(\theta_t) = g_t + w\,(P(g_t) - g_t)`, which is :math:`g'_t`. :math:`R` needs no second
+    derivative, is zero for a consistent gradient, and its gradient is continuous at :math:`c_t = \tau`. For
+    :math:`w \le 1`, :math:`\langle g', g \rangle \ge (1 - w) \lVert g \rVert^2`: the step stays a descent direction.
+
+    Args:
+        params: Tensors, ``(name, tensor)`` pairs or group dicts; groups may override each hyperparameter.
+        base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``; another transform
+            too. Default Adam.
+        base_optimizer_kwargs: Passed to it. Default ``{"lr": 1e-3}``. On the CPU Adam and AdamW are built with
+            ``fused=True`` unless ``fused``, ``foreach`` or ``differentiable`` is given.
+        fer_weight: :math:`w \ge 0`. 0 is the base optimizer, 1 replaces an inconsistent gradient by its projection.
+        consistency_threshold: :math:`\tau` in [-1, 1], a cosine. -1 is the base optimizer. Gradients of small batches
+            seldom agree with their average beyond 0.5, so at the default 0.9 nearly every step is corrected.
+        memory_size: :math:`H \ge 1`, in steps; 1 compares with the last gradient alone. Also how many values
+            ``consistency_history`` keeps.
+
+    Raises:
+        TypeError: ``base_optimizer`` is no optimizer, or a value is no number.
+        ValueError: A value is out of range; at ``step``, a gradient is sparse or complex.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 1e-3}, fer_weight=0.1)
+        >>> model(torch.ones(8, 4)).square().mean().backward()
+        >>> optimizer.step()
+
+    References:
+        The coursework's description (gradient memory, cosine, threshold, weight). No paper describes this method; the
+        paper of the same name is :class:`FlippingErrorReduction`.
+
+    Departures from the coursework:
+        The memory is an exponential average with a horizon of ``memory_size`` steps, not that many stored gradients.
+        The form of :math:`R`, and comparing tensor by tensor, are ours.
+
+    Limitations:
+        Memory: one tensor the size of each gradient (float32 for half-precision gradients), and on the CPU one more
+        for the corrected gradient, kept between steps. A gradient that is not finite is passed on as it is and does
+        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
+        complex gradients are refused; distributed sharding is untested.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        base_optimizer: BaseOptimizer = torch.optim.Adam,
+        base_optimizer_kwargs: dict[str, Any] | None = None,
+        fer_weight: float = 0.1,
+        consistency_threshold: float = 0.9,
+        memory_size: int = 1000,
+    ) -> None:
+        defaults = {
+            "fer_weight": fer_weight,
+            "consistency_threshold": consistency_threshold,
+            "memory_size": memory_size,
+        }
+        self._check_group(defaults)
+        self._cosines: list[float] = []
+        self._history: deque[float] = deque(maxlen=memory_size)
+        if base_optimizer_kwargs is None:
+            base_optimizer_kwargs = {"lr": 1e-3}
+        super().__init__(params, base_optimizer, base_optimizer_kwargs, defaults)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        check_range("fer_weight", group["fer_weight"], low=0.0, high=math.inf, open_high=True)
+        check_range("consistency_threshold", group["consistency_threshold"], low=-1.0, high=1.0)
+        check_integer("memory_size", group["memory_size"], low=1)
+
+    @property
+    def consistency_history(self) -> list[float]:
+        """Mean over the tensors of the cosine between gradient and memory, for the last ``memory_size`` steps.
+
+        The first step, and a step where every gradient is zero, has nothing to compare and adds no value.
+        """
+        return list(self._history)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Corrects the gradients and lets the base optimizer step; see :meth:`GradientTransform.step`."""
+        self._cosines = []
+        loss = super().step(closure)
+        known = [c for c in self._cosines if not math.isnan(c)]
+        if known:
+            self._history.append(sum(known) / len(known))
+        return loss
+
+    def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        corrected: dict[Tensor, Tensor] = {}
+        for chunk in _chunks(params, grads):
+            products = [_products(grad, self.state[p].get("memory")) for p, grad in chunk]
+            values = torch.stack(products).tolist()  # one wait for the device a chunk
+            for (p, grad), (gm, gg, mm) in zip(chunk, values, strict=True):
+                corrected[p] = self._correct(p, grad, gm, gg, mm, group)
+        return [corrected[p] for p in params]
+
+    def _correct(self, p: Tensor, grad: Tensor, gm: float, gg: float, mm: float, group: dict[str, Any]) -> Tensor:
+        if not math.isfinite(gg):
+            return grad
+        state = self.state[p]
+        if "memory" not in state:
+            state["memory"] = grad.to(_memory_dtype(grad), copy=True)
+            return grad
+        memory = state["memory"]
+        correction = consistency_correction(
+            gm, gg, mm, group["fer_weight"], group["consistency_threshold"], torch.finfo(memory.dtype).eps
+        )
+        self._cosines.append(correction.cosine)
+        corrected = grad
+        if correction.gradient != 1.0 or correction.memory != 0.0:
+            corrected = self._output(p, grad)
+            same = grad.dtype == memory.dtype
+            wide = corrected if same else torch.empty_like(memory)
+            torch.mul(grad.to(memory.dtype), correction.gradient, out=wide).add_(memory, alpha=correction.memory)
+            if not same:
+                corrected.copy_(wide)
+        memory.lerp_(grad.to(memory.dtype), 1.0 / group["memory_size"])
+        return corrected
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memory, the groups, the consistency history, and the base optimizer's state under ``"base"``."""
+        return {**super().state_dict(), "consistency_history": self.consistency_history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        size = max(group["memory_size"] for group in self.param_groups)
+        self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_history": self._history, "_cosines": []}
+
+
+def create_fer_optimizer(
+    params: ParamsT, lr: float = 1e-3, fer_weight: float = 0.1, consistency_threshold: float = 0.9
+) -> FEROptimizer:
+    """Gradient-consistency FER over Adam.
+
+    Args:
+        params: As for :class:`FEROptimizer`.
+        lr: Adam's learning rate, >= 0.
+        fer_weight: See :class:`FEROptimizer`.
+        consistency_threshold: See :class:`FEROptimizer`.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+    return FEROptimizer(
+        params, torch.optim.Adam, {"lr": lr}, fer_weight=fer_weight, consistency_threshold=consistency_threshold
+    )
+
+
+def _chunks(params: list[Tensor], grads: list[Tensor]) -> list[list[tuple[Tensor, Tensor]]]:
+    # On the CPU one tensor at a time, so that it is still in the cache for the later passes; elsewhere all of a device
+    # at once, so that it is waited for once.
+    chunks: dict[object, list[tuple[Tensor, Tensor]]] = {}
+    for p, grad in zip(params, grads, strict=True):
+        key = p if p.device.type == "cpu" else p.device
+        chunks.setdefault(key, []).append((p, grad))
+    return list(chunks.values())
+
+
+def _memory_dtype(grad: Tensor) -> torch.dtype:
+    return torch.promote_types(grad.dtype, torch.float32)  # 1/H of a half-precision gradient would round away
+
+
+def _products(grad: Tensor, memory: Tensor | None) -> Tensor:
+    """The inner products (g, m), (g, g) and (m, m) as a tensor of three; those with a missing memory are 0."""
+    g = grad.to(_memory_dtype(grad))
+    if memory is None:
+        flat = g.reshape(-1)
+        gg = torch.dot(flat, flat)
+        return torch.stack([torch.zeros_like(gg), gg, torch.zeros_like(gg)])
+    m = memory
+    if g.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (g, m)):
+        g, m = g.permute(0, 2, 3, 1), m.permute(0, 2, 3, 1)  # flattens without a copy
+    g, m = g.reshape(-1), m.reshape(-1)
+    return torch.stack([torch.dot(g, m), torch.dot(g, g), torch.dot(m, m)])

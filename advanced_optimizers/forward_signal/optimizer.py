@@ -1,0 +1,267 @@
+r"""Forward signal propagation (SigProp): every layer learns from a signal that comes forward with the input.
+
+Kohan, Rietman, Siegelmann: Signal Propagation: The Framework for Learning and Inference in a Forward Pass, IEEE TNNLS
+2023, arXiv 2204.01723.
+
+- :class:`SigPropSequential` turns an ``nn.Sequential`` into a SigProp network; :class:`SigPropNet` (dense) and
+  :class:`SigPropConvNet` (VGG-style) are such networks (``forward_signal_network.py``).
+- :class:`SigPropOptimizer` trains one, layer by layer; :func:`create_sigprop_optimizer` makes it.
+- ``SigPropPipeline`` (``forward_signal_pipeline.py``) trains groups of layers in parallel.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from advanced_optimizers._base import BaseOptimizer, build_optimizer
+from advanced_optimizers._checks import check_range
+from advanced_optimizers.forward_signal.layers import (
+    ClassifierOutput,
+    Signals,
+    SigPropLayer,
+    SigPropSignalLayer,
+    TargetOutput,
+)
+from advanced_optimizers.forward_signal.losses import LocalLoss
+from advanced_optimizers.forward_signal.network import SigPropConvNet, SigPropNet, SigPropSequential
+
+__all__ = [
+    "LearnResult",
+    "LocalLoss",
+    "SigPropConvNet",
+    "SigPropNet",
+    "SigPropOptimizer",
+    "SigPropSequential",
+    "create_sigprop_optimizer",
+]
+
+
+class LearnResult(NamedTuple):
+    """What one batch of :meth:`SigPropOptimizer.learn` gave, detached and from before its updates.
+
+    Attributes:
+        losses: One a layer, then the classifier's where there is one, (number,).
+        scores: The network's scores of the batch in training, (B, num_classes).
+    """
+
+    losses: Tensor
+    scores: Tensor
+
+
+class SigPropOptimizer(Optimizer):
+    r"""Trains a SigProp network; each layer has a base optimizer of its own.
+
+    Two ways, which give the same weights for the same batches, bit for bit. The ordinary loop holds all layers' graphs:
+
+        >>> net = SigPropNet(64, [32, 16], 10)
+        >>> optimizer = SigPropOptimizer(net, lr=1e-3)
+        >>> x, y = torch.randn(8, 64), torch.randint(10, (8,))
+        >>> optimizer.zero_grad()
+        >>> sum(net.local_losses(x, y)).backward()
+        >>> optimizer.step()
+
+    :meth:`learn` updates each layer as soon as it is reached and forgets its graph and gradients, so that the memory
+    of training does not grow with the number of layers:
+
+        >>> losses, scores = optimizer.learn(x, y)
+
+    ``param_groups`` holds one group a layer, with that of the generator of targets behind the first one's if it
+    learns, and the classifier's last. They are the base optimizers' own dicts, so schedulers act on all of them.
+
+    Args:
+        net: A :class:`SigPropSequential`, :class:`SigPropNet` or :class:`SigPropConvNet`.
+        lr: Learning rate of the layers and the classifier, >= 0.
+        signal_lr: Learning rate of the generator of targets, >= 0.
+        base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
+        base_optimizer_kwargs: Passed to it, without ``lr``. See ``build_optimizer`` for the CPU's fast path.
+
+    Attributes:
+        net: The network.
+        bases: The base optimizers, one for each of ``net.units()``; None for an output without weights.
+
+    Raises:
+        TypeError: ``net`` is no SigProp network, or ``base_optimizer`` no optimizer.
+        ValueError: A learning rate is negative, or given in ``base_optimizer_kwargs`` too.
+
+    References:
+        Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper leaves the optimizer free.
+
+    Limitations:
+        Parameter groups follow the network: :meth:`add_param_group` is refused. ``state`` is empty, the learned state
+        is in the bases' and in :meth:`state_dict`. ``GradScaler`` works with the ordinary loop alone; ``learn`` is for
+        float32 and for bfloat16 autocast, which need no scaling.
+    """
+
+    def __init__(
+        self,
+        net: SigPropSequential,
+        lr: float = 1e-3,
+        signal_lr: float = 1e-3,
+        *,
+        base_optimizer: BaseOptimizer = torch.optim.Adam,
+        base_optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(net, SigPropSequential):
+            hint = ": wrap it, as SigPropSequential(model, input_shape, num_classes)" if _is_module(net) else ""
+            raise TypeError(f"net must be a SigProp network, got {type(net).__name__}{hint}")
+        check_range("lr", lr, low=0.0)
+        check_range("signal_lr", signal_lr, low=0.0)
+        kwargs = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
+        if not isinstance(kwargs, Mapping):
+            raise TypeError(f"base_optimizer_kwargs must be a dict such as {{'betas': (0.9, 0.99)}}, got {kwargs!r}")
+        if "lr" in kwargs:
+            raise ValueError(f"lr must be given as lr, not in base_optimizer_kwargs, got {kwargs['lr']!r} there")
+        self.net = net
+        self.bases: list[Optimizer | None] = []
+        for unit in net.units():
+            groups = _groups(unit, lr, signal_lr)
+            self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
+        first = next(base for base in self.bases if base is not None)
+        self._adopting = True
+        super().__init__(self._base_groups(), {**first.defaults, "lr": lr})
+        self._adopting = False
+        self.param_groups = self._base_groups()
+
+    def learn(self, x: Tensor, y: Tensor) -> LearnResult:
+        """Learns from one batch in a single forward sweep: each layer is updated as soon as it is reached.
+
+        Gradients that parameters hold are dropped, and none are left. Under ``torch.autocast`` the layers run in its
+        precision, their losses and updates in float32.
+
+        Args:
+            x: (B, *input_shape).
+            y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
+
+        Raises:
+            ValueError: A shape, a type or a label does not fit; nothing was learned then.
+        """
+        self.net.check_batch(x, y)
+        self._opt_called = True  # what schedulers look at to warn of a step that was left out
+        losses, h, t = [], x, self.net.contexts
+        for unit, base in zip(self.net.units(), self.bases, strict=True):
+            h, t, loss = learn_unit(unit, base, h, t, y)
+            losses += [loss] if loss is not None else []
+        return LearnResult(torch.stack(losses), h)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Lets every layer's base optimizer step with the gradients that are there.
+
+        Args:
+            closure: Clears the gradients, computes the losses, calls ``backward`` and returns a loss. Called once.
+
+        Returns:
+            The closure's loss, or ``None``.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for base in self.bases:
+            if base is not None:
+                base.step()
+        return loss
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the groups are the network's layers."""
+        if not self._adopting:
+            raise TypeError("SigPropOptimizer takes its groups from the network's layers: make a new one for a new net")
+        super().add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The groups as torch lays them out, and each base optimizer's state under ``"bases"``."""
+        return {**super().state_dict(), "bases": [None if base is None else base.state_dict() for base in self.bases]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: ``state_dict`` was not made by this class, or for another number of layers.
+        """
+        saved = state_dict.get("bases")
+        if not isinstance(saved, list) or [s is None for s in saved] != [base is None for base in self.bases]:
+            found = f"{len(saved)} of them" if isinstance(saved, list) else f"the keys {sorted(state_dict)}"
+            raise ValueError(
+                f"state_dict must hold the state of {len(self.bases)} base optimizers under 'bases', got {found}: it "
+                "was not saved by SigPropOptimizer for a network like this"
+            )
+        before = [None if base is None else copy.deepcopy(base.state_dict()) for base in self.bases]
+        try:
+            self._load_bases(saved)
+        except Exception:
+            self._load_bases(before)
+            raise
+        self.param_groups = self._base_groups()
+
+    def _load_bases(self, states: list[Any]) -> None:
+        for base, state in zip(self.bases, states, strict=True):
+            if base is not None:
+                base.load_state_dict(copy.deepcopy(state))
+
+    def _base_groups(self) -> list[dict[str, Any]]:
+        return [group for base in self.bases if base is not None for group in base.param_groups]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "net": self.net, "bases": self.bases, "_adopting": False}
+
+
+def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_lr: float = 1e-3) -> SigPropOptimizer:
+    """SigProp over Adam.
+
+    Args:
+        model: A SigProp network.
+        lr: Adam's learning rate for the layers, >= 0.
+        signal_lr: Adam's learning rate for the generator of targets, >= 0.
+
+    Raises:
+        TypeError: ``model`` is no SigProp network.
+        ValueError: A value is out of range.
+    """
+    return SigPropOptimizer(model, lr, signal_lr)
+
+
+def learn_unit(
+    unit: SigPropLayer | ClassifierOutput | TargetOutput, base: Optimizer | None, h: Tensor, t: Tensor, y: Tensor
+) -> Signals:
+    """Carries both streams through one unit and updates it; gives them detached, and the loss from before."""
+    if base is None:
+        with torch.no_grad():
+            return unit.propagate(h, t, y)
+    _drop_gradients(base)
+    with torch.enable_grad():
+        signals = unit.propagate(h, t, y)
+    assert signals.loss is not None
+    device = h.device.type
+    # Backward outside of autocast, which is done with the forward operations.
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+        signals.loss.backward()
+    base.step()
+    _drop_gradients(base)
+    return Signals(signals.h.detach(), signals.t.detach(), signals.loss.detach())
+
+
+def _drop_gradients(base: Optimizer) -> None:
+    # As zero_grad does, without its cost, which is large beside a small layer's.
+    for group in base.param_groups:
+        for p in group["params"]:
+            p.grad = None
+
+
+def _is_module(net: Any) -> bool:
+    return isinstance(net, nn.Module)
+
+
+def _groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
+    """The layer's parameters, and those of the generator of targets with their own learning rate."""
+    signal = list(unit.generator.parameters()) if isinstance(unit, SigPropSignalLayer) else []
+    own = [p for p in unit.parameters() if not any(p is q for q in signal)]
+    pairs = ((own, lr), (signal, signal_lr))
+    groups = [{"params": [p for p in params if p.requires_grad], "lr": rate} for params, rate in pairs]
+    return [group for group in groups if group["params"]]

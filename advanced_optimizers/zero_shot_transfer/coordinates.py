@@ -1,0 +1,184 @@
+"""The coordinate check: do the sizes of activations stay the same, in training, as the model gets wider?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from advanced_optimizers._checks import check_integer
+
+__all__ = ["CoordinateGrowth", "CoordinateRow", "coordinate_check", "coordinate_growth"]
+
+
+class CoordinateRow(NamedTuple):
+    """The size of one module's output in one forward pass; a list of these makes a data frame.
+
+    Attributes:
+        width: The model's width.
+        seed: Which repetition.
+        step: The forward pass, from 1; 1 is the untrained model.
+        module: The module's name; ``name[0]`` and the like where it gives several tensors.
+        size: The statistic, by default the mean absolute value.
+    """
+
+    width: int
+    seed: int
+    step: int
+    module: str
+    size: float
+
+
+class CoordinateGrowth(NamedTuple):
+    """How one module's output grows with width at one step: as ``width ** exponent``."""
+
+    step: int
+    module: str
+    exponent: float
+
+
+def mean_absolute(x: Tensor) -> Tensor:
+    """The mean of the absolute values."""
+    return x.abs().mean()
+
+
+def coordinate_check(
+    models: Mapping[int, Callable[[], nn.Module]],
+    batch: tuple[Any, Tensor],
+    optimizer: Callable[[nn.Module], Optimizer],
+    *,
+    loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy,
+    steps: int = 3,
+    seeds: int = 1,
+    statistic: Callable[[Tensor], Tensor] = mean_absolute,
+    modules: Callable[[str], bool] | None = None,
+) -> list[CoordinateRow]:
+    """Trains each width for a few steps on one batch and records the size of every module's output.
+
+    In a right parametrisation the sizes are the same at all widths, or settle as width grows; :func:`coordinate_growth`
+    turns them into exponents. Choose a large learning rate, so that what training adds shows over the init. At step 1
+    alone, outputs (and attention's logits) shrink as ``1 / sqrt(width)`` unless the readout (and the query) start at
+    zero.
+
+    Args:
+        models: Width -> a function that makes the model, its base shapes set. It is called after seeding.
+        batch: Inputs and targets; every step uses this one batch. A tuple of inputs is passed as several arguments.
+        optimizer: Makes the optimizer of a model.
+        loss: ``loss(output, targets)``.
+        steps: Forward passes, >= 1; the first sees the untrained model.
+        seeds: How often to repeat with another seed, >= 1.
+        statistic: What is recorded of a tensor; gives a tensor of one element. Standard deviation, root mean square
+            and the like do as well.
+        modules: Which modules to record, by name. Default: all but the model itself.
+
+    Returns:
+        One row for each width, seed, step and recorded tensor. The global random state is left as it was.
+
+    Raises:
+        TypeError: A number is no integer.
+        ValueError: ``models`` is empty, or a number is out of range.
+
+    References:
+        Yang et al., arXiv 2203.03466, appendix D.1 (recalled); the ``mup`` package's ``coord_check``.
+    """
+    if not models:
+        raise ValueError("models must map at least one width to a function that makes a model, got none")
+    check_integer("steps", steps, 1)
+    check_integer("seeds", seeds, 1)
+    rows: list[CoordinateRow] = []
+    inputs, targets = batch
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    with torch.random.fork_rng():
+        for seed in range(seeds):
+            for width, make in models.items():
+                torch.manual_seed(seed)
+                model = make().train()
+                trained = optimizer(model)
+                for step in range(1, steps + 1):
+                    sizes = _sizes(model, arguments, statistic, modules)
+                    value = loss(sizes.output, targets)
+                    rows += [CoordinateRow(width, seed, step, name, size) for name, size in sizes.recorded]
+                    trained.zero_grad()
+                    value.backward()
+                    trained.step()
+    return rows
+
+
+def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
+    """For each module and step the exponent of its output's growth with width: 0 is flat, 0.5 a square root.
+
+    The exponent is the slope of the line through ``log(size)`` over ``log(width)`` by least squares, with the sizes of
+    all seeds averaged first. Sizes that are zero at some width (a readout that starts at zero) have no exponent and
+    are left out; one that is infinite or not a number, where training diverged, has the exponent ``inf``.
+
+    Args:
+        rows: From :func:`coordinate_check`, with at least two widths.
+
+    Raises:
+        ValueError: There are fewer than two widths.
+    """
+    if len({row.width for row in rows}) < 2:
+        raise ValueError(f"rows must have at least two widths, got {sorted({row.width for row in rows})}")
+    sizes: dict[tuple[int, str], dict[int, list[float]]] = {}
+    for row in rows:
+        sizes.setdefault((row.step, row.module), {}).setdefault(row.width, []).append(row.size)
+    growth = []
+    for (step, module), by_width in sizes.items():
+        means = {width: sum(values) / len(values) for width, values in by_width.items()}
+        if all(mean > 0 or math.isnan(mean) for mean in means.values()) and len(means) > 1:
+            growth.append(CoordinateGrowth(step, module, _slope(means)))
+    return growth
+
+
+def _slope(sizes: Mapping[int, float]) -> float:
+    if not all(math.isfinite(size) for size in sizes.values()):
+        return math.inf
+    x, y = [math.log(width) for width in sizes], [math.log(size) for size in sizes.values()]
+    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
+    across = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
+    return across / sum((a - x_mean) ** 2 for a in x)
+
+
+class _Sizes(NamedTuple):
+    output: Any
+    recorded: list[tuple[str, float]]
+
+
+def _sizes(
+    model: nn.Module,
+    arguments: tuple[Any, ...],
+    statistic: Callable[[Tensor], Tensor],
+    modules: Callable[[str], bool] | None,
+) -> _Sizes:
+    recorded: list[tuple[str, float]] = []
+
+    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        @torch.no_grad()
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            recorded.extend((key, float(statistic(x))) for key, x in _tensors(name, output))
+
+        return record
+
+    wanted = modules or bool  # the model itself has the empty name
+    handles = [m.register_forward_hook(hook_for(name)) for name, m in model.named_modules() if wanted(name)]
+    try:
+        return _Sizes(model(*arguments), recorded)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(name: str, output: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(output, Tensor):
+        yield name, output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            yield from _tensors(f"{name}[{key}]", value)
+    elif isinstance(output, Sequence) and not isinstance(output, str):
+        for i, value in enumerate(output):
+            yield from _tensors(f"{name}[{i}]", value)

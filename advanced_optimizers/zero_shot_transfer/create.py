@@ -1,0 +1,266 @@
+r"""muTransfer: tune a narrow model, train a wide one with the same hyperparameters (Yang et al., arXiv 2203.03466).
+
+In the maximal update parametrisation, muP, the best learning rate does not depend on width. The way to use it::
+
+    def make_model(width):
+        return nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), MuReadout(width, 10))
+
+    model = set_base_shapes(make_model(1024), base=make_model(64), delta=make_model(128))
+    optimizer = MuAdamW(model, lr=1e-3, weight_decay=0.1)  # as tuned on a model of any other width with this base
+
+Everything public is here; it lives in ``base_shapes.py`` (what is a width), ``mu_parametrization.py``
+(``set_base_shapes``), ``mu_layers.py`` (readouts, residual layers, attention's scale), ``mu_init.py``,
+``mu_optimizers.py`` and ``mu_coordinates.py`` (the coordinate check). This file has the coursework's one call for a
+plain model, :func:`create_mu_transfer_optimizer`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.optim import Optimizer
+
+from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers.zero_shot_transfer.base_shapes import (
+    InfDim,
+    load_base_shapes,
+    make_base_shapes,
+    read_shapes,
+    save_base_shapes,
+)
+from advanced_optimizers.zero_shot_transfer.coordinates import (
+    CoordinateGrowth,
+    CoordinateRow,
+    coordinate_check,
+    coordinate_growth,
+)
+from advanced_optimizers.zero_shot_transfer.init import mu_init_
+from advanced_optimizers.zero_shot_transfer.layers import (
+    MuReadout,
+    MuReadoutConv1d,
+    MuReadoutConv2d,
+    MuResidual,
+    MuSharedReadout,
+    mu_attention_scale,
+)
+from advanced_optimizers.zero_shot_transfer.optimizers import MuAdam, MuAdamW, MuSGD, mu_learning_rates
+from advanced_optimizers.zero_shot_transfer.parametrization import get_base_shapes, parametrise, set_base_shapes
+
+__all__ = [
+    "CoordinateGrowth",
+    "CoordinateRow",
+    "MuAdam",
+    "MuAdamW",
+    "MuReadout",
+    "MuReadoutConv1d",
+    "MuReadoutConv2d",
+    "MuResidual",
+    "MuSGD",
+    "MuSharedReadout",
+    "coordinate_check",
+    "coordinate_growth",
+    "create_mu_transfer_optimizer",
+    "get_base_shapes",
+    "load_base_shapes",
+    "make_base_shapes",
+    "mu_attention_scale",
+    "mu_init_",
+    "mu_learning_rates",
+    "save_base_shapes",
+    "set_base_shapes",
+]
+
+Config = Mapping[str, Any]
+_LAYERS = (nn.Linear, _ConvNd)
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def create_mu_transfer_optimizer(
+    model: nn.Module,
+    base_model_config: Config,
+    target_model_config: Config,
+    base_hyperparams: Mapping[str, Any],
+    *,
+    optimizer: Callable[..., Optimizer] = MuAdamW,
+    rescale_params: bool = True,
+) -> Optimizer:
+    r"""Makes a plain model a muP model, given only how wide it and its base are, and builds its optimizer.
+
+    What it gives is **table 3 with** :func:`MuAdamW`. Table 3 has no multipliers in the forward pass, so the model's
+    layers stay as they are: the output layer's initial weights are divided by the square root of the width multiplier
+    :math:`m` (so that their variance goes as :math:`1/\text{fan\_in}^2`), and the learning rates differ by layer. It is
+    AdamW, because weight decay that passes through Adam's normalisation does not transfer.
+
+    **Which dimension is a width.** One whose size is a multiple :math:`k w` of the target's width :math:`w`; it is then
+    :math:`k w_0` in the base. Finite are kernel sizes, an embedding's vocabulary, and the model's two ends: the inputs
+    of the first linear or convolutional layer, in the order of registration, unless there is an embedding, and the
+    outputs of the last one, which is the output layer (further ones must be :class:`MuReadout`). An end of exactly
+    :math:`w` could be either, and is refused until the configurations name its size. Where this does not say enough,
+    use :func:`set_base_shapes` with a base model.
+
+    Args:
+        model: The target model, freshly made, with torch's default init or another whose variance is proportional to
+            1 / fan-in. Its parameters are rescaled in place.
+        base_model_config: ``{"width": w0, "depth": L0}`` of the model that ``base_hyperparams`` were tuned on.
+            ``depth`` may be left out of both. Further entries, such as ``{"input_dim": 64, "num_classes": 10}``,
+            name the sizes of the ends; they must be in both, and equal.
+        target_model_config: The same of ``model``: ``{"width": w, "depth": L}``.
+        base_hyperparams: ``{"lr": ..., "weight_decay": ...}`` as tuned on the base, and the optimizer's other settings.
+        optimizer: :func:`MuAdamW`, :func:`MuAdam` or :func:`MuSGD`.
+        rescale_params: False for weights that come from a checkpoint.
+
+    Returns:
+        The optimizer, as from :func:`MuAdamW`.
+
+    Raises:
+        RuntimeError: The parameters were rescaled already.
+        TypeError: A width or depth is no integer, or a configuration no dict.
+        ValueError: A key is missing; base and target are swapped; the model has not the target's width; or a dimension
+            is ambiguous.
+
+    Warns:
+        UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so that only
+            width is transferred.
+
+    Example:
+        >>> def make_model(width):
+        ...     return torch.nn.Sequential(
+        ...         torch.nn.Linear(784, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)
+        ...     )
+        >>> base, target = {"width": 64, "depth": 2}, {"width": 256, "depth": 2}
+        >>> tuned = {"lr": 1e-3, "weight_decay": 0.1}
+        >>> optimizer = create_mu_transfer_optimizer(make_model(256), base, target, tuned)
+
+    References:
+        Yang et al., arXiv 2203.03466, table 3; :class:`MuResidual` for depth.
+
+    Departures from the paper:
+        Recognising widths by their sizes is ours. Attention must be scaled by :func:`mu_attention_scale` in the model.
+    """
+    base_width, width = _widths(base_model_config, target_model_config)
+    depths = _depths(base_model_config, target_model_config)
+    ends = _named_sizes(base_model_config, target_model_config)
+    if not isinstance(base_hyperparams, Mapping) or "lr" not in base_hyperparams:
+        raise ValueError(f"base_hyperparams must be a dict with 'lr', got {base_hyperparams!r}")
+    check_range("lr", base_hyperparams["lr"], low=0.0)
+    # Refuses bad settings before the model changes; a norm draws no random numbers.
+    optimizer(set_base_shapes(nn.LayerNorm(1), None), **base_hyperparams)
+    shapes, readout = _recognise(model, width, base_width, ends)
+    has_residuals = any(isinstance(module, MuResidual) for module in model.modules())
+    if depths[0] != depths[1] and not has_residuals:
+        warnings.warn(
+            f"depth differs ({depths[0]} in the base, {depths[1]} here), but the model has no MuResidual: only width "
+            "is transferred. Wrap each residual branch in a MuResidual to transfer across depth",
+            stacklevel=2,
+        )
+    parametrise(
+        model,
+        shapes,
+        rescale_params=rescale_params,
+        table=3,
+        depth_ratio=depths[1] / depths[0],
+        plain_readouts=frozenset([readout]),
+    )
+    return optimizer(model, **base_hyperparams)
+
+
+def _widths(base: Config, target: Config) -> tuple[int, int]:
+    for argument, config in (("base_model_config", base), ("target_model_config", target)):
+        if not isinstance(config, Mapping):
+            raise TypeError(f"{argument} must be a dict such as {{'width': 64, 'depth': 2}}, got {config!r}")
+        if "width" not in config:
+            raise ValueError(f"{argument} must give 'width', got {dict(config)}")
+        check_integer(f"{argument}['width']", config["width"], 1)
+    if target["width"] < base["width"]:
+        raise ValueError(
+            f"base_model_config has the width {base['width']} and target_model_config {target['width']}: are they "
+            "swapped? The base is the narrow model that was tuned (set_base_shapes has allow_wider_base)"
+        )
+    if target["width"] == 1:
+        raise ValueError("target_model_config['width'] must be >= 2, got 1: every size is a multiple of 1")
+    return base["width"], target["width"]
+
+
+def _depths(base: Config, target: Config) -> tuple[int, int]:
+    if ("depth" in base) != ("depth" in target):
+        raise ValueError(f"'depth' must be in both configurations or in neither, got {dict(base)} and {dict(target)}")
+    for argument, config in (("base_model_config", base), ("target_model_config", target)):
+        check_integer(f"{argument}['depth']", config.get("depth", 1), 1)
+    return base.get("depth", 1), target.get("depth", 1)
+
+
+def _named_sizes(base: Config, target: Config) -> frozenset[int]:
+    further = (base.keys() | target.keys()) - {"width", "depth"}
+    for key in sorted(further):
+        if key not in base or key not in target or base[key] != target[key]:
+            raise ValueError(
+                f"{key!r} must be the same in both configurations, got {base.get(key)!r} in the base and "
+                f"{target.get(key)!r} in the target: models may differ in 'width' and 'depth' alone"
+            )
+    return frozenset(base[key] for key in further if isinstance(base[key], int))
+
+
+def _recognise(
+    model: nn.Module, width: int, base_width: int, ends: frozenset[int]
+) -> tuple[dict[str, tuple[InfDim, ...]], str]:
+    """The dimensions of every parameter, and the name of the output layer."""
+    read_shapes("model", model)  # refuses parameters that have no shape yet
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
+    recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)]
+    if recurrent:
+        raise ValueError(
+            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show what is data: use "
+            "set_base_shapes with a base model"
+        )
+    if not layers:
+        raise ValueError("model must have a linear or convolutional layer, got none")
+    has_embedding = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+    first, last = layers[0][0], layers[-1][0]
+    finite: dict[str, set[int]] = {}  # dimensions that are finite because of their place
+    is_data = not has_embedding
+    for name, module in model.named_modules():
+        is_data = is_data and name != first
+        prefix = f"{name}." if name else ""
+        fan_in, fan_out = (0, 1) if isinstance(module, _ConvTransposeNd) else (1, 0)
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            finite[f"{prefix}weight"] = {0}
+        elif isinstance(module, _LAYERS):
+            kernel = set(range(2, module.weight.dim()))
+            inputs = {fan_in} if name == first and not has_embedding else set()
+            outputs = {fan_out} if name == last else set()
+            for i in inputs | outputs:
+                _check_end(f"{prefix}weight", i, module.weight.shape[i], width, ends)
+            finite[f"{prefix}weight"] = kernel | inputs | outputs
+            finite[f"{prefix}bias"] = {0} if outputs else set()
+        elif isinstance(module, _NORMS) and is_data:  # it normalises the inputs
+            finite |= {f"{prefix}{own}": set(range(p.dim())) for own, p in module.named_parameters(recurse=False)}
+    shapes = {}
+    for name, p in model.named_parameters():
+        infinite = {i for i, size in enumerate(p.shape) if size and size % width == 0} - finite.get(name, set())
+        if len(infinite) > 1 and name not in finite and "in_proj_weight" not in name:
+            raise ValueError(
+                f"{name} of shape {tuple(p.shape)} has several dimensions that are multiples of the width {width}: use "
+                "set_base_shapes with a base model, which shows what grows"
+            )
+        shapes[name] = tuple(
+            InfDim(size, size // width * base_width if i in infinite else None) for i, size in enumerate(p.shape)
+        )
+    if not any(dim.is_infinite for dims in shapes.values() for dim in dims):
+        fits_base = any(size % base_width == 0 for p in model.parameters() for size in p.shape)
+        hint = f"; it fits the base's width {base_width}: are the two swapped?" if fits_base else ""
+        raise ValueError(f"model has no dimension that is a multiple of target_model_config['width'] = {width}{hint}")
+    return shapes, last
+
+
+def _check_end(name: str, dimension: int, size: int, width: int, ends: frozenset[int]) -> None:
+    if size == width and size not in ends:
+        raise ValueError(
+            f"dimension {dimension} of {name} is {size}, which is the width, but it is the first or last of the model: "
+            f"if it belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it "
+            "is a width, use set_base_shapes with a base model"
+        )

@@ -1,0 +1,139 @@
+r"""Initial weights for muP: torch's own initialisers at the base width, scaled as the tables say at every other.
+
+All of it is one rule. The variance that a parameter should have is constant in width, or :math:`1/\text{fan\_in}` for a
+matrix-like one. An initialiser gives a variance that shrinks with width by some factor :math:`s` of its own. So what it
+drew is multiplied by :math:`\sqrt s`, and for a matrix-like parameter divided by the square root of the fan-in's
+multiplier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import init
+from torch.nn.modules.conv import _ConvNd
+
+from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, MuShape
+
+__all__ = ["mu_init_"]
+
+_KAIMING = (init.kaiming_normal_, init.kaiming_uniform_)
+_XAVIER = (init.xavier_normal_, init.xavier_uniform_)
+_CONSTANT_STD = (init.normal_, init.uniform_, init.trunc_normal_)
+_CONSTANTS = (init.zeros_, init.ones_, init.constant_, init.eye_)
+_KNOWN = (*_KAIMING, *_XAVIER, *_CONSTANT_STD, *_CONSTANTS)
+
+
+def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str = "weight", **kwargs: Any) -> Tensor:
+    """Draws one parameter of a module with a torch initialiser, and scales it to muP's variance.
+
+    At the base width the result is the initialiser's own, bit for bit. Give ``kwargs`` that do not depend on the width.
+
+    Args:
+        module: A module of a model that ``set_base_shapes`` was called on.
+        initialiser: One of ``torch.nn.init``'s ``kaiming_normal_``, ``kaiming_uniform_``, ``xavier_normal_``,
+            ``xavier_uniform_``, ``normal_``, ``uniform_``, ``trunc_normal_``, ``zeros_``, ``ones_``, ``constant_``,
+            ``eye_``.
+        parameter: The parameter's name in the module.
+        **kwargs: The initialiser's own settings.
+
+    Returns:
+        The parameter as the module sees it.
+
+    Raises:
+        RuntimeError: The module has no base shapes.
+        ValueError: The initialiser is not one of these, or its mean is not zero for a parameter with two infinite
+            dimensions, whose entries must average out.
+
+    Example:
+        >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
+        >>> _ = mu_init_(model, torch.nn.init.normal_, std=0.5)
+
+    Departures from the ``mup`` package:
+        There each initialiser exists a second time and takes the tensor; here one function takes the module, which
+        is what remembers base shapes. A mean that is not zero is allowed for a parameter without an infinite
+        dimension too. Transposed convolutions are scaled by their true fan-in, the first dimension.
+    """
+    if initialiser not in _KNOWN:
+        raise ValueError(
+            f"initialiser must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initialiser!r}"
+        )
+    shapes: dict[str, MuShape] = module.__dict__.get("mu_shapes", {})
+    if parameter not in shapes:
+        raise RuntimeError(
+            f"{type(module).__name__} has no base shape for {parameter!r}: call set_base_shapes on its model first"
+        )
+    shape = shapes[parameter]
+    is_symmetric = initialiser is init.zeros_ or not _has_mean(initialiser, kwargs)
+    if len(shape.infinite) == 2 and not is_symmetric:
+        raise ValueError(
+            f"initialiser {initialiser.__name__} with {kwargs} has a mean that is not zero, but {parameter!r} has two "
+            "infinite dimensions: give it a symmetric one"
+        )
+    seen: Tensor = getattr(module, parameter)
+    value = torch.empty_like(seen, requires_grad=False)
+    initialiser(value, **kwargs)
+    if initialiser not in _CONSTANTS:
+        value.mul_(variance_correction(shape, _shrinkage(initialiser, shape.dims, kwargs)))
+    _store(module, parameter, value)
+    return getattr(module, parameter)
+
+
+def variance_correction(shape: MuShape, shrinkage: float) -> float:
+    """What to multiply a parameter by whose variance, as drawn, shrinks with width by ``shrinkage``."""
+    wanted = shape.width_mult if len(shape.infinite) == 2 else 1.0
+    return math.sqrt(shrinkage / wanted)
+
+
+def default_corrections(module: nn.Module, shapes: dict[str, MuShape]) -> Iterator[tuple[str, float]]:
+    """For each of a module's parameters that torch itself draws with a variance that depends on width: the factor.
+
+    Linear and convolutional layers draw weight and bias with 1 / (size of the weight's dimension 1), which for a
+    transposed convolution is not the fan-in. Recurrent layers draw everything with 1 / hidden size. Attention draws its
+    projections as Xavier does. Embeddings and norms do not depend on width.
+    """
+    if isinstance(module, nn.Linear | _ConvNd):
+        shrinkage = {name: shapes["weight"].dims[1].mult for name in shapes} if "weight" in shapes else {}
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        hidden = next((shape for name, shape in shapes.items() if name.startswith("weight_ih")), None)
+        shrinkage = {} if hidden is None else {name: hidden.dims[0].mult for name in shapes}
+    elif isinstance(module, nn.MultiheadAttention):
+        shrinkage = {name: _xavier_shrinkage(s.dims) for name, s in shapes.items() if name.endswith("proj_weight")}
+    else:
+        shrinkage = {}
+    for name, factor in shrinkage.items():
+        yield name, variance_correction(shapes[name], factor)
+
+
+def _has_mean(initialiser: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    if initialiser in _CONSTANTS:
+        return True
+    if initialiser is init.uniform_:
+        return kwargs.get("a", 0.0) != -kwargs.get("b", 1.0)
+    if initialiser is init.trunc_normal_ and kwargs.get("a", -2.0) != -kwargs.get("b", 2.0):
+        return True
+    return kwargs.get("mean", 0.0) != 0.0
+
+
+def _shrinkage(initialiser: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
+    if initialiser in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
+        return dims[1 if kwargs.get("mode", "fan_in") == "fan_in" else 0].mult
+    return _xavier_shrinkage(dims) if initialiser in _XAVIER else 1.0
+
+
+def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
+    base = sum(dim.size if dim.base is None else dim.base for dim in dims[:2])
+    return (dims[0].size + dims[1].size) / base
+
+
+@torch.no_grad()
+def _store(module: nn.Module, parameter: str, value: Tensor) -> None:
+    shape: MuShape = module.__dict__["mu_shapes"][parameter]
+    if parameter in module._parameters:
+        module._parameters[parameter].copy_(value / shape.theta if shape.theta != 1.0 else value)  # type: ignore[union-attr]
+    else:  # table 9 keeps it divided behind the module's back
+        setattr(module, parameter, value)
