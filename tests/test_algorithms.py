@@ -119,3 +119,8 @@ def test_a_bad_hyperparameter_is_named(algorithm: str, name: str, value: Any, er
     with pytest.raises(error, match=name) as caught:
         make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), name: value})
     assert repr(value) in str(caught.value)
+
+
+@every_algorithm
+def test_controls_are_those_that_their_label_calls_so(algorithm: str) -> None:
+    assert ALGORITHMS[algorithm].control == ALGORITHMS[algorithm].label.endswith("(control)")

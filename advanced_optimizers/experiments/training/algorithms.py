@@ -55,6 +55,7 @@ class Algorithm:
         options: Further hyperparameters that a configuration may set; they are not tuned.
         timed: Whether a stretch of each epoch beside the baseline tells its time; not where that depends on how
             training went, or where its epochs are the baseline's.
+        control: Whether it is there to tell what a method's parts contribute, and makes no claim of its own.
         build: Makes the learner.
     """
 
@@ -64,6 +65,7 @@ class Algorithm:
     build: Callable[[Setting], Learner] = field(repr=False)
     options: frozenset[str] = frozenset()
     timed: bool = True
+    control: bool = False
 
 
 # The protocol's bases. Weight decay is part of the protocol, the learning rate is tuned.
@@ -213,6 +215,7 @@ def _localized_row(label: str, rule: str, mode: str = "static", **schedule: Any)
         build=_localized(mode, rule, **schedule),
         options=_LOCALIZED_OPTIONS,
         timed=mode == "static",
+        control=rule in ("frozen", "random"),
     )
 
 
@@ -224,6 +227,7 @@ def _adam_control(label: str) -> Algorithm:
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_baseline("adam"),
         timed=False,
+        control=True,
     )
 
 
@@ -278,6 +282,7 @@ ALGORITHMS |= {
         baseline="adam",
         search_space={"lr": _LEARNING_RATES["adam"]},
         build=_readout,
+        control=True,
     ),
     "sigprop": Algorithm(
         label="Signal propagation, Adam",
