@@ -15,8 +15,8 @@ import torch
 
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.machine import threads
-from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.studies.studies import STUDIES
 from advanced_optimizers.experiments.studies.study import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner

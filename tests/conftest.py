@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.records.store import RunStore
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)

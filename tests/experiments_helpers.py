@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS

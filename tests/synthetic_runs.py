@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.record import RunRecord
 
 TASKS = {"mnist-mlp": 0.97, "cifar10-jpeg-convnet": 0.78}
 ALGORITHMS = ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 
 from advanced_optimizers.experiments.evidence.optima import STANDARD
-from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.studies.sweeps import WidthSweep, get_sweep
 
 FULL = get_sweep("mutransfer", "full")

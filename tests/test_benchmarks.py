@@ -18,7 +18,8 @@ from torch import nn
 from advanced_optimizers import FEROptimizer
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
-from advanced_optimizers.experiments.records.runs import RunConfig, RunStore
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.claims import CLAIMS
 from advanced_optimizers.experiments.studies.studies import get_study
 from advanced_optimizers.experiments.training.loop import train

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from advanced_optimizers.experiments.records.checkpoints import load_checkpoint
-from advanced_optimizers.experiments.records.runs import RecordError, RunStore
+from advanced_optimizers.experiments.records.record import RecordError
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import StudyError, Workers, train_all
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.loop import train

@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     select_runs,
 )
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric, compare_overhead
-from advanced_optimizers.experiments.records.runs import records_frame
+from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims
 from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY, COURSEWORK_RATIO, NEGLIGIBLE_RATIO
 from advanced_optimizers.experiments.studies.studies import get_study

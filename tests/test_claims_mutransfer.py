@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.optima import MUP, STANDARD
-from advanced_optimizers.experiments.records.runs import RunRecord, records_frame
+from advanced_optimizers.experiments.records.frames import records_frame
+from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.studies.claims import decide_claims
 from advanced_optimizers.experiments.studies.zero_shot_transfer import CLAIMS, SWEEP_SEEDS, TASKS, UNITS
 from tests.synthetic_sweeps import FULL, Places, every_config, make_record, make_records, place_of

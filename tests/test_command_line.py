@@ -13,7 +13,7 @@ import pytest
 
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.paths import figures_folder, output_root, project_root, run_store
-from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies import studies
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.training import loop as training

@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     sweep_points,
     widths,
 )
-from advanced_optimizers.experiments.records.runs import records_frame
+from advanced_optimizers.experiments.records.frames import records_frame
 from tests.synthetic_sweeps import make_records
 
 TASK = "cifar10-jpeg-mlp3"

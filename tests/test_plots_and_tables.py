@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments.evidence.comparisons import LABELS, baseline_comparisons, metric_evidence
-from advanced_optimizers.experiments.records.runs import curves_frame, records_frame
+from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.figure_style import STYLES, get_style
 from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims

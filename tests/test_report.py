@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments.records.runs import RecordError, RunStore
+from advanced_optimizers.experiments.records.record import RecordError
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
 from advanced_optimizers.experiments.report.report import (

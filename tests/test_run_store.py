@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from advanced_optimizers.experiments.records.runs import (
-    RecordError,
-    RunStore,
-)
+from advanced_optimizers.experiments.records.record import RecordError
+from advanced_optimizers.experiments.records.store import RunStore
 from tests.experiments_helpers import files_under, make_config, make_record
 
 # --- The store -------------------------------------------------------------------------------------------------------

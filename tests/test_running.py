@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies import running
 from advanced_optimizers.experiments.studies.running import (
     Reproduction,

@@ -10,12 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.records.runs import (
-    RunConfig,
-    RunRecord,
-    curves_frame,
-    records_frame,
-)
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
+from advanced_optimizers.experiments.records.record import RunRecord
 from tests.experiments_helpers import make_config, make_record
 
 # --- The configuration -----------------------------------------------------------------------------------------------

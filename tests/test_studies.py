@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from advanced_optimizers import GradientCorrectionOptimizer
-from advanced_optimizers.experiments.records.runs import RecordError, RunConfig, RunStore
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.record import RecordError
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import recorded_configs
 from advanced_optimizers.experiments.studies.studies import STUDIES, get_study, study_names
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study, Task

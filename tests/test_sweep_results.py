@@ -10,7 +10,7 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import LABELS
 from advanced_optimizers.experiments.evidence.optima import find_optima, sweep_points
-from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import sweep_plots
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.sweep_results import SweepResults

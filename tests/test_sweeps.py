@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from advanced_optimizers.experiments.__main__ import main
-from advanced_optimizers.experiments.records.runs import RunConfig, RunStore
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import recorded_configs, reproduce, run_study
 from advanced_optimizers.experiments.studies.studies import STUDIES
 from advanced_optimizers.experiments.studies.sweeps import SWEEPS, SweepTask, WidthSweep, get_sweep

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.machine import threads
-from advanced_optimizers.experiments.records.runs import RunRecord, RunStore
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import Workers, train_all
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.loop import RunBusyError, seed_everything, train

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from advanced_optimizers.experiments.records.runs import Hyperparameters, RunRecord
+from advanced_optimizers.experiments.records.config import Hyperparameters
+from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from tests.experiments_helpers import make_config, make_record

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import PROFILES, project_root, run_store
-from advanced_optimizers.experiments.records.runs import RecordError
+from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.studies.running import (
     ENGINES,
     StudyError,

@@ -40,7 +40,7 @@ def calibrate(
     algorithms that have both. So what the measurement leaves out keeps its time relative to the others of its machine.
 
     Args:
-        curves: One row a run and epoch, from ``runs.curves_frame``.
+        curves: One row a run and epoch, from ``frames.curves_frame``.
         machines: The machine of each run, by its id, from :func:`machine_of`.
         measured: Seconds of an epoch by (task, algorithm), from :func:`measured_seconds`.
 

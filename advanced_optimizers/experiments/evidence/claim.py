@@ -23,7 +23,7 @@ class Claim:
         source: Who claims it.
         rule: The rule in words.
         decide: ``decide(frame, measurements)`` applies the rule to the frame of
-            ``runs.records_frame`` and to a measurement file's content (None where there is none).
+            ``frames.records_frame`` and to a measurement file's content (None where there is none).
     """
 
     key: str

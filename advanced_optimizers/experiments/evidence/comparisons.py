@@ -194,7 +194,7 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
     two is left out.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        frame: One row a run, from ``frames.records_frame``; the runs of one study.
         metric: A column of the frame that ``METRICS`` knows.
         comparisons: What to compare.
 

@@ -67,7 +67,7 @@ def sweep_points(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs of a sweep, one row a run: ``task, algorithm, units, seed, exponent, loss, seconds``.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``.
+        frame: One row a run, from ``frames.records_frame``.
 
     Returns:
         ``loss`` is that of the last epoch, infinite for a run that diverged. ``seconds`` is the CPU time of a whole

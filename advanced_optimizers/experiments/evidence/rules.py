@@ -42,7 +42,7 @@ def compare_metric(
     every seed, or its gain is smaller than the stated one.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        frame: One row a run, from ``frames.records_frame``; the runs of one study.
         measurements: Not read; the argument is there so that all rules are called alike.
         metric: A column of the frame that ``METRICS`` knows.
         comparisons: All comparisons that the claim needs.
@@ -70,7 +70,7 @@ def compare_margin(
     supported: an interval lies below it.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        frame: One row a run, from ``frames.records_frame``; the runs of one study.
         measurements: Not read; the argument is there so that all rules are called alike.
         margin: Largest loss that the claim allows, a share in [0, 1], for example 0.005.
         comparisons: All comparisons that the claim needs.
@@ -100,7 +100,7 @@ def compare_epochs(
     baseline an upper bound that can only speak for it, and with both it says nothing.
 
     Args:
-        frame: One row a run, from ``runs.records_frame`` with targets; the runs of one study.
+        frame: One row a run, from ``frames.records_frame`` with targets; the runs of one study.
         measurements: Not read.
         limit: Largest ratio that the claim allows, for example 0.8.
         comparisons: All comparisons that the claim needs.

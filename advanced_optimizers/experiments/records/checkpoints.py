@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from advanced_optimizers.experiments.records.runs import RecordError
+from advanced_optimizers.experiments.records.record import RecordError
 
 _DIGEST_LENGTH = 64  # SHA-256 in hexadecimal, before the content
 

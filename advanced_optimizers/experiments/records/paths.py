@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from advanced_optimizers.experiments.records.runs import RunStore
+from advanced_optimizers.experiments.records.store import RunStore
 
 PROFILES = ("quick", "full")
 

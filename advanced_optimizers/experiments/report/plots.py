@@ -53,7 +53,7 @@ def learning_curves(
     """A metric by epoch: a panel for each task and label noise or, with groups, a row of panels, one a group.
 
     Args:
-        curves: One row a run and epoch, from ``runs.curves_frame``.
+        curves: One row a run and epoch, from ``frames.curves_frame``.
         metric: A column of the frame that ``METRICS`` knows.
         labels: Names for display, of algorithms and tasks.
         groups: Algorithms by column title, such as those over one base; None draws all of them in each panel.
@@ -122,7 +122,7 @@ def accuracy_over_time(
     """Test accuracy after each epoch against the CPU time that training took until then; one panel a condition.
 
     Args:
-        curves: One row a run and epoch, from ``runs.curves_frame``, or from ``calibration.calibrate``.
+        curves: One row a run and epoch, from ``frames.curves_frame``, or from ``calibration.calibrate``.
         labels: Names for display, of algorithms and tasks.
         groups: Not read: methods over different bases are compared in one panel.
 
@@ -169,7 +169,7 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy", *, labels
     """A metric of the last epoch: every seed as a light dot, the mean with its interval; one panel a condition.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``.
+        frame: One row a run, from ``frames.records_frame``.
         metric: A column of the frame that ``METRICS`` knows.
         labels: Names for display, of algorithms and tasks; its order is that of the rows.
 

@@ -12,7 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments.evidence.comparisons import Measurements, Verdict
-from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore, curves_frame, records_frame
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots
 from advanced_optimizers.experiments.studies.claims import decide_claims
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError

@@ -23,7 +23,8 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 )
 from advanced_optimizers.experiments.evidence.metrics import METRICS, ordered
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
-from advanced_optimizers.experiments.records.runs import RecordError, records_frame
+from advanced_optimizers.experiments.records.frames import records_frame
+from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.claims import CLAIMS, TIME_LIMITS

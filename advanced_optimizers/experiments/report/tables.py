@@ -41,7 +41,7 @@ def comparison_table(
     so do fewer than 5 seeds. A condition without runs has a dash.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one study.
+        frame: One row a run, from ``frames.records_frame``; the runs of one study.
         metric: A column of the frame that ``METRICS`` knows.
         labels: Names for display, of algorithms and tasks; its order is that of the rows.
         claimed: The coursework's value by task and algorithm, in the metric's recorded unit.
@@ -108,7 +108,7 @@ def epochs_table(frame: pd.DataFrame, targets: Mapping[str, float], *, labels: L
     The median and the range count a run that did not reach it as longer than it was.
 
     Args:
-        frame: One row a run, from ``runs.records_frame`` with the same targets.
+        frame: One row a run, from ``frames.records_frame`` with the same targets.
         targets: Test accuracies by task, in [0, 1].
         labels: Names for display, of algorithms and tasks.
     """

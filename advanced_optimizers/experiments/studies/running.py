@@ -18,8 +18,10 @@ from tqdm.auto import tqdm
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.machine import threads
-from advanced_optimizers.experiments.records.runs import RecordError, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.records.record import RecordError, RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from advanced_optimizers.experiments.records.runs import Hyperparameters, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 

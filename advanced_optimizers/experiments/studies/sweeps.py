@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from advanced_optimizers.experiments.records.runs import RunConfig, RunStore
+from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.studies import find_study
 from advanced_optimizers.experiments.studies.study import BaseStudy, BaseTask
 from advanced_optimizers.experiments.training.models import MLP3_UNITS

@@ -14,7 +14,8 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from advanced_optimizers._checks import check_integer
-from advanced_optimizers.experiments.records.runs import Hyperparameters, RunRecord
+from advanced_optimizers.experiments.records.config import Hyperparameters
+from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.training.algorithms import Range
 
 _SIGNIFICANT_DIGITS = 4

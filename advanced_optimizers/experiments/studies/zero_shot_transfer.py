@@ -38,7 +38,7 @@ def compare_shift(frame: pd.DataFrame, measurements: Measurements | None = None)
     """Decides whether the best learning rate stays in muP, and moves in the standard parametrisation.
 
     Args:
-        frame: One row a run, from ``runs.records_frame``; the runs of one sweep.
+        frame: One row a run, from ``frames.records_frame``; the runs of one sweep.
         measurements: Not read; the argument is there so that all rules are called alike.
     """
     points = sweep_points(frame)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from advanced_optimizers.experiments.data.datasets import Batch
-from advanced_optimizers.experiments.records.runs import RunConfig
+from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.fer_optimizer import FEROptimizer
 from advanced_optimizers.fer_optimizer.flipping import FlippingErrorReduction
 from advanced_optimizers.forward_signal import SigPropOptimizer

@@ -18,8 +18,10 @@ from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.checkpoints import load_checkpoint, save_checkpoint
+from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.machine import environment, peak_memory, reset_peak_memory
-from advanced_optimizers.experiments.records.runs import RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.training.algorithms import build_learner
 from advanced_optimizers.experiments.training.learners import Learner, Setting
 from advanced_optimizers.experiments.training.models import build_model

@@ -1,0 +1,100 @@
+"""What a run is asked to do: a frozen configuration whose hash is its id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from advanced_optimizers._checks import check_integer, check_range
+
+PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("one-cycle", "constant")
+SPLITS = ("test", "validation", "none")
+
+Hyperparameters = dict[str, float | int | bool | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's outcome.
+
+    Attributes:
+        dataset: A name of ``data.DATASETS``.
+        model: A name of ``models.MODELS``.
+        algorithm: A name of ``algorithms.ALGORITHMS``.
+        hyperparameters: The algorithm's own, JSON scalars.
+        seed: Seeds the weights, the batches and the label noise. >= 0.
+        epochs: Passes over the training set. >= 1.
+        batch_size: Images a step. >= 1.
+        label_noise: Share of training labels replaced by a wrong one, in [0, 1).
+        data_fraction: Share of the training images used, in (0, 1].
+        width: The model's width multiplier. > 0.
+        precision: ``float32``, or ``bfloat16`` autocast over float32 parameters.
+        schedule: ``one-cycle`` (learning rate up to ``lr`` and down to zero) or ``constant``.
+        augment: Random crops and mirror images.
+        split: What accuracy is measured on after each epoch: ``test``; for tuning a ``validation`` part of the training
+            set; or ``none`` where only the training loss is asked for, since measuring takes time too.
+    """
+
+    dataset: str
+    model: str
+    algorithm: str
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    seed: int = 0
+    epochs: int = 10
+    batch_size: int = 128
+    label_noise: float = 0.0
+    data_fraction: float = 1.0
+    width: float = 1.0
+    precision: str = "float32"
+    schedule: str = "one-cycle"
+    augment: bool = False
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "model", "algorithm"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+        if not isinstance(self.augment, bool):
+            raise TypeError(f"augment must be True or False, got {self.augment!r}")
+        check_integer("seed", self.seed, low=0)
+        check_integer("epochs", self.epochs, low=1)
+        check_integer("batch_size", self.batch_size, low=1)
+        check_range("label_noise", self.label_noise, low=0.0, high=1.0, open_high=True)
+        check_range("data_fraction", self.data_fraction, low=0.0, high=1.0, open_low=True)
+        check_range("width", self.width, low=0.0, high=math.inf, open_low=True, open_high=True)
+        for name in ("label_noise", "data_fraction", "width"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one configuration
+        object.__setattr__(self, "hyperparameters", _checked(self.hyperparameters))  # a copy: an id must not change
+        for name, value, allowed in (
+            ("precision", self.precision, PRECISIONS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("split", self.split, SPLITS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+    @property
+    def task(self) -> str:
+        """Dataset and model, as in ``mnist-mlp``."""
+        return f"{self.dataset}-{self.model}"
+
+    @property
+    def run_id(self) -> str:
+        """16 hexadecimal digits: a hash of the configuration, the same on every machine."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _checked(hyperparameters: Any) -> Hyperparameters:
+    if not isinstance(hyperparameters, dict):
+        raise TypeError(f"hyperparameters must be a dict, got {hyperparameters!r}")
+    for name, value in hyperparameters.items():
+        if not isinstance(name, str) or not isinstance(value, float | int | bool | str):
+            raise TypeError(f"hyperparameters must be numbers, booleans or strings by name, got {name!r}: {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"hyperparameters must be finite, got {name!r}: {value!r}")
+    return dict(hyperparameters)

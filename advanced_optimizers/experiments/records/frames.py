@@ -1,0 +1,84 @@
+"""Records as data frames: one row per run, or one per run and epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from advanced_optimizers.experiments.records.record import RunRecord
+
+
+def records_frame(records: Iterable[RunRecord], targets: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """One row a run: its configuration (hyperparameters as ``hp_*``), final metrics, and times.
+
+    ``seconds_per_epoch`` and ``cpu_seconds_per_epoch`` are medians over the epochs.
+
+    Args:
+        records: The runs.
+        targets: Test accuracies by task, in [0, 1]; with them, ``epochs_to_target`` counts a run's :func:`epochs_to`
+            its task's.
+    """
+    rows = []
+    for record in records:
+        row = _row(record)
+        if targets:
+            target = targets.get(record.config.task, math.nan)
+            row["epochs_to_target"] = epochs_to(record.curves.get("test_accuracy", []), target)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def epochs_to(accuracies: Sequence[float | None], target: float) -> float:
+    """After how many epochs an accuracy is first reached, between two epochs on the line that joins them.
+
+    Nan where the run ended before (the count is censored: all that is known is that it is larger), 1 where the first
+    epoch reached it.
+    """
+    before = math.nan
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        if accuracy is not None and accuracy >= target:
+            return float(epoch) if epoch == 1 else epoch - (accuracy - target) / (accuracy - before)
+        before = math.nan if accuracy is None else accuracy
+    return math.nan
+
+
+def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row a run and epoch (from 1), one column a curve."""
+    frames = []
+    for record in records:
+        config = record.config
+        frame = pd.DataFrame({name: pd.Series(values, dtype=float) for name, values in record.curves.items()})
+        frame.insert(0, "epoch", range(1, len(frame) + 1))
+        for name in ("seed", "split", "label_noise", "algorithm", "task"):
+            frame.insert(0, name, getattr(config, name))
+        frame.insert(0, "run_id", record.run_id)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    config = asdict(record.config)
+    hyperparameters = config.pop("hyperparameters")
+    return {
+        "run_id": record.run_id,
+        "task": record.config.task,
+        **config,
+        **{f"hp_{name}": value for name, value in hyperparameters.items()},
+        "status": record.status,
+        "commit": record.environment.get("git_commit"),
+        **{name: math.nan if value is None else value for name, value in record.final.items()},
+        "seconds_per_epoch": _median(record.curves.get("seconds", [])),
+        "cpu_seconds_per_epoch": _median(record.curves.get("cpu_seconds", [])),
+        "total_seconds": record.total_seconds,
+        "peak_memory_bytes": record.peak_memory_bytes,
+    }
+
+
+def _median(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return median(known) if known else math.nan
