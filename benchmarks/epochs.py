@@ -17,9 +17,9 @@ from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.machine import threads
-from advanced_optimizers.experiments.studies.studies import STUDIES
-from advanced_optimizers.experiments.studies.study import Task
-from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS, build_learner
+from advanced_optimizers.experiments.studies.registry import STUDIES
+from advanced_optimizers.experiments.studies.study import Study, Task
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.loop import seed_everything
 from advanced_optimizers.experiments.training.models import build_model
@@ -79,7 +79,7 @@ def comparisons(profile: str) -> list[tuple[Task, str, str]]:
     found = {
         (task.name, algorithm): (task, algorithm, row.baseline)
         for (_, of_profile), study in STUDIES.items()
-        if of_profile == profile
+        if of_profile == profile and isinstance(study, Study)
         for task in study.tasks
         for algorithm in study.algorithms_on(task)
         if (row := ALGORITHMS[algorithm]).baseline is not None and row.timed
@@ -211,7 +211,7 @@ def _rows(measurements: list[dict[str, Any]]) -> Rows:
         rows.append(
             {
                 "Task": m["task"],
-                "Algorithm": ALGORITHM_LABELS[m["algorithm"]],
+                "Algorithm": ALGORITHMS[m["algorithm"]].label,
                 "s an epoch": f"{median(own):.2f}",
                 "Its base": f"{median(base):.2f}",
                 "Ratio": f"{ratio.estimate:.3f} ({ratio.low:.3f}-{ratio.high:.3f})",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from advanced_optimizers.experiments.evidence.optima import STANDARD
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.studies.sweeps import WidthSweep, get_sweep
+from advanced_optimizers.experiments.studies.registry import get_study
+from advanced_optimizers.experiments.studies.sweep import WidthSweep
+from advanced_optimizers.experiments.studies.zero_shot_transfer import STANDARD
 
-FULL = get_sweep("mutransfer", "full")
+FULL = get_study("mutransfer", "full")
 
 # (task, algorithm, units, seed) -> log2 of the best learning rate
 Places = Callable[[str, str, int, int], float]

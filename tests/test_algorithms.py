@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS, get_algorithm
-from advanced_optimizers.experiments.training.learners import FERLearner, GradientCorrectionLearner, LocalizedLearner
+from advanced_optimizers.experiments.studies.fer import FERLearner
+from advanced_optimizers.experiments.studies.gradient_correction import GradientCorrectionLearner
+from advanced_optimizers.experiments.studies.localized_learning import LocalizedLearner
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, get_algorithm
 from tests.experiments_helpers import hyperparameters_of
 from tests.learner_helpers import every_algorithm, make_batches, make_learner
 
@@ -70,8 +72,7 @@ def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
 
 
 def test_labels_are_distinct() -> None:
-    assert list(ALGORITHM_LABELS) == list(ALGORITHMS)
-    assert len(set(ALGORITHM_LABELS.values())) == len(ALGORITHMS)
+    assert len({algorithm.label for algorithm in ALGORITHMS.values()}) == len(ALGORITHMS)
 
 
 @pytest.mark.parametrize(

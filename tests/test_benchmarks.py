@@ -20,8 +20,7 @@ from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.claims import CLAIMS
-from advanced_optimizers.experiments.studies.studies import get_study
+from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.training.loop import train
 from benchmarks import __main__ as command
 from benchmarks import data_pipeline, epochs, imports, step

@@ -10,7 +10,7 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
 from advanced_optimizers.experiments.report.study_results import StudyResults
-from advanced_optimizers.experiments.studies.studies import get_study
+from advanced_optimizers.experiments.studies.registry import get_study
 from tests.synthetic_runs import make_config, make_measurements, make_record
 
 MACHINES = {"a": "old", "b": "new", "c": "new"}

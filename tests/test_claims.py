@@ -8,6 +8,7 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import (
     Comparison,
+    RunData,
     Verdict,
     baseline_comparisons,
     metric_evidence,
@@ -15,9 +16,8 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 )
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric, compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
-from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims
-from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY, COURSEWORK_RATIO, NEGLIGIBLE_RATIO
-from advanced_optimizers.experiments.studies.studies import get_study
+from advanced_optimizers.experiments.studies.fer import COURSEWORK_RATIO, NEGLIGIBLE_RATIO
+from advanced_optimizers.experiments.studies.registry import CLAIMS, decide_claims, get_study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.synthetic_runs import make_config, make_measurements, make_record, make_records
 
@@ -42,12 +42,12 @@ def frame_of(accuracies: Mapping[str, Sequence[float]], task: str = TASK, label_
 
 def decide(*comparisons: Comparison, **accuracies: Sequence[float]) -> Verdict:
     frame = frame_of({name.replace("_", "-"): values for name, values in accuracies.items()})
-    return compare_accuracy(frame, comparisons=comparisons or [Comparison(TASK, "fer-sgd", "sgd")])
+    return compare_accuracy(RunData(frame), comparisons=comparisons or [Comparison(TASK, "fer-sgd", "sgd")])
 
 
 def overhead(ratios: Mapping[tuple[str, str], float], limit: float = 1.05) -> Verdict:
     comparisons = [Comparison(TASK, *pair) for pair in ratios]
-    return compare_overhead(pd.DataFrame(), make_measurements(ratios), limit=limit, comparisons=comparisons)
+    return compare_overhead(RunData(pd.DataFrame(), make_measurements(ratios)), limit=limit, comparisons=comparisons)
 
 
 class TestMetricRule:
@@ -101,10 +101,10 @@ class TestMetricRule:
         for name, values in by_seed.items():
             frame.loc[frame["algorithm"] == name, "relative_flipping_error"] = values
         comparison = Comparison(TASK, "flipping-sgd", "sgd", claimed=0.01)
-        verdict = compare_metric(frame, metric="relative_flipping_error", comparisons=[comparison])
+        verdict = compare_metric(RunData(frame), metric="relative_flipping_error", comparisons=[comparison])
         assert verdict.status == "supported"
         larger = replace(comparison, claimed=0.05)
-        verdict = compare_metric(frame, metric="relative_flipping_error", comparisons=[larger])
+        verdict = compare_metric(RunData(frame), metric="relative_flipping_error", comparisons=[larger])
         assert verdict.evidence[0].falls_short
 
     def test_evidence_names_its_runs_and_n(self) -> None:
@@ -120,7 +120,7 @@ class TestMetricRule:
         assert not verdict.evidence
 
     def test_no_runs_are_pending(self) -> None:
-        verdict = compare_accuracy(pd.DataFrame(), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
+        verdict = compare_accuracy(RunData(pd.DataFrame()), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
         assert verdict.status == "pending"
         assert "(0 of 5 seeds)" in verdict.sentence
 
@@ -130,7 +130,7 @@ class TestMetricRule:
     def test_a_diverged_run_is_inconclusive_and_named(self) -> None:
         records = [make_record(make_config(TASK, a, s)) for a in ("sgd", "fer-sgd") for s in range(5)]
         records[7] = replace(records[7], status="diverged")
-        verdict = compare_accuracy(records_frame(records), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
+        verdict = compare_accuracy(RunData(records_frame(records)), comparisons=[Comparison(TASK, "fer-sgd", "sgd")])
         assert verdict.status == "inconclusive"
         assert records[7].run_id in verdict.sentence
 
@@ -139,7 +139,10 @@ class TestMetricRule:
         records[0] = replace(records[0], final={**records[0].final, "relative_flipping_error": None})
         comparisons = [Comparison(TASK, "fer-sgd", "sgd")]
         frame = records_frame(records)
-        assert compare_metric(frame, metric="relative_flipping_error", comparisons=comparisons).status == "inconclusive"
+        assert (
+            compare_metric(RunData(frame), metric="relative_flipping_error", comparisons=comparisons).status
+            == "inconclusive"
+        )
 
     def test_tuning_trials_are_no_evidence(self) -> None:
         records = [make_record(replace(make_config(TASK, "sgd", s), split="validation")) for s in range(5)]
@@ -169,10 +172,10 @@ class TestOverheadRule:
 
     def test_pending_without_enough_epochs(self) -> None:
         comparisons = [Comparison(TASK, "fer-sgd", "sgd")]
-        assert compare_overhead(pd.DataFrame(), None, limit=1.05, comparisons=comparisons).status == "pending"
+        assert compare_overhead(RunData(pd.DataFrame()), limit=1.05, comparisons=comparisons).status == "pending"
         measured = make_measurements({("fer-sgd", "sgd"): 1.0}, tasks=[TASK])
         del measured["measurements"][0]["pairs"][4:]
-        verdict = compare_overhead(pd.DataFrame(), measured, limit=1.05, comparisons=comparisons)
+        verdict = compare_overhead(RunData(pd.DataFrame(), measured), limit=1.05, comparisons=comparisons)
         assert verdict.status == "pending"
         assert "4 of 5 pairs" in verdict.sentence
 
@@ -219,7 +222,7 @@ class TestTable:
             ("cifar10-jpeg-convnet", "sgd"): 0.037,
             ("cifar10-jpeg-convnet", "adam"): 0.009,
         }
-        assert COURSEWORK_ACCURACY["mnist-mlp"]["fer-adam"] == 0.971
+        assert ALGORITHMS["fer-adam"].claimed["mnist-mlp"] == 0.971
 
     def test_limits_are_those_of_the_sources(self) -> None:
         assert pytest.approx(13.8 / 13.1, abs=5e-4) == COURSEWORK_RATIO
@@ -228,7 +231,7 @@ class TestTable:
 
     def test_without_runs_every_claim_is_pending(self) -> None:
         for study in {claim.study for claim in CLAIMS.values()}:
-            verdicts = decide_claims(study, pd.DataFrame())
+            verdicts = decide_claims(study, RunData(pd.DataFrame()))
             assert list(verdicts) == [key for key, claim in CLAIMS.items() if claim.study == study]
             assert {verdict.status for verdict in verdicts.values()} == {"pending"}
 
@@ -236,7 +239,7 @@ class TestTable:
         frame = records_frame(make_records())
         ratios = {("fer-sgd", "sgd"): 1.01, ("fer-adam", "adam"): 1.2, ("flipping-sgd", "sgd"): 1.0}
         measurements = make_measurements({**ratios, ("flipping-adam", "adam"): 1.01})
-        statuses = {key: v.status for key, v in decide_claims("fer", frame, measurements).items()}
+        statuses = {key: v.status for key, v in decide_claims("fer", RunData(frame, measurements)).items()}
         assert statuses == {
             "fer-beats-baselines": "not supported",
             "fer-overhead": "not supported",
@@ -247,7 +250,7 @@ class TestTable:
 
     def test_one_missing_run_makes_its_claims_pending(self) -> None:
         records = [r for r in make_records() if (r.config.algorithm, r.config.seed) != ("flipping-adam", 3)]
-        statuses = {key: v.status for key, v in decide_claims("fer", records_frame(records)).items()}
+        statuses = {key: v.status for key, v in decide_claims("fer", RunData(records_frame(records))).items()}
         assert statuses["flipping-improves-accuracy"] == "pending"
         assert statuses["fer-reduces-rfe"] == "pending"
         assert statuses["fer-beats-baselines"] == "not supported"

@@ -7,19 +7,21 @@ import math
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.evidence.optima import MUP, STANDARD
+from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.studies.claims import decide_claims
-from advanced_optimizers.experiments.studies.zero_shot_transfer import CLAIMS, SWEEP_SEEDS, TASKS, UNITS
+from advanced_optimizers.experiments.studies.registry import decide_claims
+from advanced_optimizers.experiments.studies.zero_shot_transfer import MUP, STANDARD, SWEEP_SEEDS, TASKS, TOPIC, UNITS
 from tests.synthetic_sweeps import FULL, Places, every_config, make_record, make_records, place_of
 from tests.synthetic_sweeps import transferring as transfers
 
-STAYS, WIDER, COST = (claim.key for claim in CLAIMS)
+STAYS, WIDER, COST = (claim.key for claim in TOPIC.claims)
 
 
 def decided(records: list[RunRecord]) -> dict[str, str]:
-    return {key: verdict.status for key, verdict in decide_claims("mutransfer", records_frame(records)).items()}
+    return {
+        key: verdict.status for key, verdict in decide_claims("mutransfer", RunData(records_frame(records))).items()
+    }
 
 
 def moved(algorithm: str, octaves: float, spread: float = 0.0) -> Places:
@@ -41,7 +43,7 @@ def test_the_claims_are_about_what_the_sweep_trains() -> None:
 
 
 def test_a_sweep_that_transfers_supports_all_of_them() -> None:
-    verdicts = decide_claims("mutransfer", records_frame(make_records()))
+    verdicts = decide_claims("mutransfer", RunData(records_frame(make_records())))
     assert {key: verdict.status for key, verdict in verdicts.items()} == dict.fromkeys(
         (STAYS, WIDER, COST), "supported"
     )
@@ -61,7 +63,9 @@ def test_a_sweep_that_transfers_supports_all_of_them() -> None:
     ],
 )
 def test_what_decides_whether_the_optimum_stays(algorithm: str, octaves: float, spread: float, status: str) -> None:
-    verdict = decide_claims("mutransfer", records_frame(make_records(places=moved(algorithm, octaves, spread))))[STAYS]
+    verdict = decide_claims(
+        "mutransfer", RunData(records_frame(make_records(places=moved(algorithm, octaves, spread))))
+    )[STAYS]
     assert verdict.status == status
     assert "end of its sweep" not in verdict.sentence
 
@@ -84,7 +88,7 @@ def test_wider_networks_that_are_better_in_some_seeds_decide_nothing() -> None:
 
 
 def test_an_optimum_at_the_end_of_its_sweep_decides_nothing() -> None:
-    verdict = decide_claims("mutransfer", records_frame(make_records(places=moved(MUP, 3.0))))[STAYS]
+    verdict = decide_claims("mutransfer", RunData(records_frame(make_records(places=moved(MUP, 3.0)))))[STAYS]
     assert verdict.status == "inconclusive"
     assert "at an end of its sweep: SGD, muP on MNIST, three-layer MLP at 4096 units" in verdict.sentence
 
@@ -100,4 +104,4 @@ def test_missing_runs_leave_the_claims_pending(missing: str) -> None:
 
     statuses = decided([record for record in make_records() if kept(record)])
     assert statuses == dict.fromkeys((STAYS, WIDER, COST), "pending")
-    assert decide_claims("mutransfer", pd.DataFrame())[STAYS].sentence.startswith("Waiting for runs: 16 of 16")
+    assert decide_claims("mutransfer", RunData(pd.DataFrame()))[STAYS].sentence.startswith("Waiting for runs: 16 of 16")

@@ -14,10 +14,10 @@ import pytest
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.paths import figures_folder, output_root, project_root, run_store
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies import studies
+from advanced_optimizers.experiments.studies import registry
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.training import loop as training
-from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.experiments_helpers import TINY, TINY_RUNS, files_under
 
 SCRATCH = Path(".scratch") / "quick"
@@ -31,8 +31,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("committed")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(studies.STUDIES, ("tiny", "quick"), TINY)
-    monkeypatch.delitem(studies.STUDIES, ("fer", "full"))  # its store would be the made-up project's
+    monkeypatch.setitem(registry.STUDIES, ("tiny", "quick"), TINY)
+    monkeypatch.delitem(registry.STUDIES, ("fer", "full"))  # its store would be the made-up project's
     return tmp_path
 
 
@@ -127,8 +127,8 @@ def test_list_shows_studies_and_algorithms_and_writes_nothing(
     assert tiny.split() == ["tiny", "quick", str(TINY_RUNS), "runs", "recorded", "digits-mlp"]
     (fer,) = [line for line in lines if line.split()[:1] == ["fer"]]
     assert fer.split()[:3] == ["fer", "quick", "0"]
-    for name, label in ALGORITHM_LABELS.items():
-        assert [name, *label.split()] in [line.split() for line in lines]
+    for name, algorithm in ALGORITHMS.items():
+        assert [name, *algorithm.label.split()] in [line.split() for line in lines]
     assert files_under(trained) == before
 
 
@@ -208,7 +208,7 @@ def test_a_failing_run_is_an_error(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = replace(TINY, name="broken", tasks=(replace(TINY.tasks[0], model="nothing"),), algorithms=("sgd",))
-    monkeypatch.setitem(studies.STUDIES, ("broken", "quick"), broken)
+    monkeypatch.setitem(registry.STUDIES, ("broken", "quick"), broken)
     assert main(["run", "broken", "--jobs", "1"]) == 1
     error = capsys.readouterr().err
     assert "error: 2 of 2 runs failed:" in error

@@ -10,16 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advanced_optimizers.experiments.studies.fer import FERLearner, FlippingLearner
+from advanced_optimizers.experiments.studies.forward_signal import SigPropLearner
+from advanced_optimizers.experiments.studies.gradient_correction import GradientCorrectionLearner
+from advanced_optimizers.experiments.studies.localized_learning import LocalizedLearner
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
-from advanced_optimizers.experiments.training.learners import (
-    BackpropLearner,
-    FERLearner,
-    FlippingLearner,
-    GradientCorrectionLearner,
-    LocalizedLearner,
-    Setting,
-    SigPropLearner,
-)
+from advanced_optimizers.experiments.training.learners import BackpropLearner, Setting
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config
 from tests.learner_helpers import (

@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.optima import (
-    MUP,
-    STANDARD,
     find_optima,
     find_optimum,
     find_transfer,
@@ -21,10 +19,11 @@ from advanced_optimizers.experiments.evidence.optima import (
     widths,
 )
 from advanced_optimizers.experiments.records.frames import records_frame
+from advanced_optimizers.experiments.studies.zero_shot_transfer import BASE_UNITS, FROM_UNITS, MUP, STANDARD
 from tests.synthetic_sweeps import make_records
 
 TASK = "cifar10-jpeg-mlp3"
-POINTS = sweep_points(records_frame(make_records()))
+POINTS = sweep_points(records_frame(make_records()), BASE_UNITS)
 OPTIMA = find_optima(POINTS)
 
 
@@ -70,13 +69,13 @@ def test_the_limits_of_a_sweep() -> None:
 def test_points_are_the_runs() -> None:
     records = make_records()[:2]
     records[1] = replace(records[1], status="diverged", final={**records[1].final, "train_loss": None})
-    points = sweep_points(records_frame(records))
+    points = sweep_points(records_frame(records), BASE_UNITS)
     assert points["units"].tolist() == [4096, 4096]
     assert points["exponent"].tolist() == [-9, -8]
     assert points["loss"].tolist() == [records[0].final["train_loss"], math.inf]
     assert points["seconds"][0] == records[0].final["cpu_seconds"] * records[0].config.epochs
-    assert sweep_points(pd.DataFrame()).empty
-    assert find_optima(sweep_points(pd.DataFrame())).empty
+    assert sweep_points(pd.DataFrame(), BASE_UNITS).empty
+    assert find_optima(sweep_points(pd.DataFrame(), BASE_UNITS)).empty
 
 
 def test_two_runs_of_one_point_are_refused() -> None:
@@ -94,13 +93,13 @@ def test_intervals_are_over_the_seeds() -> None:
 
 
 def test_shifts_are_paired_by_seed() -> None:
-    shift = shift_interval(OPTIMA, TASK, STANDARD, 4096)
+    shift = shift_interval(OPTIMA, TASK, STANDARD, 4096, FROM_UNITS)
     assert shift is not None
     assert shift.estimate == pytest.approx(-2.7)
     assert shift.half_width == pytest.approx(0, abs=1e-9)  # the seeds' offsets cancel
     without = OPTIMA[~((OPTIMA["units"] == 512) & (OPTIMA["seed"] == 1))]
-    assert shift_interval(without, TASK, STANDARD, 4096).n == 2  # type: ignore[union-attr]
-    assert shift_interval(OPTIMA[OPTIMA["units"] > 512], TASK, STANDARD, 4096) is None
+    assert shift_interval(without, TASK, STANDARD, 4096, FROM_UNITS).n == 2  # type: ignore[union-attr]
+    assert shift_interval(OPTIMA[OPTIMA["units"] > 512], TASK, STANDARD, 4096, FROM_UNITS) is None
 
 
 def test_losses_are_compared_as_ratios() -> None:
@@ -112,7 +111,7 @@ def test_losses_are_compared_as_ratios() -> None:
 
 
 def test_the_cheapest_transfer_is_from_the_smallest_width_that_has_the_rate() -> None:
-    transfer = find_transfer(POINTS, TASK)
+    transfer = find_transfer(POINTS, TASK, MUP)
     assert transfer is not None
     assert (transfer.units, transfer.target) == (64, 4096)
     assert transfer.exponent == transfer.direct
@@ -126,4 +125,4 @@ def test_no_transfer_where_the_optimum_moves_or_there_is_one_width() -> None:
     assert moved is not None
     assert moved.units == 2048  # the standard parametrisation's neighbour is one octave away
     assert find_transfer(POINTS[POINTS["units"] != 2048], TASK, STANDARD) is None
-    assert find_transfer(POINTS[POINTS["units"] == 64], TASK) is None
+    assert find_transfer(POINTS[POINTS["units"] == 64], TASK, MUP) is None

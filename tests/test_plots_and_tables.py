@@ -15,13 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from advanced_optimizers.experiments.evidence.comparisons import LABELS, baseline_comparisons, metric_evidence
+from advanced_optimizers.experiments.evidence.comparisons import RunData, baseline_comparisons, metric_evidence
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.figure_style import STYLES, get_style
-from advanced_optimizers.experiments.studies.claims import CLAIMS, decide_claims
-from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY
-from advanced_optimizers.experiments.studies.studies import STUDIES, get_study
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, decide_claims, get_study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records
 
@@ -29,21 +28,24 @@ RECORDS = make_records()
 FRAME, CURVES = records_frame(RECORDS), curves_frame(RECORDS)
 MEASUREMENTS = make_measurements({("fer-sgd", "sgd"): 1.02, ("fer-adam", "adam"): 1.08})
 EVIDENCE = metric_evidence(FRAME, "test_accuracy", baseline_comparisons(FRAME))
-RATIOS = CLAIMS["fer-overhead"].decide(FRAME, MEASUREMENTS).evidence
+RATIOS = CLAIMS["fer-overhead"].decide(RunData(FRAME, MEASUREMENTS)).evidence
+CLAIMED = {"mnist-mlp": {"sgd": 0.952, "adam": 0.968, "fer-adam": 0.971}, "cifar10-jpeg-convnet": {"sgd": 0.684}}
 GROUPS = {"Over SGD": ["sgd", "fer-sgd", "flipping-sgd"], "Over Adam": ["adam", "fer-adam", "flipping-adam"]}
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "learning curves": lambda: plots.learning_curves(CURVES, labels=LABELS, groups=GROUPS),
-    "flipping errors": lambda: plots.flipping_errors(CURVES[CURVES.task == "mnist-mlp"], labels=LABELS, groups=GROUPS),
-    "consistency": lambda: plots.consistency(CURVES, labels=LABELS),
-    "transition": lambda: plots.transition(
-        CURVES.assign(transition=CURVES["epoch"].where(CURVES["algorithm"] == "fer-sgd")), labels=LABELS
+    "learning curves": lambda: plots.learning_curves(CURVES, labels=labels(), groups=GROUPS),
+    "flipping errors": lambda: plots.flipping_errors(
+        CURVES[CURVES.task == "mnist-mlp"], labels=labels(), groups=GROUPS
     ),
-    "accuracy over time": lambda: plots.accuracy_over_time(CURVES, labels=LABELS),
-    "final accuracy": lambda: plots.final_accuracy(FRAME, labels=LABELS),
-    "some differences": lambda: plots.paired_differences(EVIDENCE[:14], labels=LABELS),
-    "paired differences": lambda: plots.paired_differences(EVIDENCE, labels=LABELS),
-    "overhead": lambda: plots.overhead(RATIOS, limit=1.05, labels=LABELS),
+    "consistency": lambda: plots.consistency(CURVES, labels=labels()),
+    "transition": lambda: plots.transition(
+        CURVES.assign(transition=CURVES["epoch"].where(CURVES["algorithm"] == "fer-sgd")), labels=labels()
+    ),
+    "accuracy over time": lambda: plots.accuracy_over_time(CURVES, labels=labels()),
+    "final accuracy": lambda: plots.final_accuracy(FRAME, labels=labels()),
+    "some differences": lambda: plots.paired_differences(EVIDENCE[:14], labels=labels()),
+    "paired differences": lambda: plots.paired_differences(EVIDENCE, labels=labels()),
+    "overhead": lambda: plots.overhead(RATIOS, limit=1.05, labels=labels()),
 }
 
 
@@ -154,7 +156,7 @@ class TestWhatIsDrawn:
     def test_a_panel_without_runs_keeps_the_epochs(self) -> None:
         records = [*make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=[0])]
         records += make_records(tasks=["cifar10-jpeg-convnet"], algorithms=["adam"], label_noises=[0.0], seeds=[0])
-        figure = plots.learning_curves(curves_frame(records), labels=LABELS, groups=GROUPS)
+        figure = plots.learning_curves(curves_frame(records), labels=labels(), groups=GROUPS)
         drawn_lines = [sum(len(line.get_xdata()) > 0 for line in axis.get_lines()) for axis in figure.axes]
         assert drawn_lines == [3, 3, 0, 1]
         assert {axis.get_xlim() for axis in figure.axes} == {(0.5, 10.5)}
@@ -162,19 +164,19 @@ class TestWhatIsDrawn:
 
     def test_rows_without_runs_say_so(self) -> None:
         some = FRAME[(FRAME["task"] == "mnist-mlp") & ((FRAME["label_noise"] == 0) | (FRAME["algorithm"] == "sgd"))]
-        figure = plots.final_accuracy(some, labels=LABELS)
+        figure = plots.final_accuracy(some, labels=labels())
         assert [len(axis.texts) for axis in figure.axes] == [0, 5]
         some = FRAME[(FRAME["label_noise"] == 0) | ~FRAME["algorithm"].isin(["adam", "fer-sgd"])]
         evidence = metric_evidence(some, "test_accuracy", baseline_comparisons(some))
-        figure = plots.paired_differences(evidence, labels=LABELS)
+        figure = plots.paired_differences(evidence, labels=labels())
         assert [len(axis.texts) for axis in figure.axes] == [0, 3, 0, 3]
 
     def test_only_what_reports_it_is_in_the_consistency_figure(self) -> None:
         figure = drawn("consistency")
-        assert [t.get_text() for t in figure.legends[0].get_texts()] == [LABELS["fer-sgd"], LABELS["fer-adam"]]
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == [labels()["fer-sgd"], labels()["fer-adam"]]
 
     def test_time_adds_up_over_the_epochs(self) -> None:
-        axis = plots.accuracy_over_time(CURVES[CURVES.algorithm == "adam"], labels=LABELS).axes[0]
+        axis = plots.accuracy_over_time(CURVES[CURVES.algorithm == "adam"], labels=labels()).axes[0]
         one = CURVES[(CURVES.task == "mnist-mlp") & (CURVES.label_noise == 0.0) & (CURVES.algorithm == "adam")]
         totals = one.groupby("seed")["cpu_seconds"].sum()
         (line,) = axis.lines
@@ -191,11 +193,11 @@ class TestWhatIsDrawn:
 
     def test_n_is_a_range_where_a_run_diverged(self) -> None:
         records = [replace(RECORDS[0], status="diverged"), *RECORDS[1:30]]
-        assert "n = 4 to 5 seeds" in plots.final_accuracy(records_frame(records), labels=LABELS).get_suptitle()
+        assert "n = 4 to 5 seeds" in plots.final_accuracy(records_frame(records), labels=labels()).get_suptitle()
 
     def test_ties_are_hollow_and_the_claimed_gain_is_marked(self) -> None:
-        verdict = CLAIMS["fer-beats-baselines"].decide(FRAME, None)
-        figure = plots.paired_differences(verdict.evidence, labels=LABELS)
+        verdict = CLAIMS["fer-beats-baselines"].decide(RunData(FRAME))
+        figure = plots.paired_differences(verdict.evidence, labels=labels())
         rows = [row for row in verdict.evidence if row.comparison.task == "mnist-mlp"]
         lines = figure.axes[0].get_lines()
         points = [line for line in lines if line.get_marker() in {style.marker for style in STYLES.values()}]
@@ -209,25 +211,25 @@ class TestWhatIsDrawn:
     def test_two_seeds_and_one_task_are_enough(self) -> None:
         records = make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=range(2))
         frame, curves = records_frame(records), curves_frame(records)
-        assert "n = 2 seeds" in plots.learning_curves(curves, labels=LABELS).get_suptitle()
-        assert len(plots.final_accuracy(frame, labels=LABELS).axes) == 1
+        assert "n = 2 seeds" in plots.learning_curves(curves, labels=labels()).get_suptitle()
+        assert len(plots.final_accuracy(frame, labels=labels()).axes) == 1
         evidence = metric_evidence(frame, "test_accuracy", baseline_comparisons(frame))
-        assert len(plots.paired_differences(evidence, labels=LABELS).axes) == 1
+        assert len(plots.paired_differences(evidence, labels=labels()).axes) == 1
 
     def test_one_seed_has_no_interval_and_is_drawn(self) -> None:
         records = make_records(tasks=["mnist-mlp"], seeds=[0])
-        assert "n = 1 seeds" in plots.final_accuracy(records_frame(records), labels=LABELS).get_suptitle()
-        plots.learning_curves(curves_frame(records), labels=LABELS)
+        assert "n = 1 seeds" in plots.final_accuracy(records_frame(records), labels=labels()).get_suptitle()
+        plots.learning_curves(curves_frame(records), labels=labels())
 
     def test_nothing_to_draw_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="values of 'consistency', got none"):
-            plots.consistency(curves_frame(make_records(algorithms=["sgd"])), labels=LABELS)
+            plots.consistency(curves_frame(make_records(algorithms=["sgd"])), labels=labels())
         with pytest.raises(ValueError, match="completed runs, got none"):
-            plots.final_accuracy(pd.DataFrame(), labels=LABELS)
+            plots.final_accuracy(pd.DataFrame(), labels=labels())
         with pytest.raises(ValueError, match=r"rows of one metric, got \['ratio'\]"):
-            plots.paired_differences(RATIOS, labels=LABELS)
+            plots.paired_differences(RATIOS, labels=labels())
         with pytest.raises(ValueError, match=r"must hold ratios, got \['test_accuracy'\]"):
-            plots.overhead(EVIDENCE, limit=1.05, labels=LABELS)
+            plots.overhead(EVIDENCE, limit=1.05, labels=labels())
 
 
 def test_a_saved_figure_lists_its_runs(tmp_path: Path) -> None:
@@ -242,89 +244,98 @@ class TestTables:
     def test_comparison_by_hand(self) -> None:
         values = (0.95, 0.96, 0.97, 0.96, 0.95)
         records = [make_record(make_config("mnist-mlp", "sgd", seed), value) for seed, value in enumerate(values)]
-        table = tables.comparison_table(records_frame(records), labels=LABELS)
+        table = tables.comparison_table(records_frame(records), labels=labels())
         # mean 0.958, std 0.0083666, half-width 2.776445 * 0.0083666 / sqrt(5) = 0.0103886
         assert table.columns.tolist() == ["Algorithm", "MNIST, MLP, clean labels (%)"]
         assert table.iloc[0].tolist() == ["SGD", "95.80 ± 1.04 (n = 5)"]
 
     def test_only_a_clear_best_is_bold(self) -> None:
         column = "MNIST, MLP, clean labels (%)"
-        table = tables.comparison_table(FRAME, labels=LABELS).set_index("Algorithm")[column]
+        table = tables.comparison_table(FRAME, labels=labels()).set_index("Algorithm")[column]
         assert GAINS["flipping-adam"] > GAINS["flipping-sgd"]
         assert not table.str.contains(r"\*\*").any()  # the two best are tied
         clear = FRAME[FRAME["algorithm"] != "flipping-sgd"]
-        table = tables.comparison_table(clear, labels=LABELS).set_index("Algorithm")[column]
-        assert table[table.str.contains(r"\*\*")].index.tolist() == [LABELS["flipping-adam"]]
+        table = tables.comparison_table(clear, labels=labels()).set_index("Algorithm")[column]
+        assert table[table.str.contains(r"\*\*")].index.tolist() == [labels()["flipping-adam"]]
         few = clear[clear["seed"] < 4]
-        assert "**" not in tables.to_markdown(tables.comparison_table(few, labels=LABELS))
+        assert "**" not in tables.to_markdown(tables.comparison_table(few, labels=labels()))
 
     def test_the_best_is_the_lowest_where_lower_is_better(self) -> None:
         some = FRAME[FRAME["algorithm"].isin(["sgd", "flipping-sgd"])]
-        table = tables.comparison_table(some, "relative_flipping_error", labels=LABELS).set_index("Algorithm")
-        assert table.loc[LABELS["flipping-sgd"]].str.contains(r"\*\*").all()
+        table = tables.comparison_table(some, "relative_flipping_error", labels=labels()).set_index("Algorithm")
+        assert table.loc[labels()["flipping-sgd"]].str.contains(r"\*\*").all()
 
     def test_claims_of_the_coursework_stand_beside_the_clean_column(self) -> None:
-        table = tables.comparison_table(FRAME, labels=LABELS, claimed=COURSEWORK_ACCURACY).set_index("Algorithm")
+        table = tables.comparison_table(FRAME, labels=labels(), claimed=CLAIMED).set_index("Algorithm")
         column = table["MNIST, MLP, coursework's claim (%)"]
-        assert column[["SGD", "Adam", LABELS["fer-adam"], LABELS["fer-sgd"]]].tolist() == ["95.2", "96.8", "97.1", "-"]
+        names = ["SGD", "Adam", labels()["fer-adam"], labels()["fer-sgd"]]
+        assert column[names].tolist() == [
+            "95.2",
+            "96.8",
+            "97.1",
+            "-",
+        ]
         assert sum("claim" in name for name in table.columns) == 2
 
     def test_diverged_and_missing_runs_are_said(self) -> None:
         records = make_records(tasks=["mnist-mlp"], algorithms=["sgd", "adam"], label_noises=[0.0])
         records = [replace(records[0], status="diverged"), *records[1:]]
         frame = pd.concat([records_frame(records), FRAME[FRAME["task"] != "mnist-mlp"]])
-        column = tables.comparison_table(frame, labels=LABELS).set_index("Algorithm")["MNIST, MLP, clean labels (%)"]
+        column = tables.comparison_table(frame, labels=labels()).set_index("Algorithm")["MNIST, MLP, clean labels (%)"]
         assert column["SGD"].endswith("(n = 4, 1 diverged)")
-        assert column[LABELS["fer-sgd"]] == "-"
+        assert column[labels()["fer-sgd"]] == "-"
 
     def test_rows_follow_the_labels(self) -> None:
         shuffled = FRAME.sample(frac=1, random_state=0)
         present = set(FRAME["algorithm"])
-        assert tables.comparison_table(shuffled, labels=LABELS)["Algorithm"].tolist() == [
-            LABELS[name] for name in ALGORITHMS if name in present
+        assert tables.comparison_table(shuffled, labels=labels())["Algorithm"].tolist() == [
+            labels()[name] for name in ALGORITHMS if name in present
         ]
 
     def test_summary_holds_the_numbers(self) -> None:
-        table = tables.summary_table(FRAME, ["test_accuracy", "relative_flipping_error"], labels=LABELS)
+        table = tables.summary_table(FRAME, ["test_accuracy", "relative_flipping_error"], labels=labels())
         assert len(table) == 2 * 2 * 6 * 2
         row = table[(table["task"] == "mnist-mlp") & (table["label_noise"] == 0.2) & (table["algorithm"] == "adam")]
         row = row.set_index("metric").loc["test_accuracy"]
         runs = FRAME[(FRAME.task == "mnist-mlp") & (FRAME.label_noise == 0.2) & (FRAME.algorithm == "adam")]
         assert row["mean"] == pytest.approx(runs["test_accuracy"].mean())
         assert row["std"] == pytest.approx(runs["test_accuracy"].std())
-        single = tables.summary_table(FRAME[FRAME["seed"] == 0], labels=LABELS)
+        single = tables.summary_table(FRAME[FRAME["seed"] == 0], labels=labels())
         assert single["std"].isna().all()
 
     def test_hyperparameters_are_one_set(self) -> None:
-        table = tables.hyperparameters_table(FRAME, labels=LABELS).set_index(["Task", "Algorithm"])
-        chosen = table.loc[("MNIST, MLP", LABELS["fer-sgd"]), "Hyperparameters"]
+        table = tables.hyperparameters_table(FRAME, labels=labels()).set_index(["Task", "Algorithm"])
+        chosen = table.loc[("MNIST, MLP", labels()["fer-sgd"]), "Hyperparameters"]
         assert chosen == "lr = 0.1, fer_weight = 0.3, memory_size = 100"
         two = FRAME.assign(hp_lr=FRAME["seed"].astype(float))
         with pytest.raises(ValueError, match="one set of hyperparameters for sgd on mnist-mlp, got 5"):
-            tables.hyperparameters_table(two, labels=LABELS)
+            tables.hyperparameters_table(two, labels=labels())
 
     def test_timing_and_overhead(self) -> None:
-        timing = tables.timing_table(FRAME, labels=LABELS)
+        timing = tables.timing_table(FRAME, labels=labels())
         assert len(timing) == 2 * 6
         assert set(timing["Peak memory (MiB, median)"]) == {"512"}
         assert set(timing["n"]) == {10}
-        ratios = tables.overhead_table(MEASUREMENTS, labels=LABELS)
+        ratios = tables.overhead_table(MEASUREMENTS, labels=labels())
         assert ratios["Ratio [95 % interval]"][0].startswith("1.02")
         assert ratios["Base (s an epoch, median)"][0] == "2.00"
 
     def test_claims_and_evidence(self) -> None:
-        verdicts = decide_claims("fer", FRAME, None)
+        verdicts = decide_claims("fer", RunData(FRAME))
         table = tables.claims_table(CLAIMS, verdicts)
         assert len(table) == len(verdicts) == 5
         assert table["Verdict"].tolist()[1] == "**pending**"
-        evidence = tables.evidence_table(verdicts["fer-beats-baselines"], labels=LABELS)
+        evidence = tables.evidence_table(verdicts["fer-beats-baselines"], labels=labels())
         assert len(evidence) == 6
         assert evidence["Outcome"].str.contains("smaller than claimed").any()
         assert "Ratio" not in evidence
-        assert len(tables.evidence_table(CLAIMS["fer-overhead"].decide(FRAME, MEASUREMENTS), labels=LABELS)) == 4
+        assert (
+            len(tables.evidence_table(CLAIMS["fer-overhead"].decide(RunData(FRAME, MEASUREMENTS)), labels=labels()))
+            == 4
+        )
 
     def test_protocol_is_the_studys(self) -> None:
-        table = tables.protocol_table(get_study("fer", "full"), labels=LABELS).set_index("Task")
+        table = tables.protocol_table(get_study("fer", "full"), labels=labels()).set_index("Task")
         assert table.loc["MNIST, MLP", "Epochs"] == 10
         assert table["Tuning, for each algorithm"].str.startswith("12 trials of 3 epochs").all()
 
@@ -338,7 +349,7 @@ class TestTables:
         ]
 
     def test_tables_are_written_twice_over(self, tmp_path: Path) -> None:
-        table = tables.summary_table(FRAME, labels=LABELS)
+        table = tables.summary_table(FRAME, labels=labels())
         paths = tables.write_tables({"one": table}, tmp_path / "new")
         assert sorted(path.name for path in paths) == ["one.csv", "one.md"]
         read = pd.read_csv(io.StringIO((tmp_path / "new" / "one.csv").read_text()))

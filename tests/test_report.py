@@ -97,7 +97,6 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "coursework_report.md").write_text(REPORT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
-        patch.setattr(report_blocks, "SWEEPS", {})
         assert run_report(root, check=False) == []
     return root
 
@@ -112,7 +111,6 @@ def context(reported: Path) -> ReportContext:
 def root(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy that a test may damage."""
     monkeypatch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
-    monkeypatch.setattr(report_blocks, "SWEEPS", {})
     return Path(shutil.copytree(reported, tmp_path / "project"))
 
 

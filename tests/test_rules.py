@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.evidence.comparisons import LABELS, Comparison, Verdict
+from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData, Verdict
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.rules import (
     check_properties,
     compare_epochs,
@@ -35,7 +36,7 @@ def frame_of(loss: float, seeds: int = 5, status: str = "completed") -> pd.DataF
 
 
 def margin(loss: float, allowed: float = 0.005, **changes: object) -> Verdict:
-    return compare_margin(frame_of(loss, **changes), margin=allowed, comparisons=[PAIR])  # type: ignore[arg-type]
+    return compare_margin(RunData(frame_of(loss, **changes)), margin=allowed, comparisons=[PAIR])  # type: ignore[arg-type]
 
 
 def epochs(own: Sequence[float], base: Sequence[float], limit: float = 0.8) -> Verdict:
@@ -43,7 +44,7 @@ def epochs(own: Sequence[float], base: Sequence[float], limit: float = 0.8) -> V
     frame = frame_of(0.0)
     for algorithm, counts in (("fer-sgd", own), ("sgd", base)):
         frame.loc[frame["algorithm"] == algorithm, "epochs_to_target"] = list(counts)
-    return compare_epochs(frame, limit=limit, comparisons=[PAIR])
+    return compare_epochs(RunData(frame), limit=limit, comparisons=[PAIR])
 
 
 class TestEpochs:
@@ -77,7 +78,7 @@ class TestEpochs:
 
     def test_missing_seeds_are_waited_for(self) -> None:
         frame = frame_of(0.0, seeds=4).assign(epochs_to_target=5.0)
-        assert compare_epochs(frame, limit=0.8, comparisons=[PAIR]).status == "pending"
+        assert compare_epochs(RunData(frame), limit=0.8, comparisons=[PAIR]).status == "pending"
 
 
 class TestCountingEpochs:
@@ -104,11 +105,11 @@ class TestCountingEpochs:
     def test_the_table_counts_a_run_that_never_reached_it_as_longer_than_it_was(self) -> None:
         frame = frame_of(0.0)
         frame["epochs_to_target"] = [4.0, 5.0, 6.0, math.nan, math.nan] + [math.nan] * 3 + [7.0, 8.0]
-        table = epochs_table(frame, {TASK: 0.9}, labels=LABELS)
+        table = epochs_table(frame, {TASK: 0.9}, labels=labels())
         assert table["Reached"].tolist() == ["3 of 5 runs", "2 of 5 runs"]
         assert table["Epochs, median (range)"].tolist() == ["6.0 (4.0 to over 10)", "over 10 (7.0 to over 10)"]
         frame["epochs_to_target"] = math.nan
-        assert set(epochs_table(frame, {TASK: 0.9}, labels=LABELS)["Epochs, median (range)"]) == {"over 10"}
+        assert set(epochs_table(frame, {TASK: 0.9}, labels=labels())["Epochs, median (range)"]) == {"over 10"}
 
 
 class TestMargin:
@@ -142,7 +143,7 @@ class TestMargin:
         frame = pd.concat(
             [frame_of(0.0), records_frame(make_record(make_config(TASK, "adam", s), 0.9) for s in range(5))]
         )
-        verdict = compare_margin(frame, margin=0.005, comparisons=[PAIR, Comparison(TASK, "adam", "sgd")])
+        verdict = compare_margin(RunData(frame), margin=0.005, comparisons=[PAIR, Comparison(TASK, "adam", "sgd")])
         assert verdict.status == "not supported"
 
 
@@ -152,7 +153,7 @@ def memory(counts: Sequence[tuple[int, int]], limit: float = 1.0) -> Verdict:
         {"task": c.task, "algorithm": c.algorithm, "baseline": c.baseline, "pairs": [], "peak_bytes": list(count)}
         for c, count in zip(compared, counts, strict=True)
     ]
-    return compare_memory(pd.DataFrame(), {"measurements": rows}, limit=limit, comparisons=compared)
+    return compare_memory(RunData(pd.DataFrame(), {"measurements": rows}), limit=limit, comparisons=compared)
 
 
 class TestMemory:
@@ -168,7 +169,7 @@ class TestMemory:
 
     def test_what_was_not_counted_is_waited_for(self) -> None:
         for measurements in (None, {"measurements": []}):
-            verdict = compare_memory(pd.DataFrame(), measurements, limit=1.0, comparisons=[PAIR])
+            verdict = compare_memory(RunData(pd.DataFrame(), measurements), limit=1.0, comparisons=[PAIR])
             assert verdict.status == "pending"
             assert "sgd" in verdict.sentence.lower()
 
@@ -179,11 +180,14 @@ class TestProperties:
             {"property": "no error travels back", "holds": True},
             {"property": "one sample at a time", "holds": False},
         ]
-        verdict = check_properties(pd.DataFrame(), {"measurements": [], "locality": rows})
+        verdict = check_properties(RunData(pd.DataFrame(), {"measurements": [], "properties": rows}))
         assert verdict.status == "not supported"
         assert verdict.sentence == "1 of 2 properties hold. Not: one sample at a time."
-        assert check_properties(pd.DataFrame(), {"measurements": [], "locality": rows[:1]}).status == "supported"
+        assert (
+            check_properties(RunData(pd.DataFrame(), {"measurements": [], "properties": rows[:1]})).status
+            == "supported"
+        )
 
     @pytest.mark.parametrize("measurements", [None, {"measurements": []}])
     def test_without_a_test_there_is_no_verdict(self, measurements: dict | None) -> None:
-        assert check_properties(pd.DataFrame(), measurements).status == "pending"
+        assert check_properties(RunData(pd.DataFrame(), measurements)).status == "pending"

@@ -12,15 +12,16 @@ from advanced_optimizers import GradientCorrectionOptimizer
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.registry import STUDIES, get_study, study_names
 from advanced_optimizers.experiments.studies.running import recorded_configs
-from advanced_optimizers.experiments.studies.studies import STUDIES, get_study, study_names
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, make_record
 
 FULL = get_study("fer", "full")
-every_study = pytest.mark.parametrize("study", [*STUDIES.values(), TINY], ids=lambda study: study.profile + study.name)
+COMPARISONS = [study for study in STUDIES.values() if isinstance(study, Study)]
+every_study = pytest.mark.parametrize("study", [*COMPARISONS, TINY], ids=lambda study: study.profile + study.name)
 
 
 def record_trials(study: Study, store: RunStore, best: int = 0, status: str = "completed") -> None:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from advanced_optimizers.experiments.evidence.comparisons import LABELS
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.optima import find_optima, sweep_points
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import sweep_plots
@@ -73,41 +73,41 @@ def test_figures_are_drawn_from_all_runs(results: SweepResults) -> None:
         assert plt.get_fignums() == []
     sweep = results.figures["mutransfer-sweep"].draw()
     assert [axis.get_title("left").splitlines()[1] for axis in sweep.axes] == [
-        LABELS["standard-sgd"],
-        LABELS["mup-sgd"],
+        labels()["standard-sgd"],
+        labels()["mup-sgd"],
     ] * 2
     (legend,) = sweep.legends
     assert [text.get_text() for text in legend.get_texts()] == [str(units) for units in FULL.tasks[0].units]
 
 
 def test_the_figure_shows_the_lowest_loss_of_every_panel() -> None:
-    columns = sweep_points(pd.DataFrame()).columns
+    columns = sweep_points(pd.DataFrame(), 64).columns
     rows = [
         ("digits-mlp3", algorithm, 64, 0, exponent, loss * (exponent + 5), 1.0)
         for algorithm, loss in (("standard-sgd", 1.0), ("mup-sgd", 0.001))
         for exponent in (-4, -3, -2)
     ]
-    figure = sweep_plots.loss_by_rate(pd.DataFrame(rows, columns=columns), labels=LABELS)
+    figure = sweep_plots.loss_by_rate(pd.DataFrame(rows, columns=columns), labels=labels())
     assert all(axis.get_ylim()[0] < 0.001 < 3.0 == axis.get_ylim()[1] for axis in figure.axes)
 
 
 def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
-    points = sweep_points(pd.DataFrame()).astype({"loss": float})
+    points = sweep_points(pd.DataFrame(), 64).astype({"loss": float})
     rows = [("digits-mlp3", "mup-sgd", units, 0, k, float("inf"), 1.0) for units in (64, 128) for k in (-3, -2)]
     points = pd.DataFrame(rows, columns=points.columns)
-    (axis,) = sweep_plots.loss_by_rate(points, labels=LABELS).axes
+    (axis,) = sweep_plots.loss_by_rate(points, labels=labels()).axes
     crosses = [line for line in axis.lines if line.get_marker() == "x"]
     assert sorted(float(line.get_xdata()[0]) for line in crosses) == [-3, -3, -2, -2]
     assert len({line.get_color() for line in crosses}) == 2
-    sweep_plots.optimum_by_width(find_optima(points), labels=LABELS)
+    sweep_plots.optimum_by_width(find_optima(points), labels=labels())
 
 
 def test_nothing_to_draw_is_an_error() -> None:
-    empty = sweep_points(pd.DataFrame())
+    empty = sweep_points(pd.DataFrame(), 64)
     with pytest.raises(ValueError, match="run the study first"):
-        sweep_plots.loss_by_rate(empty, labels=LABELS)
+        sweep_plots.loss_by_rate(empty, labels=labels())
     with pytest.raises(ValueError, match="run the study first"):
-        sweep_plots.optimum_by_width(find_optima(empty), labels=LABELS)
+        sweep_plots.optimum_by_width(find_optima(empty), labels=labels())
 
 
 def test_a_coordinate_check_is_drawn() -> None:

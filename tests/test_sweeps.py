@@ -12,13 +12,14 @@ from torch import nn
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.registry import STUDIES, get_study
 from advanced_optimizers.experiments.studies.running import recorded_configs, reproduce, run_study
-from advanced_optimizers.experiments.studies.studies import STUDIES
-from advanced_optimizers.experiments.studies.sweeps import SWEEPS, SweepTask, WidthSweep, get_sweep
+from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
+from advanced_optimizers.experiments.studies.zero_shot_transfer import BASE_UNITS
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.loop import train
-from advanced_optimizers.experiments.training.models import MLP3_UNITS, build_model
+from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import train_until
 
 WINDOWS = {64: (-6, -5), 128: (-6, -6)}
@@ -34,25 +35,28 @@ TINY = WidthSweep(
             batch_size=64,
             data_fraction=0.2,
             windows={"standard-sgd": WINDOWS, "mup-sgd": WINDOWS},
+            base_units=BASE_UNITS,
         ),
     ),
     algorithms=("standard-sgd", "mup-sgd"),
     seeds=(0, 1),
+    transferring="mup-sgd",
+    from_units=64,
 )
 (TASK,) = TINY.tasks
-every_sweep = pytest.mark.parametrize("sweep", [*SWEEPS.values(), TINY], ids=lambda sweep: sweep.profile + sweep.name)
+SWEEPS = [study for study in STUDIES.values() if isinstance(study, WidthSweep)]
+every_sweep = pytest.mark.parametrize("sweep", [*SWEEPS, TINY], ids=lambda sweep: sweep.profile + sweep.name)
 
 
 # --- The runs --------------------------------------------------------------------------------------------------------
 
 
 def test_every_sweep_is_found_by_name_and_profile() -> None:
-    for (name, profile), sweep in SWEEPS.items():
-        assert get_sweep(name, profile) is sweep
-    assert {profile for _, profile in SWEEPS} == {"quick", "full"}
-    assert not SWEEPS.keys() & STUDIES.keys()
+    for sweep in SWEEPS:
+        assert get_study(sweep.name, sweep.profile) is sweep
+    assert {sweep.profile for sweep in SWEEPS} == {"quick", "full"}
     with pytest.raises(ValueError, match="no study is named 'mutranfer'; did you mean mutransfer"):
-        get_sweep("mutranfer", "full")
+        get_study("mutranfer", "full")
 
 
 @every_sweep
@@ -60,7 +64,7 @@ def test_a_sweep_asks_for_every_rate_of_every_window_once(sweep: WidthSweep, sto
     configs = sweep.configs(store)
     assert sweep.tuning_configs() == []
     assert len({config.run_id for config in configs}) == len(configs)
-    asked = {(c.task, c.algorithm, MLP3_UNITS * c.width, c.hyperparameters["lr"], c.seed) for c in configs}
+    asked = {(c.task, c.algorithm, BASE_UNITS * c.width, c.hyperparameters["lr"], c.seed) for c in configs}
     assert asked == {
         (task.name, algorithm, units, 2.0**exponent, seed)
         for task in sweep.tasks
@@ -78,11 +82,11 @@ def test_a_sweep_asks_for_what_exists(sweep: WidthSweep) -> None:
     for task in sweep.tasks:
         assert set(task.windows) == set(sweep.algorithms)
         assert all(set(windows) == set(task.units) for windows in task.windows.values())
-        assert task.units[0] == MLP3_UNITS  # the base, where both parametrisations are the same
+        assert task.units[0] == BASE_UNITS  # the base, where both parametrisations are the same
     assert sweep.command == f"python -m advanced_optimizers.experiments run {sweep.name} --profile {sweep.profile}"
 
 
-@pytest.mark.parametrize("sweep", SWEEPS.values(), ids=lambda sweep: sweep.profile)
+@pytest.mark.parametrize("sweep", STUDIES.values(), ids=lambda sweep: sweep.profile)
 def test_a_window_has_room_for_an_optimum_between_its_ends(sweep: WidthSweep) -> None:
     windows = [window for task in sweep.tasks for windows in task.windows.values() for window in windows.values()]
     assert min(high - low for low, high in windows) >= 3
@@ -124,7 +128,7 @@ def test_the_command_line_lists_and_finds_sweeps(capsys: pytest.CaptureFixture[s
 
 
 def learner_of(algorithm: str, units: int, model: str = "mlp3") -> Any:
-    width = units / MLP3_UNITS
+    width = units / BASE_UNITS
     config = RunConfig(
         dataset="digits",
         model=model,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import PROFILES, project_root, run_store
 from advanced_optimizers.experiments.records.record import RecordError
+from advanced_optimizers.experiments.studies.registry import STUDIES, get_study
 from advanced_optimizers.experiments.studies.running import (
     ENGINES,
     StudyError,
@@ -18,9 +19,7 @@ from advanced_optimizers.experiments.studies.running import (
     reproduce,
     run_study,
 )
-from advanced_optimizers.experiments.studies.studies import STUDIES, find_study
-from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
-from advanced_optimizers.experiments.studies.sweeps import SWEEPS
+from advanced_optimizers.experiments.studies.study import MissingRunsError
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 
@@ -35,14 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _studies() -> dict[tuple[str, str], BaseStudy]:
-    return {**STUDIES, **SWEEPS}
-
-
 def _list(options: argparse.Namespace) -> int:
     print("Studies")
-    wide = max(len(name) for name, _ in _studies())
-    for (name, profile), study in sorted(_studies().items()):
+    wide = max(len(name) for name, _ in STUDIES)
+    for (name, profile), study in sorted(STUDIES.items()):
         store = run_store(profile)
         tasks = ", ".join(task.name for task in study.tasks)
         recorded = len(recorded_configs(study, store))
@@ -55,7 +50,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    study = find_study(_studies(), options.study, options.profile)
+    study = get_study(options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     outcome = run_study(study, run_store(options.profile), workers, retrain=options.retrain)
     print(f"{study.name} ({study.profile}): {outcome.loaded} runs loaded, {outcome.trained} trained")
@@ -63,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    study = find_study(_studies(), options.study, options.profile)
+    study = get_study(options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
     for reproduction in reproductions:

@@ -39,7 +39,15 @@ __all__ = [
     "take_fraction",
 ]
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "cifar10-jpeg")
+# Names for display, in the order of tables and figures.
+DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg": "cifar10-jpeg",
+    "cifar100": "CIFAR-100",
+    "digits": "Digits",
+}
 
 # Keeps label noise apart from the shuffling of a run with the same seed. Without it both would draw the same
 # permutation, and the first batches of a run would hold exactly the wrong labels.

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, Measurements, Verdict
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, RunData, Verdict
 
 COURSEWORK = "coursework"
 
@@ -22,8 +20,9 @@ class Claim:
         text: The claim as its source puts it.
         source: Who claims it.
         rule: The rule in words.
-        decide: ``decide(frame, measurements)`` applies the rule to the frame of
-            ``frames.records_frame`` and to a measurement file's content (None where there is none).
+        decide: ``decide(data)`` applies the rule.
+        method: What the claim is about, for a figure of all verdicts.
+        short: The claim in two to five words, for a figure of all verdicts.
     """
 
     key: str
@@ -31,7 +30,9 @@ class Claim:
     text: str
     source: str
     rule: str
-    decide: Callable[[pd.DataFrame, Measurements | None], Verdict]
+    decide: Callable[[RunData], Verdict]
+    method: str
+    short: str
 
 
 def metric_rule(metric: str, compared: str, size: str = "") -> str:

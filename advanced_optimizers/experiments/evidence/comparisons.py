@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
+from advanced_optimizers.experiments.evidence.labels import label, labels, where
 from advanced_optimizers.experiments.evidence.metrics import METRICS, conditions, noise_words, ordered, p_words
 from advanced_optimizers.experiments.evidence.statistics import (
     ALPHA,
@@ -27,26 +28,24 @@ from advanced_optimizers.experiments.evidence.statistics import (
     holm,
     judge,
 )
-from advanced_optimizers.experiments.training.algorithms import ALGORITHM_LABELS, ALGORITHMS
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 Status: TypeAlias = Literal["supported", "not supported", "inconclusive", "pending"]
 Measurements: TypeAlias = Mapping[str, Any]
 Pair: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 
-TASK_LABELS = {
-    "mnist-mlp": "MNIST, MLP",
-    "mnist-mlp2": "MNIST, MLP of 512-256",
-    "mnist-mlp3": "MNIST, three-layer MLP",
-    "cifar10-jpeg-convnet": "cifar10-jpeg, ConvNet",
-    "cifar10-jpeg-vgg": "cifar10-jpeg, VGG",
-    "cifar10-jpeg-mlp3": "cifar10-jpeg, three-layer MLP",
-    "digits-mlp": "Digits, MLP",
-    "digits-mlp2": "Digits, MLP of 512-256",
-    "digits-mlp3": "Digits, three-layer MLP",
-    "digits-convnet": "Digits, ConvNet",
-    "digits-vgg": "Digits, VGG",
-}
-LABELS = {**TASK_LABELS, **ALGORITHM_LABELS}
+
+class RunData(NamedTuple):
+    """What a rule may read.
+
+    Attributes:
+        frame: One row per run, from ``frames.records_frame``; the runs of one study.
+        measurements: A measurement file's content, or None where there is none.
+    """
+
+    frame: pd.DataFrame
+    measurements: Measurements | None = None
+
 
 # Fewer seeds or pairs of epochs than this decide nothing.
 MIN_SEEDS = 5
@@ -135,16 +134,6 @@ class Verdict:
         return sorted({run_id for row in self.evidence for run_id in row.run_ids})
 
 
-def label(name: str) -> str:
-    """An algorithm's or a task's name for display."""
-    return LABELS.get(name, name)
-
-
-def where(task: str, label_noise: float) -> str:
-    """A task and its share of wrong labels, for display."""
-    return f"{label(task)}, {noise_words(label_noise)}"
-
-
 def select_runs(frame: pd.DataFrame, task: str, algorithm: str, label_noise: float) -> pd.DataFrame:
     """The runs of one algorithm on one task that were scored on the test set, indexed by seed.
 
@@ -179,10 +168,11 @@ def by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
 
 def baseline_comparisons(frame: pd.DataFrame) -> list[Comparison]:
     """Every algorithm of the frame against its baseline, on each task and with each share of wrong labels."""
+    known = labels()
     return [
         Comparison(task, algorithm, baseline, noise)
-        for task, noise in conditions(frame, LABELS)
-        for algorithm in ordered(frame["algorithm"], LABELS)
+        for task, noise in conditions(frame, known)
+        for algorithm in ordered(frame["algorithm"], known)
         if (baseline := ALGORITHMS[algorithm].baseline) is not None
     ]
 

@@ -51,19 +51,41 @@ class Metric:
         return f"{text} {self.difference_unit}".rstrip()
 
 
+@dataclass(frozen=True)
+class Curve:
+    """How a recorded quantity is drawn over a run.
+
+    Attributes:
+        column: Its column in the frames.
+        name: The end of the figure's file name.
+        words: What the figure shows, for its caption.
+        by_base: Whether methods over different base optimizers stand in different columns.
+    """
+
+    column: str
+    name: str
+    words: str
+    by_base: bool = True
+
+
+# What any run records. Topics add what their algorithms report.
 METRICS: dict[str, Metric] = {
     metric.column: metric
     for metric in (
         Metric("test_accuracy", "test accuracy", True),
         Metric("train_accuracy", "train accuracy", True),
-        Metric("relative_flipping_error", "relative flipping error", False),
-        Metric("absolute_flipping_error", "absolute flipping error", False),
         Metric("test_loss", "test loss", False, "nats", "nats", 1.0, 4),
         Metric("train_loss", "train loss", False, "nats", "nats", 1.0, 4),
-        Metric("consistency", "cosine of gradient and memory", True, "", "", 1.0, 3),
-        Metric("prediction_gain", "cosine gained toward the next gradient", True, "", "", 1.0, 3),
-        Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),
         Metric("seconds_per_epoch", "time an epoch", False, "s", "s", 1.0, 2),
+    )
+}
+
+
+CURVES: dict[str, Curve] = {
+    curve.column: curve
+    for curve in (
+        Curve("test_accuracy", "learning-curves", "test accuracy by epoch"),
+        Curve("cpu_seconds", "accuracy-over-time", "test accuracy by CPU time", by_base=False),
     )
 }
 
@@ -92,3 +114,10 @@ def conditions(frame: pd.DataFrame, labels: Labels) -> list[tuple[str, float]]:
         for task in ordered(frame["task"], labels)
         for noise in sorted({noise for name, noise in pairs if name == task})
     ]
+
+
+def first_few(notes: Iterable[str], limit: int = 4, separator: str = "; ") -> str:
+    """The first distinct notes in one line, and how many more there are."""
+    unique = list(dict.fromkeys(notes))
+    more = f"{separator}and {len(unique) - limit} more" if len(unique) > limit else ""
+    return separator.join(unique[:limit]) + more

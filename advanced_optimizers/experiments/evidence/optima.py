@@ -14,11 +14,6 @@ import numpy as np
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval, ratio_interval
-from advanced_optimizers.experiments.training.models import MLP3_UNITS
-
-STANDARD, MUP = "standard-sgd", "mup-sgd"
-# Where a move of the optimum is counted from: narrow networks are far from the limit that muP is about.
-FROM_UNITS = 512
 
 
 class Optimum(NamedTuple):
@@ -63,11 +58,12 @@ def find_optimum(losses: Mapping[int, float]) -> Optimum:
     return Optimum(best + offset, finite[best], resolved)
 
 
-def sweep_points(frame: pd.DataFrame) -> pd.DataFrame:
+def sweep_points(frame: pd.DataFrame, base_units: int) -> pd.DataFrame:
     """The runs of a sweep, one row a run: ``task, algorithm, units, seed, exponent, loss, seconds``.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``.
+        frame: One row per run, from ``frames.records_frame``.
+        base_units: Hidden units of the network at width 1.
 
     Returns:
         ``loss`` is that of the last epoch, infinite for a run that diverged. ``seconds`` is the CPU time of a whole
@@ -79,7 +75,7 @@ def sweep_points(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             **{name: frame[name] for name in ("task", "algorithm")},
-            "units": (frame["width"] * MLP3_UNITS).round().astype(int),
+            "units": (frame["width"] * base_units).round().astype(int),
             "seed": frame["seed"],
             "exponent": np.log2(frame["hp_lr"].astype(float)).round().astype(int),
             "loss": frame["train_loss"].astype(float).where(completed, math.inf),
@@ -121,9 +117,7 @@ def optimum_interval(optima: pd.DataFrame, task: str, algorithm: str, units: int
     return _interval(select_optima(optima, task, algorithm, units)["exponent"].tolist())
 
 
-def shift_interval(
-    optima: pd.DataFrame, task: str, algorithm: str, units: int, start: int = FROM_UNITS
-) -> Interval | None:
+def shift_interval(optima: pd.DataFrame, task: str, algorithm: str, units: int, start: int) -> Interval | None:
     """How many octaves the optimum moves from ``start`` units to ``units``, paired by seed; None as above."""
     at, before = (select_optima(optima, task, algorithm, n)["exponent"] for n in (units, start))
     return _interval((at - before).dropna().tolist())
@@ -164,7 +158,7 @@ class Transfer(NamedTuple):
     pairs: list[tuple[float, float]]
 
 
-def find_transfer(points: pd.DataFrame, task: str, algorithm: str = MUP) -> Transfer | None:
+def find_transfer(points: pd.DataFrame, task: str, algorithm: str) -> Transfer | None:
     """The cheapest transfer to the greatest width that works.
 
     From the smallest width whose best learning rate on the grid (by the mean loss over the seeds) is at most one octave

@@ -1,7 +1,7 @@
 """The kinds of rule that decide a claim: from comparisons of runs, or from a measurement, to a verdict.
 
-``evidence`` says what the four verdicts mean. Every rule is called as ``rule(frame, measurements)``, whether it reads
-both or not.
+``comparisons`` says what the four verdicts mean. Every rule is called with the study's ``RunData``, and its other
+arguments are part of the claim.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     MIN_SEEDS,
     Comparison,
     Evidence,
-    Measurements,
     Pair,
+    RunData,
     Status,
     Verdict,
-    label,
     metric_evidence,
     select_pair,
-    where,
 )
-from advanced_optimizers.experiments.evidence.metrics import METRICS
+from advanced_optimizers.experiments.evidence.labels import label, where
+from advanced_optimizers.experiments.evidence.metrics import METRICS, first_few
 from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
 
 
 def compare_metric(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
+    data: RunData,
     *,
     metric: str,
     comparisons: Sequence[Comparison],
@@ -42,24 +40,22 @@ def compare_metric(
     every seed, or its gain is smaller than the stated one.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``; the runs of one study.
-        measurements: Not read; the argument is there so that all rules are called alike.
+        data: The runs of one study.
         metric: A column of the frame that ``METRICS`` knows.
         comparisons: All comparisons that the claim needs.
 
     Raises:
         ValueError: two runs share a seed.
     """
-    obstacle = _obstacle(frame, metric, comparisons)
+    obstacle = _obstacle(data.frame, metric, comparisons)
     if obstacle is not None:
         return obstacle
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    return _conclude(metric_evidence(frame, metric, comparisons), sign)
+    return _conclude(metric_evidence(data.frame, metric, comparisons), sign)
 
 
 def compare_margin(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
+    data: RunData,
     *,
     margin: float,
     comparisons: Sequence[Comparison],
@@ -70,24 +66,22 @@ def compare_margin(
     supported: an interval lies below it.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``; the runs of one study.
-        measurements: Not read; the argument is there so that all rules are called alike.
+        data: The runs of one study.
         margin: Largest loss that the claim allows, a share in [0, 1], for example 0.005.
         comparisons: All comparisons that the claim needs.
 
     Raises:
         ValueError: two runs share a seed.
     """
-    obstacle = _obstacle(frame, "test_accuracy", comparisons)
+    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
-    rows = metric_evidence(frame, "test_accuracy", comparisons)
+    rows = metric_evidence(data.frame, "test_accuracy", comparisons)
     return _conclude([replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows], 1.0)
 
 
 def compare_epochs(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
+    data: RunData,
     *,
     limit: float,
     comparisons: Sequence[Comparison],
@@ -100,20 +94,19 @@ def compare_epochs(
     baseline an upper bound that can only speak for it, and with both it says nothing.
 
     Args:
-        frame: One row a run, from ``frames.records_frame`` with targets; the runs of one study.
-        measurements: Not read.
+        data: The runs of one study; their frame was made with targets.
         limit: Largest ratio that the claim allows, for example 0.8.
         comparisons: All comparisons that the claim needs.
 
     Raises:
         ValueError: two runs share a seed.
     """
-    obstacle = _obstacle(frame, "test_accuracy", comparisons)
+    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
     evidence = []
     for c in comparisons:
-        own, base = select_pair(frame, c)
+        own, base = select_pair(data.frame, c)
         ratio = ratio_interval(list(zip(_least_epochs(own), _least_epochs(base), strict=True)))
         side = _side(ratio.high, ratio.low, limit)
         impossible = {"within"} if own["epochs_to_target"].isna().any() else set()
@@ -129,18 +122,16 @@ def _least_epochs(runs: pd.DataFrame) -> list[float]:
 
 
 def compare_accuracy(
-    frame: pd.DataFrame,
-    measurements: Measurements | None = None,
+    data: RunData,
     *,
     comparisons: Sequence[Comparison],
 ) -> Verdict:
     """``compare_metric`` on the test accuracy of the last epoch."""
-    return compare_metric(frame, measurements, metric="test_accuracy", comparisons=comparisons)
+    return compare_metric(data, metric="test_accuracy", comparisons=comparisons)
 
 
 def compare_overhead(
-    frame: pd.DataFrame,
-    measurements: Measurements | None,
+    data: RunData,
     *,
     limit: float,
     comparisons: Sequence[Comparison],
@@ -151,14 +142,13 @@ def compare_overhead(
     above it.
 
     Args:
-        frame: Not read: the runs of a study are timed apart, and a ratio needs epochs side by side.
-        measurements: ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where
-            a pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that
-            were run in turn in one process.
+        data: Its measurements are ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where a
+            pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that were run in turn in one
+            process. The runs themselves are timed apart, and a ratio needs epochs side by side.
         limit: Largest ratio that the claim allows, for example 1.05.
         comparisons: All ratios that the claim needs.
     """
-    rows = [] if measurements is None else measurements["measurements"]
+    rows = [] if data.measurements is None else data.measurements["measurements"]
     pairs = {(row["task"], row["algorithm"], row["baseline"]): row["pairs"] for row in rows}
     evidence, waiting = [], []
     for c in comparisons:
@@ -169,13 +159,12 @@ def compare_overhead(
         ratio = ratio_interval(measured)
         evidence.append(Evidence(c, "ratio", ratio, _side(ratio.high, ratio.low, limit)))
     if waiting:
-        return Verdict("pending", f"Waiting for measured epochs: {_listed(waiting)}.")
+        return Verdict("pending", f"Waiting for measured epochs: {first_few(waiting)}.")
     return _conclude(evidence, sign=-1.0)
 
 
 def compare_memory(
-    frame: pd.DataFrame,
-    measurements: Measurements | None,
+    data: RunData,
     *,
     limit: float,
     comparisons: Sequence[Comparison],
@@ -185,16 +174,15 @@ def compare_memory(
     Supported: every ratio is at most the limit. Otherwise not supported.
 
     Args:
-        frame: Not read.
-        measurements: As for :func:`compare_overhead`; a row holds ``peak_bytes``, ``[algorithm, baseline]``.
+        data: As for :func:`compare_overhead`; a row holds ``peak_bytes``, ``[algorithm, baseline]``.
         limit: Largest ratio that the claim allows.
         comparisons: All ratios that the claim needs.
     """
-    rows = [] if measurements is None else measurements["measurements"]
+    rows = [] if data.measurements is None else data.measurements["measurements"]
     counted = {(r["task"], r["algorithm"], r["baseline"]): r["peak_bytes"] for r in rows if "peak_bytes" in r}
     waiting = [str(c) for c in comparisons if (c.task, c.algorithm, c.baseline) not in counted]
     if waiting:
-        return Verdict("pending", f"Waiting for counted memory: {_listed(waiting)}.")
+        return Verdict("pending", f"Waiting for counted memory: {first_few(waiting)}.")
     evidence = []
     for c in comparisons:
         own, base = counted[c.task, c.algorithm, c.baseline]
@@ -204,16 +192,15 @@ def compare_memory(
     return _conclude(evidence, sign=-1.0)
 
 
-def check_properties(frame: pd.DataFrame, measurements: Measurements | None) -> Verdict:
+def check_properties(data: RunData) -> Verdict:
     """Decides a claim that is a list of properties, each tested on a network.
 
     Supported: all of them hold. Not supported: one does not.
 
     Args:
-        frame: Not read.
-        measurements: Under ``"locality"`` a list of ``{"property", "holds"}``.
+        data: Its measurements hold, under ``"properties"``, a list of ``{"property", "holds"}``.
     """
-    rows = [] if measurements is None else measurements.get("locality", [])
+    rows = [] if data.measurements is None else data.measurements.get("properties", [])
     if not rows:
         return Verdict("pending", "Waiting for the test of the properties.")
     failing = [row["property"] for row in rows if not row["holds"]]
@@ -228,10 +215,10 @@ def _obstacle(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison
     pairs = {c: select_pair(frame, c) for c in comparisons}
     waiting = [note for c, pair in pairs.items() for note in _missing(c, pair)]
     if waiting:
-        return Verdict("pending", f"Waiting for runs: {_listed(waiting)}.")
+        return Verdict("pending", f"Waiting for runs: {first_few(waiting)}.")
     unusable = [note for pair in pairs.values() for note in _unusable(pair, metric)]
     if unusable:
-        text = f"Runs that diverged or hold no {METRICS[metric].name}: {_listed(unusable)}."
+        text = f"Runs that diverged or hold no {METRICS[metric].name}: {first_few(unusable)}."
         return Verdict("inconclusive", text)
     return None
 
@@ -258,7 +245,7 @@ def _unusable(pair: Pair, metric: str) -> list[str]:
 
 
 def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
-    """What the comparisons add up to; ``sign`` is that of a favourable difference."""
+    """What the comparisons add up to; ``sign`` is that of a favorable difference."""
     if any(row.contradicts for row in evidence):
         status: Status = "not supported"
     elif all(row.outcome in ("better", "within") for row in evidence):
@@ -274,10 +261,3 @@ def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
         f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favour: {least.comparison}, {least.result}."
     )
     return Verdict(status, sentence, tuple(evidence))
-
-
-def _listed(notes: Sequence[str], limit: int = 4) -> str:
-    """The first notes in one line, and how many more there are."""
-    unique = list(dict.fromkeys(notes))
-    more = f"; and {len(unique) - limit} more" if len(unique) > limit else ""
-    return "; ".join(unique[:limit]) + more

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, Verdict, metric_evidence, select_runs
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.report import tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
-from advanced_optimizers.experiments.studies.claims import CLAIMS
-from advanced_optimizers.experiments.studies.studies import STUDIES
-from advanced_optimizers.experiments.studies.study import Study
-from advanced_optimizers.experiments.studies.sweeps import SWEEPS
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
+from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _PENDING = "*no run yet*"
 
@@ -30,42 +29,33 @@ class ReportContext:
 
     Args:
         root: The folder that holds ``results/`` and ``figures/``.
-        studies: The comparisons reported; None takes every comparison and every sweep of the full profile.
+        studies: The studies reported; None takes every study of the full profile.
     """
 
-    def __init__(self, root: Path, studies: Sequence[Study] | None = None) -> None:
+    def __init__(self, root: Path, studies: Sequence[BaseStudy] | None = None) -> None:
         self.root = root
         full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
-        sweeps = [sweep for (_, profile), sweep in SWEEPS.items() if profile == "full"] if studies is None else []
-        self.comparisons = {study.name: StudyResults(study, root) for study in (full if studies is None else studies)}
-        self.sweeps = {sweep.name: SweepResults(sweep, root) for sweep in sweeps}
-        self.results: dict[str, RecordedStudy] = {**self.comparisons, **self.sweeps}
+        self.results = {study.name: results_of(study, root) for study in (full if studies is None else studies)}
 
-    def any_study(self, name: str) -> RecordedStudy:
-        """The results of a study of any kind; an empty name means the first one.
+    def study(self, name: str) -> RecordedStudy[Any]:
+        """The results of a study of any kind.
 
         Raises:
             ValueError: There is no such study.
         """
-        if name and name not in self.results:
-            raise ValueError(f"study must be one of {', '.join(self.results)}, got {name!r}")
-        return self.results[name or next(iter(self.results))]
+        _check("study", name, self.results)
+        return self.results[name]
 
-    def study(self, name: str, task: str = "", algorithms: Sequence[str] = ()) -> StudyResults:
-        """The results of a comparison; an empty name means the first one that runs the algorithms on the task.
+    def comparison(self, name: str) -> StudyResults:
+        """The results of a comparison.
 
         Raises:
-            ValueError: There is no such comparison.
+            ValueError: There is no such study, or it is of another kind.
         """
-        if name in self.comparisons:
-            return self.comparisons[name]
-        if name:
-            raise ValueError(f"study must be one of {', '.join(self.comparisons)}, got {name!r}")
-        for results in self.comparisons.values():
-            tasks = [of_study.name for of_study in results.study.tasks]
-            if task in ("", *tasks) and set(algorithms) <= set(results.study.algorithms):
-                return results
-        return next(iter(self.comparisons.values()))  # the checks of the arguments say what it lacks
+        results = self.study(name)
+        if not isinstance(results, StudyResults):
+            raise ValueError(f"study must be a comparison of algorithms, got {name!r}")
+        return results
 
     def sweep(self, task: str) -> SweepResults:
         """The results of the sweep on a task.
@@ -73,7 +63,8 @@ class ReportContext:
         Raises:
             ValueError: There is none.
         """
-        by_task = {of_sweep.name: results for results in self.sweeps.values() for of_sweep in results.study.tasks}
+        sweeps = [results for results in self.results.values() if isinstance(results, SweepResults)]
+        by_task = {of_sweep.name: results for results in sweeps for of_sweep in results.study.tasks}
         _check("task", task, by_task)
         return by_task[task]
 
@@ -103,7 +94,7 @@ def render_block(context: ReportContext, key: str, arguments: Mapping[str, str])
         ValueError: The key or an argument is unknown, an argument is missing, or a value is none of those allowed.
     """
     if key not in BLOCKS:
-        raise ValueError(f"unknown key {key!r}, did you mean {_nearest(key, BLOCKS)}?")
+        raise unknown_name("key", key, BLOCKS)
     try:
         inspect.signature(BLOCKS[key]).bind(context, **arguments)
     except TypeError as error:
@@ -112,39 +103,39 @@ def render_block(context: ReportContext, key: str, arguments: Mapping[str, str])
     return BLOCKS[key](context, **arguments)
 
 
-def _value(context: ReportContext, metric: str, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+def _value(context: ReportContext, metric: str, study: str, task: str, algorithm: str, noise: str = "0") -> str:
     """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
-    results = context.study(study, task, [algorithm])
+    results = context.comparison(study)
     _check("metric", metric, METRICS)
     _check_condition(results, task, [algorithm], noise)
     return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
 
 
-def _accuracy(context: ReportContext, task: str, algorithm: str, noise: str = "0", study: str = "") -> str:
+def _accuracy(context: ReportContext, study: str, task: str, algorithm: str, noise: str = "0") -> str:
     """The test accuracy of the last epoch."""
-    return _value(context, "test_accuracy", task, algorithm, noise, study)
+    return _value(context, "test_accuracy", study, task, algorithm, noise)
 
 
 def _difference(
     context: ReportContext,
+    study: str,
     task: str,
     algorithm: str,
     baseline: str,
     noise: str = "0",
     metric: str = "test_accuracy",
-    study: str = "",
 ) -> str:
     """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
-    results = context.study(study, task, [algorithm, baseline])
+    results = context.comparison(study)
     _check("metric", metric, METRICS)
     _check_condition(results, task, [algorithm, baseline], noise)
     evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
     return f"{evidence[0].estimate} (n = {evidence[0].interval.n})" if evidence else _PENDING
 
 
-def _ratio(context: ReportContext, task: str, algorithm: str, baseline: str, study: str = "") -> str:
+def _ratio(context: ReportContext, study: str, task: str, algorithm: str, baseline: str) -> str:
     """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
-    results = context.study(study, task, [algorithm, baseline])
+    results = context.comparison(study)
     _check_names(results, task, [algorithm, baseline])
     for row in (results.measurements or {"measurements": []})["measurements"]:
         if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
@@ -165,14 +156,14 @@ def _shift(context: ReportContext, task: str, algorithm: str, units: str) -> str
     """How many octaves the best learning rate moves up to a width, with its 95 % interval, and n."""
     results = context.sweep(task)
     _check_width(results, task, algorithm, units)
-    interval = shift_interval(results.optima, task, algorithm, int(units))
+    interval = shift_interval(results.optima, task, algorithm, int(units), results.study.from_units)
     return f"{interval.bracket(signed=True)} octaves (n = {interval.n})" if interval else _PENDING
 
 
 def _cost(context: ReportContext, task: str) -> str:
     """The CPU time of tuning narrow and training wide once over that of tuning wide, with its interval, and n."""
     results = context.sweep(task)
-    transfer = None if results.missing else find_transfer(results.points, task)
+    transfer = None if results.missing else find_transfer(results.points, task, results.study.transferring)
     if transfer is None:
         return _PENDING if results.missing else "*no transfer*"
     ratio = ratio_interval(transfer.pairs)
@@ -197,9 +188,9 @@ def _rule(context: ReportContext, claim: str) -> str:
     return CLAIMS[claim].rule
 
 
-def _table(context: ReportContext, name: str, study: str = "") -> str:
+def _table(context: ReportContext, study: str, name: str) -> str:
     """One of a study's tables, by its file name in ``results/tables``."""
-    results = context.any_study(study)
+    results = context.study(study)
     built = results.tables
     unmeasured = isinstance(results, StudyResults) and results.measurements is None
     if name not in built and (results.frame.empty or unmeasured):
@@ -217,14 +208,14 @@ def _figure(context: ReportContext, name: str) -> str:
     return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
 
 
-def _runs(context: ReportContext, study: str = "") -> str:
+def _runs(context: ReportContext, study: str) -> str:
     """How many runs there are, when and on what they were recorded."""
-    return context.any_study(study).loaded
+    return context.study(study).loaded
 
 
-def _protocol(context: ReportContext, study: str = "") -> str:
+def _protocol(context: ReportContext, study: str) -> str:
     """The protocol of a study's tasks."""
-    return tables.to_markdown(context.any_study(study).protocol)
+    return tables.to_markdown(context.study(study).protocol)
 
 
 def _file(context: ReportContext, path: str) -> str:
@@ -256,7 +247,7 @@ BLOCKS: dict[str, Block] = {
 
 def _check(name: str, value: str, known: Mapping[str, object]) -> None:
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r}, did you mean {_nearest(value, known)}?")
+        raise unknown_name(name, value, known)
 
 
 def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
@@ -279,7 +270,3 @@ def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str]
     for algorithm in algorithms:
         if (task, algorithm) in study.left_out:
             raise ValueError(f"the study {study.name} leaves out {algorithm} on {task}")
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    return " or ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)

@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from advanced_optimizers.experiments.evidence.comparisons import Measurements, Verdict
+from advanced_optimizers.experiments.evidence.comparisons import Measurements, RunData, Verdict
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots
-from advanced_optimizers.experiments.studies.claims import decide_claims
+from advanced_optimizers.experiments.studies.registry import decide_claims
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 
 _AnyStudy = TypeVar("_AnyStudy", bound=BaseStudy)
@@ -94,7 +94,7 @@ class RecordedStudy(Generic[_AnyStudy]):
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """The verdict on each of the study's claims, by the claim's key."""
-        return decide_claims(self.study.name, self.frame, self.measurements)
+        return decide_claims(self.study.name, RunData(self.frame, self.measurements))
 
     @property
     def loaded(self) -> str:

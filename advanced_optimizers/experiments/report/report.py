@@ -15,8 +15,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.tables import render_tables, write_tables
@@ -25,6 +27,8 @@ FILES = ("README.md", "coursework_report.md")
 TABLES = Path("results") / "tables"
 INDEX = TABLES / "index.json"
 FIGURES = Path("figures")
+
+_few = partial(first_few, limit=5, separator=", ")
 
 _COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 _OPEN = re.compile(r"<!-- result:([a-z][a-z-]*)((?: [a-z]+=[^\s>]+)*) -->")
@@ -244,7 +248,7 @@ def _missing_records(context: ReportContext) -> list[str]:
     problems = []
     for results in context.results.values():
         if results.missing and not results.study.in_progress:
-            ids = _listed([config.run_id for config in results.missing])
+            ids = _few([config.run_id for config in results.missing])
             count = f"{len(results.missing)} of {len(results.expected)} runs"
             problems.append(f"study {results.study.name}: {count} have no record ({ids}): {results.study.command}")
     recorded = {run_id: digest for runs in _index(context).values() for run_id, digest in runs.items()}
@@ -254,15 +258,17 @@ def _missing_records(context: ReportContext) -> list[str]:
         lost = [run_id for run_id in runs if run_id not in recorded]
         changed = [run_id for run_id, digest in runs.items() if recorded.get(run_id, digest) != digest]
         if lost:
-            problems.append(f"{INDEX}: runs of {study} without a record: {_listed(lost)}")
+            problems.append(f"{INDEX}: runs of {study} without a record: {first_few(lost, 5, ', ')}")
         if changed:
-            problems.append(f"{INDEX}: records of {study} that are not what was reported: {_listed(changed)}")
+            problems.append(
+                f"{INDEX}: records of {study} that are not what was reported: {first_few(changed, 5, ', ')}"
+            )
     known = {path.stem for results in context.results.values() for path in results.store.paths()}
     for sidecar in sorted((context.root / FIGURES).glob("*.json")):
         shown = json.loads(sidecar.read_text(encoding="utf-8"))["run_ids"]
         lost = [run_id for run_id in shown if run_id not in known]
         if lost:
-            problems.append(f"{FIGURES / sidecar.name}: runs without a record: {_listed(lost)}")
+            problems.append(f"{FIGURES / sidecar.name}: runs without a record: {first_few(lost, 5, ', ')}")
     return problems
 
 
@@ -311,8 +317,3 @@ def _line(text: str, position: int) -> int:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return repr(line if len(line) <= 80 else f"{line[:77]}...")
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

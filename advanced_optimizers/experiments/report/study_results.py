@@ -3,60 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
 from advanced_optimizers.experiments.evidence.comparisons import (
-    LABELS,
     Comparison,
     Evidence,
     Measurements,
+    RunData,
     baseline_comparisons,
-    label,
     metric_evidence,
 )
-from advanced_optimizers.experiments.evidence.metrics import METRICS, ordered
+from advanced_optimizers.experiments.evidence.labels import label, labels
+from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, ordered
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
-from advanced_optimizers.experiments.studies.claims import CLAIMS, TIME_LIMITS
-from advanced_optimizers.experiments.studies.fer import COURSEWORK_ACCURACY
+from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
-
-class Curve(NamedTuple):
-    """A kind of figure over a run: its file's name, what it shows, how it is drawn, whether bases are apart, marks."""
-
-    name: str
-    words: str
-    draw: Callable[..., Figure]
-    by_base: bool = True
-    marks: str = "mean and 95 % interval"
-
-
-# By the column of the records that a run must have to be drawn.
-CURVES: dict[str, Curve] = {
-    "test_accuracy": Curve("learning-curves", "test accuracy by epoch", plots.learning_curves),
-    "relative_flipping_error": Curve("flipping-curves", "relative flipping error by epoch", plots.flipping_errors),
-    # What only one method reports needs no columns by base.
-    "consistency": Curve(
-        "consistency", "cosine between gradient and memory by epoch", plots.consistency, by_base=False
-    ),
-    "prediction_gain": Curve("prediction", "cosine gained toward the next gradient", plots.prediction, by_base=False),
-    "cpu_seconds": Curve("accuracy-over-time", "test accuracy by CPU time", plots.accuracy_over_time, False, "mean"),
-    "transition": Curve("transition", "blocks below the transition by epoch", plots.transition, by_base=False),
-}
-MEASUREMENTS_PATH = Path("results") / "benchmarks" / "epoch_overhead.json"
-PROPERTIES_PATH = Path("results") / "benchmarks" / "locality.json"
+BENCHMARKS = Path("results") / "benchmarks"
+MEASUREMENTS_PATH = BENCHMARKS / "epoch_overhead.json"
 
 
 class StudyResults(RecordedStudy[Study]):
@@ -89,8 +63,13 @@ class StudyResults(RecordedStudy[Study]):
             for row in content["measurements"]
             if row["task"] in tasks and {row["algorithm"], row["baseline"]} <= set(self.study.algorithms)
         ]
-        properties = self._measured(PROPERTIES_PATH, {"property", "holds"}) or {"measurements": []}
-        return {**content, "measurements": rows, "locality": properties["measurements"]}
+        return {**content, "measurements": rows, "properties": self._properties}
+
+    @property
+    def _properties(self) -> list[Any]:
+        name = self.study.properties
+        tested = None if name is None else self._measured(BENCHMARKS / f"{name}.json", {"property", "holds"})
+        return [] if tested is None else tested["measurements"]
 
     def _measured(self, relative: Path, fields: set[str]) -> Measurements | None:
         path = self.root / relative
@@ -112,7 +91,7 @@ class StudyResults(RecordedStudy[Study]):
     @property
     def protocol(self) -> pd.DataFrame:
         """How long and on what the study trains, and its tuning budget, one row a task."""
-        return tables.protocol_table(self.study, labels=LABELS)
+        return tables.protocol_table(self.study, labels=labels())
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -121,20 +100,20 @@ class StudyResults(RecordedStudy[Study]):
         built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
         if not self.frame.empty:
             for metric in self.metrics:
-                claimed = COURSEWORK_ACCURACY if metric == "test_accuracy" else None
+                claimed = _claimed_accuracies() if metric == "test_accuracy" else None
                 built[f"{name}-{_dashed(metric)}"] = tables.comparison_table(
-                    self.frame, metric, labels=LABELS, claimed=claimed
+                    self.frame, metric, labels=labels(), claimed=claimed
                 )
-            built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=LABELS)
-            built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=LABELS)
+            built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=labels())
+            built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=labels())
             if self.study.targets:
-                built[f"{name}-epochs"] = tables.epochs_table(self.frame, self.study.targets, labels=LABELS)
-            built[f"{name}-timing"] = tables.timing_table(self.frame, labels=LABELS)
+                built[f"{name}-epochs"] = tables.epochs_table(self.frame, self.study.targets, labels=labels())
+            built[f"{name}-timing"] = tables.timing_table(self.frame, labels=labels())
         for key, verdict in self.verdicts.items():
             if verdict.evidence:
-                built[f"{name}-evidence-{key}"] = tables.evidence_table(verdict, labels=LABELS)
+                built[f"{name}-evidence-{key}"] = tables.evidence_table(verdict, labels=labels())
         if self.measurements is not None:
-            built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=LABELS)
+            built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
         return built
 
     @cached_property
@@ -146,14 +125,14 @@ class StudyResults(RecordedStudy[Study]):
             words, column = METRICS[metric].name, _dashed(metric)
             built[f"{name}-{column}"] = StudyFigure(
                 f"{words} of the last epoch by algorithm ({n})",
-                partial(plots.final_accuracy, self.frame, metric, labels=LABELS),
+                partial(plots.final_accuracy, self.frame, metric, labels=labels()),
                 self._run_ids(metric),
             )
             evidence = self.evidence(metric)
             if evidence:
                 built[f"{name}-{column}-differences"] = StudyFigure(
                     f"{words} against the baseline, paired by seed ({len(evidence)} comparisons)",
-                    partial(plots.paired_differences, evidence, labels=LABELS),
+                    partial(plots.paired_differences, evidence, labels=labels()),
                     tuple(run_id for row in evidence for run_id in row.run_ids),
                 )
         return built | self._curve_figures() | self._overhead_figure()
@@ -167,15 +146,21 @@ class StudyResults(RecordedStudy[Study]):
         built = {}
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
-            if run_ids:
+            if not run_ids:
+                continue
+            if column == "cpu_seconds":
+                curves, marks = self.calibrated_curves, "mean"
+                draw = partial(plots.accuracy_over_time, curves, labels=labels())
+            else:
+                curves, marks = self.curves, "mean and 95 % interval"
                 groups = self._bases() if curve.by_base else None
-                curves = self.calibrated_curves if column == "cpu_seconds" else self.curves
-                built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words}, {curve.marks} over the seeds ({len(run_ids)} runs)",
-                    partial(curve.draw, curves, labels=LABELS, groups=groups),
-                    run_ids,
-                    (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
-                )
+                draw = partial(plots.learning_curves, curves, column, labels=labels(), groups=groups)
+            built[f"{self.study.name}-{curve.name}"] = StudyFigure(
+                f"{curve.words}, {marks} over the seeds ({len(run_ids)} runs)",
+                draw,
+                run_ids,
+                (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
+            )
         return built
 
     def _overhead_figure(self) -> dict[str, StudyFigure]:
@@ -183,14 +168,15 @@ class StudyResults(RecordedStudy[Study]):
         if not rows:
             return {}
         compared = [Comparison(row["task"], row["algorithm"], row["baseline"]) for row in rows]
-        limit = TIME_LIMITS[self.study.name]
-        evidence = compare_overhead(self.frame, self.measurements, limit=limit, comparisons=compared).evidence
+        limit = self.study.time_limit
+        data = RunData(self.frame, self.measurements)
+        evidence = compare_overhead(data, limit=limit or 1.0, comparisons=compared).evidence
         if not evidence:
             return {}
         return {
             f"{self.study.name}-overhead": StudyFigure(
                 f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
-                partial(plots.overhead, evidence, limit=limit, labels=LABELS),
+                partial(plots.overhead, evidence, limit=limit or 1.0, labels=labels()),
                 (),
                 (MEASUREMENTS_PATH.as_posix(),),
             )
@@ -198,7 +184,7 @@ class StudyResults(RecordedStudy[Study]):
 
     def _bases(self) -> dict[str, list[str]]:
         """The algorithms over each base optimizer, by the title of their column."""
-        present = ordered(self.frame["algorithm"], LABELS)
+        present = ordered(self.frame["algorithm"], labels())
         bases = dict.fromkeys(ALGORITHMS[name].baseline or name for name in present)
         return {
             f"Over {label(base)}": [name for name in present if base in (name, ALGORITHMS[name].baseline)]
@@ -215,3 +201,12 @@ class StudyResults(RecordedStudy[Study]):
 def _dashed(column: str) -> str:
     """A column's name as file names write it."""
     return column.replace("_", "-")
+
+
+def _claimed_accuracies() -> dict[str, dict[str, float]]:
+    """The test accuracies that the coursework states, by task and algorithm."""
+    claimed: dict[str, dict[str, float]] = {}
+    for name, algorithm in ALGORITHMS.items():
+        for task, accuracy in algorithm.claimed.items():
+            claimed.setdefault(task, {})[name] = accuracy
+    return claimed

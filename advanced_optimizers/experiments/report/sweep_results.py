@@ -6,9 +6,8 @@ from functools import cached_property, partial
 
 import pandas as pd
 
-from advanced_optimizers.experiments.evidence.comparisons import LABELS, label
+from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.optima import (
-    FROM_UNITS,
     find_optima,
     find_transfer,
     optimum_interval,
@@ -20,8 +19,8 @@ from advanced_optimizers.experiments.evidence.optima import (
 from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
 from advanced_optimizers.experiments.report import sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
-from advanced_optimizers.experiments.studies.claims import CLAIMS
-from advanced_optimizers.experiments.studies.sweeps import WidthSweep
+from advanced_optimizers.experiments.studies.registry import CLAIMS
+from advanced_optimizers.experiments.studies.sweep import WidthSweep
 
 _NOTHING = "-"
 
@@ -32,7 +31,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
     @cached_property
     def points(self) -> pd.DataFrame:
         """One row a run, see ``optima.sweep_points``."""
-        return sweep_points(self.frame)
+        return sweep_points(self.frame, self.study.base_units)
 
     @cached_property
     def optima(self) -> pd.DataFrame:
@@ -72,18 +71,18 @@ class SweepResults(RecordedStudy[WidthSweep]):
         name, n, run_ids = self.study.name, f"{len(self.frame)} runs", tuple(self.frame["run_id"])
         drawn = {
             "sweep": (
-                f"training loss by learning rate and width, in the standard parametrisation and in muP ({n})",
-                partial(sweep_plots.loss_by_rate, self.points, labels=LABELS),
+                f"training loss by learning rate and width ({n})",
+                partial(sweep_plots.loss_by_rate, self.points, labels=labels()),
             ),
             "optimum": (
                 f"best learning rate by width, mean and 95 % interval over the seeds ({n})",
-                partial(sweep_plots.optimum_by_width, self.optima, labels=LABELS),
+                partial(sweep_plots.optimum_by_width, self.optima, labels=labels()),
             ),
         }
         return {f"{name}-{key}": StudyFigure(words, draw, run_ids) for key, (words, draw) in drawn.items()}
 
     def _optima_table(self) -> pd.DataFrame:
-        """Best learning rate, its move from ``FROM_UNITS`` on and lowest loss, one row a task, algorithm and width."""
+        """One row per task, algorithm and width: the best learning rate, how far it moved, and the lowest loss."""
         return pd.DataFrame(
             self._optimum_row(task, algorithm, units)
             for task in (task.name for task in self.study.tasks)
@@ -93,7 +92,8 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     def _optimum_row(self, task: str, algorithm: str, units: int) -> dict[str, object]:
         chosen = select_optima(self.optima, task, algorithm, units)
-        shift = shift_interval(self.optima, task, algorithm, units) if units > FROM_UNITS else None
+        start = self.study.from_units
+        shift = shift_interval(self.optima, task, algorithm, units, start) if units > start else None
         best = _words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
         edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
         return {
@@ -101,7 +101,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
             "Algorithm": label(algorithm),
             "Units": units,
             "log2 of the best rate": f"{best}{edge}",
-            f"Move from {FROM_UNITS} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
+            f"Move from {start} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
             "Lowest loss (mean)": f"{chosen['loss'].mean():.4f}",
         }
 
@@ -109,7 +109,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
         """The CPU time of tuning narrow and training wide once, beside that of tuning wide, one row a task."""
         rows = []
         for task in (task.name for task in self.study.tasks):
-            transfer = find_transfer(self.points, task)
+            transfer = find_transfer(self.points, task, self.study.transferring)
             if transfer is None:
                 continue
             transferred, direct = (pd.Series(side).mean() for side in zip(*transfer.pairs, strict=True))

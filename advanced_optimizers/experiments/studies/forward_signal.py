@@ -1,9 +1,16 @@
-"""The claims about forward signal propagation."""
+"""Forward signal propagation, with and without its local losses, against backpropagation."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import torch
+from torch import nn
+
+from advanced_optimizers._base import build_optimizer
+from advanced_optimizers.experiments.data.datasets import Batch
 from advanced_optimizers.experiments.evidence.claim import (
     COURSEWORK,
     Claim,
@@ -20,6 +27,12 @@ from advanced_optimizers.experiments.evidence.rules import (
     compare_memory,
     compare_overhead,
 )
+from advanced_optimizers.experiments.studies.baselines import CIFAR, DIGITS, DIGITS_CONV, LEARNING_RATES, MNIST2
+from advanced_optimizers.experiments.studies.study import in_both_profiles
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.training.algorithms import Algorithm
+from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting, StepResult
+from advanced_optimizers.forward_signal import SigPropOptimizer, SigPropSequential, create_sigprop_optimizer
 
 PAPER = "paper (Kohan et al., arXiv 2204.01723)"
 CONTROL = "our control"
@@ -29,13 +42,73 @@ TIME_LIMIT = MEMORY_LIMIT = 1.0
 # backpropagation (VGG8b, Nokland and Eidnes, ICML 2019).
 MARGIN = 0.0235
 
+
+# ---- how they train -------------------------------------------------------------------------------------------------
+
+
+class SigPropLearner(BackpropLearner):
+    """Training in the forward pass: each layer learns as soon as it is reached, and the loss is the classifier's."""
+
+    optimizer: SigPropOptimizer
+
+    def step(self, batch: Batch) -> StepResult:
+        """Every layer's update, then a step of the schedule."""
+        self.model.train()
+        with self.autocast():
+            losses, scores = self.optimizer.learn(batch.images, batch.labels)
+        self.scheduler.step()
+        return StepResult(losses[-1], (scores.argmax(dim=1) == batch.labels).sum())
+
+
+def _sigprop(setting: Setting) -> Learner:
+    if not isinstance(setting.model, nn.Sequential):
+        raise ValueError(f"model must be a Sequential for signal propagation, got {type(setting.model).__name__}")
+    network = SigPropSequential(setting.model, setting.image_shape, setting.num_classes)
+    network.to(next(setting.model.parameters()).device)  # the generator of targets is new
+    own: dict[str, Any] = dict(setting.config.hyperparameters)
+    optimizer = create_sigprop_optimizer(network, **own)
+    return SigPropLearner(replace(setting, model=network), optimizer)
+
+
+def _readout(setting: Setting) -> Learner:
+    """Adam on the last layer alone; what is before it stays as it was initialized, apart from the norms' statistics."""
+    *_, last = (module for module in setting.model.modules() if isinstance(module, nn.Linear))
+    setting.model.requires_grad_(False)
+    last.requires_grad_(True)
+    return BackpropLearner(
+        setting, build_optimizer(torch.optim.Adam, last.parameters(), lr=setting.config.hyperparameters["lr"])
+    )
+
+
+# ---- the algorithms -------------------------------------------------------------------------------------------------
+
+_ALGORITHMS = {
+    "readout": Algorithm(
+        label="Last layer only, Adam (control)",
+        baseline="adam",
+        search_space={"lr": LEARNING_RATES["adam"]},
+        build=_readout,
+        control=True,
+    ),
+    "sigprop": Algorithm(
+        label="Signal propagation, Adam",
+        baseline="adam",
+        search_space={"lr": LEARNING_RATES["adam"], "signal_lr": LEARNING_RATES["adam"]},
+        build=_sigprop,
+    ),
+}
+
+# ---- the claims -----------------------------------------------------------------------------------------------------
+
 _TASKS = ("mnist-mlp2", "cifar10-jpeg-vgg")
 _SIGPROP = {"sigprop": "adam"}
 _WORDS = "signal propagation against backpropagation through the same network, both with Adam,"
 
-CLAIMS = (
+_CLAIMS = (
     Claim(
         key="sigprop-plausible",
+        method="Signal propagation",
+        short="biologically plausible",
         study="sigprop",
         text="Forward signal propagation is biologically plausible.",
         source=f"{COURSEWORK}, {PAPER}",
@@ -45,6 +118,8 @@ CLAIMS = (
     ),
     Claim(
         key="sigprop-time",
+        method="Signal propagation",
+        short="less time",
         study="sigprop",
         text="Forward signal propagation needs less time than backpropagation.",
         source=PAPER,
@@ -53,6 +128,8 @@ CLAIMS = (
     ),
     Claim(
         key="sigprop-memory",
+        method="Signal propagation",
+        short="less memory",
         study="sigprop",
         text="Forward signal propagation needs less memory than backpropagation.",
         source=PAPER,
@@ -61,6 +138,8 @@ CLAIMS = (
     ),
     Claim(
         key="sigprop-accuracy",
+        method="Signal propagation",
+        short="close to backpropagation",
         study="sigprop",
         text="Its accuracy comes close to backpropagation's (91.66 % on CIFAR-10 with VGG8b, where backpropagation "
         "reaches 94.01 %).",
@@ -70,6 +149,8 @@ CLAIMS = (
     ),
     Claim(
         key="sigprop-learns-features",
+        method="Signal propagation",
+        short="hidden layers learn",
         study="sigprop",
         text="The local losses train the hidden layers: better than leaving them as they were initialised.",
         source=CONTROL,
@@ -79,4 +160,20 @@ CLAIMS = (
         ),
         decide=partial(compare_accuracy, comparisons=each({"sigprop": "readout"}, _TASKS)),
     ),
+)
+
+TOPIC = Topic(
+    title="Forward signal propagation",
+    algorithms=_ALGORITHMS,
+    studies=in_both_profiles(
+        name="sigprop",
+        title="Does forward signal propagation learn as well as backpropagation, in less time and memory?",
+        full=(MNIST2, replace(CIFAR, model="vgg", epochs=20)),
+        quick=(replace(DIGITS, model="mlp2"), replace(DIGITS_CONV, model="vgg")),
+        algorithms=("adam", "sigprop", "readout"),
+        curves=("test_accuracy", "cpu_seconds"),
+        time_limit=TIME_LIMIT,
+        properties="locality",
+    ),
+    claims=_CLAIMS,
 )

@@ -1,9 +1,16 @@
-"""The claims about selective localized learning (LoCal+SGD)."""
+"""Selective localized learning (LoCal+SGD): its schedules, and the controls that freeze or move at random."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from advanced_optimizers.experiments.data.datasets import Batch
 from advanced_optimizers.experiments.evidence.claim import (
     COURSEWORK,
     Claim,
@@ -13,12 +20,27 @@ from advanced_optimizers.experiments.evidence.claim import (
     metric_rule,
     overhead_rule,
 )
+from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.evidence.rules import (
     compare_accuracy,
     compare_margin,
     compare_memory,
     compare_overhead,
 )
+from advanced_optimizers.experiments.studies.baselines import (
+    CIFAR,
+    DIGITS,
+    DIGITS_CONV,
+    LEARNING_RATES,
+    MNIST2,
+    base_and_own,
+)
+from advanced_optimizers.experiments.studies.study import in_both_profiles
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
+from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting, StepResult
+from advanced_optimizers.localized_learning import LocalizedOptimizer, create_localized_optimizer
+from advanced_optimizers.localized_learning.blocks import find_units, make_blocks
 
 PAPER = "paper (Krithivasan et al., 2022)"
 CONTROL = "our control"
@@ -30,6 +52,106 @@ MARGIN = 0.005
 COURSEWORK_RATIO = 0.951
 MEMORY_LIMIT = 1.0
 
+
+# ---- how they train -------------------------------------------------------------------------------------------------
+
+
+class LocalizedLearner(BackpropLearner):
+    """Ordinary training with LocalizedOptimizer, whose transition moves with the epoch's training loss."""
+
+    optimizer: LocalizedOptimizer
+
+    def __init__(self, setting: Setting, optimizer: LocalizedOptimizer) -> None:
+        super().__init__(setting, optimizer)
+        self.losses: list[Tensor] = []  # of the epoch so far
+
+    def step(self, batch: Batch) -> StepResult:
+        """One step of the optimizer and of its schedule."""
+        result = super().step(batch)
+        self.losses.append(result.loss)
+        return result
+
+    def end_epoch(self) -> dict[str, float]:
+        """How many blocks were localized in the epoch, and the direction of their updates; then both may change."""
+        curves = {
+            **super().end_epoch(),
+            "transition": float(self.optimizer.transition),
+            "localized_direction": self.optimizer.localized_direction,
+        }
+        self.optimizer.end_epoch(float(torch.stack(self.losses).mean()))
+        self.losses = []
+        return curves
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimizer, schedule, and the losses of the epoch so far."""
+        return {**super().state_dict(), "losses": [float(loss) for loss in self.losses]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores model, optimizer, schedule and losses."""
+        super().load_state_dict(state_dict)
+        self.losses = [torch.tensor(loss) for loss in state_dict["losses"]]
+
+
+def _localized(
+    mode: str, rule: str, highest: Callable[[int], int] | None = None, **options: Any
+) -> Callable[[Setting], Learner]:
+    """``highest`` returns the highest transition for a number of blocks; None leaves the default."""
+
+    def build(setting: Setting) -> Learner:
+        optimizer, kwargs, own = base_and_own(setting, "sgd")
+        own = {**options, **own}
+        if highest is not None:
+            own.setdefault("max_transition", highest(len(make_blocks(find_units(setting.model)))))
+        return LocalizedLearner(
+            setting,
+            create_localized_optimizer(
+                setting.model,
+                kwargs.pop("lr"),
+                selection_mode=mode,
+                rule=rule,
+                total_epochs=setting.config.epochs,
+                base_optimizer=optimizer,
+                base_optimizer_kwargs=kwargs,
+                **own,
+            ),
+        )
+
+    return build
+
+
+# ---- the algorithms -------------------------------------------------------------------------------------------------
+
+_HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
+# Schedules of the static transition besides the default: how high it goes, and how.
+_HALF: dict[str, Any] = {"highest": lambda blocks: blocks // 2}
+_TWO: dict[str, Any] = {"highest": lambda blocks: min(2, blocks - 1), "power": 1.0}
+
+
+def _localized_row(label: str, rule: str, mode: str = "static", **schedule: Any) -> Algorithm:
+    return Algorithm(
+        label=label,
+        baseline="sgd",
+        search_space={"lr": LEARNING_RATES["sgd"], **({} if rule == "frozen" else {"hebbian_lr": _HEBBIAN_RATE})},
+        build=_localized(mode, rule, **schedule),
+        options=frozenset({"weak_supervision_weight", "max_transition", "update_every"}),
+        timed=mode == "static",
+        control=rule in ("frozen", "random"),
+    )
+
+
+_ALGORITHMS = {
+    "localized-static": _localized_row("Localized learning, static", "hebbian"),
+    "localized-static-half": _localized_row("Localized learning, static, half the blocks", "hebbian", **_HALF),
+    "localized-static-two": _localized_row("Localized learning, static, first two blocks", "hebbian", **_TWO),
+    "localized-dynamic": _localized_row("Localized learning, dynamic", "hebbian", mode="dynamic"),
+    "localized-frozen": _localized_row("Freezing, static (control)", "frozen"),
+    "localized-frozen-half": _localized_row("Freezing, static, half the blocks (control)", "frozen", **_HALF),
+    "localized-frozen-two": _localized_row("Freezing, static, first two blocks (control)", "frozen", **_TWO),
+    "localized-random": _localized_row("Random updates, static (control)", "random"),
+}
+
+# ---- the claims -----------------------------------------------------------------------------------------------------
+
 _TASKS = ("mnist-mlp2", "cifar10-jpeg-convnet")
 _STATIC = {"localized-static": "sgd"}
 _BOTH = {"localized-static": "sgd", "localized-dynamic": "sgd"}
@@ -39,12 +161,16 @@ _CONTROLS = ("localized-frozen", "localized-random")
 _WORDS = "localized learning with the static transition against SGD"
 
 
-def _of_schedule(name: str, words: str, compared: str, tasks: tuple[str, ...], where: str) -> tuple[Claim, ...]:
+def _of_schedule(
+    name: str, short: str, words: str, compared: str, tasks: tuple[str, ...], where: str
+) -> tuple[Claim, ...]:
     """What is asked of a milder schedule: the accuracy lost, the time saved, and what freezing would give."""
     own, frozen = f"localized-static-{name}", f"localized-frozen-{name}"
     return (
         Claim(
             key=f"localized-{name}-accuracy",
+            method="Localized learning",
+            short=f"{short}: loses half a point",
             study="localized",
             text=f"{words}, localized learning loses no more than 0.5 points of accuracy.",
             source=CONTROL,
@@ -53,6 +179,8 @@ def _of_schedule(name: str, words: str, compared: str, tasks: tuple[str, ...], w
         ),
         Claim(
             key=f"localized-{name}-speed",
+            method="Localized learning",
+            short=f"{short}: shorter epochs",
             study="localized",
             text=f"{words}, its epochs are still shorter than SGD's.",
             source=CONTROL,
@@ -61,6 +189,8 @@ def _of_schedule(name: str, words: str, compared: str, tasks: tuple[str, ...], w
         ),
         Claim(
             key=f"localized-{name}-beats-freezing",
+            method="Localized learning",
+            short=f"{short}: beats freezing",
             study="localized",
             text=f"{words}, the localized updates are worth more than freezing.",
             source=CONTROL,
@@ -70,9 +200,11 @@ def _of_schedule(name: str, words: str, compared: str, tasks: tuple[str, ...], w
     )
 
 
-CLAIMS = (
+_CLAIMS = (
     Claim(
         key="localized-speed",
+        method="Localized learning",
+        short="1.5 times as fast",
         study="localized",
         text="LoCal+SGD trains up to 1.5 times as fast as SGD.",
         source=PAPER,
@@ -81,6 +213,8 @@ CLAIMS = (
     ),
     Claim(
         key="localized-fastest",
+        method="Localized learning",
+        short="fastest per epoch",
         study="localized",
         text="Localized learning is the fastest per epoch (11.7 s against 12.3 s for SGD).",
         source=COURSEWORK,
@@ -89,6 +223,8 @@ CLAIMS = (
     ),
     Claim(
         key="localized-accuracy",
+        method="Localized learning",
+        short="loses half a point",
         study="localized",
         text="LoCal+SGD loses about 0.5 points of accuracy.",
         source=PAPER,
@@ -101,6 +237,8 @@ CLAIMS = (
     ),
     Claim(
         key="localized-memory",
+        method="Localized learning",
+        short="saves memory",
         study="localized",
         text="Localized learning saves memory.",
         source=PAPER,
@@ -109,6 +247,7 @@ CLAIMS = (
     ),
     *_of_schedule(
         "half",
+        "half the blocks",
         "Up to half the blocks",
         "localized learning with the static transition up to half the blocks against",
         _HALF_TASKS,
@@ -116,6 +255,7 @@ CLAIMS = (
     ),
     *_of_schedule(
         "two",
+        "two blocks",
         "Up to two blocks at an even pace",
         "localized learning with a static transition that goes up to two blocks at an even pace against",
         _TASKS,
@@ -123,6 +263,8 @@ CLAIMS = (
     ),
     Claim(
         key="localized-beats-freezing",
+        method="Localized learning",
+        short="beats freezing",
         study="localized",
         text="The localized updates are worth more than no updates, and than random ones.",
         source=CONTROL,
@@ -136,4 +278,23 @@ CLAIMS = (
             comparisons=tuple(c for control in _CONTROLS for c in each({"localized-static": control}, _TASKS)),
         ),
     ),
+)
+
+TOPIC = Topic(
+    title="Localized learning",
+    algorithms=_ALGORITHMS,
+    studies=in_both_profiles(
+        name="localized",
+        title="Does localized learning train faster than SGD, and is it more than freezing?",
+        full=(MNIST2, CIFAR),
+        quick=(replace(DIGITS, model="mlp2"), DIGITS_CONV),
+        algorithms=("sgd", *_ALGORITHMS),
+        curves=("test_accuracy", "cpu_seconds", "transition"),
+        # Of three blocks no schedule localizes more than one.
+        left_out=(("mlp2", "localized-static-half"), ("mlp2", "localized-frozen-half")),
+        time_limit=PAPER_RATIO,
+    ),
+    claims=_CLAIMS,
+    metrics=(Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),),
+    curves=(Curve("transition", "transition", "blocks below the transition by epoch", by_base=False),),
 )

@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.registry import load_topic_file, topic_files
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
@@ -146,9 +147,10 @@ _TRAINED, _LOADED, _BUSY = "trained", "loaded", "busy"
 
 def _results(configs: Sequence[RunConfig], store: RunStore, workers: Workers) -> Iterator[tuple[RunConfig, str]]:
     if workers.jobs == 1:
-        yield from (_train_one(config, store, workers.device) for config in configs)
+        yield from (_train_one(config, store, workers.device, ()) for config in configs)
         return
-    tasks = (joblib.delayed(_train_one)(config, store, workers.device) for config in configs)
+    files = topic_files()
+    tasks = (joblib.delayed(_train_one)(config, store, workers.device, files) for config in configs)
     with _backend(workers):
         if workers.engine == "loky":
             yield from joblib.Parallel(n_jobs=workers.jobs, return_as="generator_unordered", batch_size=1)(tasks)
@@ -171,9 +173,14 @@ def _backend(workers: Workers) -> Any:
     return joblib.parallel_config(backend=workers.engine)
 
 
-def _train_one(config: RunConfig, store: RunStore, device: str) -> tuple[RunConfig, str]:
-    """Trains one run on one thread; gives what happened, or the message of what went wrong."""
+def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> tuple[RunConfig, str]:
+    """Trains one run on one thread; returns what happened, or the message of what went wrong.
+
+    Topics from files are loaded first: a worker process has only those of the package.
+    """
     try:
+        for path in topics:
+            load_topic_file(path)
         with threads(1):
             _, trained = train_or_load(config, store, device)
     except RunBusyError:

@@ -1,16 +1,21 @@
-"""What a study is: tasks with a protocol, algorithms, seeds, and from these its runs; ``studies`` has the table."""
+"""What a study is: tasks with a protocol, algorithms, seeds, and from these its runs; ``registry`` has the table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+
+# The seeds and the tuning budget of the full profile.
+SEEDS = (0, 1, 2, 3, 4)
+TRIALS = 12
 
 
 class MissingRunsError(RuntimeError):
@@ -157,6 +162,9 @@ class Study(BaseStudy):
         left_out: Pairs of (task, algorithm) that are not run.
         protocols: Of pairs of (task, algorithm) whose protocol is another than the task's: longer, or wider.
         targets: By task, the test accuracy that a run's epochs are counted to, in [0, 1]; none are counted without.
+        time_limit: The longest that an epoch may take, relative to the baseline's, for the study's claim about time to
+            hold; None where it makes none.
+        properties: The measurement under ``results/benchmarks`` that tests properties for one of its claims, if any.
     """
 
     tasks: tuple[Task, ...]
@@ -167,6 +175,8 @@ class Study(BaseStudy):
     left_out: frozenset[tuple[str, str]] = frozenset()
     protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    time_limit: float | None = None
+    properties: str | None = None
 
     def algorithms_on(self, task: Task) -> list[str]:
         """The algorithms that are run on a task."""
@@ -222,3 +232,55 @@ class Study(BaseStudy):
             for seed in self.seeds
             for algorithm in self.algorithms_on(task)
         ]
+
+
+def in_both_profiles(
+    *,
+    full: tuple[Task, ...],
+    quick: tuple[Task, ...],
+    label_noises: tuple[float, ...] = (0.0,),
+    left_out: Collection[tuple[str, str]] = (),
+    longer: Mapping[tuple[str, str], float] | None = None,
+    wider: Mapping[tuple[str, str], float] | None = None,
+    **fields: Any,
+) -> tuple[Study, ...]:
+    """A study in both profiles: the full one with 5 seeds and 12 trials, the quick one with 2 seeds and 2 trials.
+
+    Args:
+        full: Tasks of the full profile.
+        quick: Tasks of the quick profile; on ``digits``, so that they need no download.
+        label_noises: See :class:`Study`.
+        left_out: Pairs of (model, algorithm) that are not run.
+        longer: For pairs of (model, algorithm), the factor by which they train longer.
+        wider: For pairs of (model, algorithm), the width of their network.
+        **fields: The other fields of :class:`Study`, the same in both.
+    """
+    studies = []
+    for profile, tasks, seeds, trials in (("full", full, SEEDS, TRIALS), ("quick", quick, SEEDS[:2], 2)):
+        longer_ones = {
+            (task.name, name): task.longer(factor)
+            for task in tasks
+            for (model, name), factor in (longer or {}).items()
+            if task.model == model
+        }
+        wider_ones = {
+            (task.name, name): replace(task, width=width)
+            for task in tasks
+            for (model, name), width in (wider or {}).items()
+            if task.model == model
+        }
+        studies.append(
+            Study(
+                profile=profile,
+                tasks=tasks,
+                seeds=seeds,
+                trials=trials,
+                label_noises=label_noises,
+                left_out=frozenset(
+                    (task.name, name) for task in tasks for model, name in left_out if task.model == model
+                ),
+                protocols={**longer_ones, **wider_ones},
+                **fields,
+            )
+        )
+    return tuple(studies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -21,7 +21,7 @@ from advanced_optimizers.experiments.training.algorithms import Range
 _SIGNIFICANT_DIGITS = 4
 
 
-def sample_hyperparameters(search_space: dict[str, Range], trials: int, seed: int = 0) -> list[Hyperparameters]:
+def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed: int = 0) -> list[Hyperparameters]:
     """Points of a scrambled Sobol sequence in a search space.
 
     Args:

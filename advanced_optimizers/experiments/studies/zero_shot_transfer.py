@@ -1,17 +1,19 @@
-"""The claims about muTransfer, and the rules that decide them from a sweep of the learning rate over the width."""
+"""muTransfer: the learning rate swept over the width, in the standard parametrization and in muP."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
+from advanced_optimizers._base import build_optimizer
 from advanced_optimizers.experiments.evidence.claim import Claim
-from advanced_optimizers.experiments.evidence.comparisons import Measurements, Verdict, label
+from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
+from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.optima import (
-    FROM_UNITS,
-    MUP,
-    STANDARD,
     find_optima,
     find_transfer,
     loss_ratio,
@@ -20,9 +22,23 @@ from advanced_optimizers.experiments.evidence.optima import (
     sweep_points,
 )
 from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep, Windows
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
+from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
+from advanced_optimizers.experiments.training.models import ImageShape, Model, build_model, scaled
+from advanced_optimizers.zero_shot_transfer import MuReadout, MuSGD, set_base_shapes
 
 PAPER = "paper (Yang et al., arXiv 2203.03466)"
 
+STANDARD, MUP = "standard-sgd", "mup-sgd"
+# Units of mlp3 at width 1, and its multipliers: those tuned in the MLP example of the mup package, for ReLU and
+# cross-entropy. With multipliers of 1 the standard parametrization's optimum hardly moves (its issue 52).
+BASE_UNITS = 64
+_INPUT_MULT, _OUTPUT_MULT = 2.0**-8, 32.0
+
+# Where a move of the optimum is counted from: narrow networks are far from the limit that muP is about.
+FROM_UNITS = 512
 TASKS = ("mnist-mlp3", "cifar10-jpeg-mlp3")
 UNITS = (64, 128, 256, 512, 1024, 2048, 4096)
 # An optimum that stays within this many octaves has not moved; the grid's points are one octave apart.
@@ -31,25 +47,166 @@ COST_LIMIT = 1.0
 # A sweep takes a run for every width and learning rate, so there are fewer seeds than in a comparison.
 SWEEP_SEEDS = 3
 
+
+# ---- the network ----------------------------------------------------------------------------------------------------
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer without bias, ``scale * W x``, whose initial output does not depend on ``scale``.
+
+    The weights are drawn from a normal distribution with standard deviation ``1 / (scale * sqrt(inputs))``. What the
+    scale changes is how far a step of SGD moves the output: by ``scale ** 2`` times as much.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0) -> None:
+        self.scale = scale
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draws the weights."""
+        nn.init.normal_(self.weight, std=1 / (self.scale * math.sqrt(self.in_features)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, outputs)."""
+        return self.scale * super().forward(x)
+
+
+def _mlp3(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
+    """Two hidden layers without biases and an output that starts at zero: the network of muP's width sweeps.
+
+    With the multipliers of the ``mup`` package's MLP example. It is in the standard parametrization;
+    ``set_base_shapes(model, base, rescale_params=False)`` turns it into a muP model.
+    """
+    units = scaled(BASE_UNITS, width)
+    model = nn.Sequential(
+        nn.Flatten(),
+        ScaledLinear(math.prod(image_shape), units, scale=math.sqrt(_INPUT_MULT)),
+        nn.ReLU(),
+        ScaledLinear(units, units),
+        nn.ReLU(),
+        MuReadout(units, num_classes, bias=False, readout_zero_init=True, output_mult=_OUTPUT_MULT),
+    )
+    set_base_shapes(model, None)  # its own base: the standard parametrization
+    return model
+
+
+# ---- how they train -------------------------------------------------------------------------------------------------
+
+
+def _standard_sgd(setting: Setting) -> Learner:
+    lr = setting.config.hyperparameters["lr"]
+    return BackpropLearner(setting, build_optimizer(torch.optim.SGD, setting.model.parameters(), lr=lr, fused=True))
+
+
+def _mup_sgd(setting: Setting) -> Learner:
+    """SGD in muP, with the model of width 1 as its base."""
+    with torch.device("meta"):  # shapes are all that is needed: no memory, no random numbers
+        base = build_model(setting.config.model, setting.image_shape, setting.num_classes)
+    # mlp3 draws muP's own initial weights at every width, since its output layer starts at zero.
+    set_base_shapes(setting.model, base, rescale_params=False)
+    return BackpropLearner(setting, MuSGD(setting.model, lr=setting.config.hyperparameters["lr"], fused=True))
+
+
+# ---- the algorithms and the sweep -----------------------------------------------------------------------------------
+
+_RATE = Range(low=2.5e-4, high=1.0, log=True)
+_ALGORITHMS = {
+    STANDARD: Algorithm(
+        label="SGD, standard parametrization",
+        baseline=None,
+        search_space={"lr": _RATE},
+        build=_standard_sgd,
+    ),
+    MUP: Algorithm(
+        label="SGD, muP",
+        baseline=STANDARD,
+        search_space={"lr": _RATE},
+        build=_mup_sgd,
+    ),
+}
+
+
+def _windows(standard: Windows, mup: Windows) -> dict[str, Windows]:
+    return {STANDARD: standard, MUP: mup}
+
+
+def _sweep(profile: str, tasks: tuple[SweepTask, ...]) -> WidthSweep:
+    # The base has 64 units, as in the MLP example of the authors' package that the multipliers were tuned for; there
+    # both parametrizations are the same algorithm, so their curves begin at one point. A pilot (64, 256 and 512 units,
+    # one seed) had muP's optimum in one place from 64 units on, so a wider base would only add widths below it.
+    return WidthSweep(
+        name="mutransfer",
+        title="Does the best learning rate stay where it is when the network gets wider?",
+        profile=profile,
+        tasks=tasks,
+        algorithms=(STANDARD, MUP),
+        seeds=(0, 1, 2),
+        transferring=MUP,
+        from_units=FROM_UNITS,
+    )
+
+
+# Up to 512 units a run takes seconds, so there both sides of the minimum are shown.
+_NARROW = (64, 128, 256, 512)
+_STANDARD = dict.fromkeys(_NARROW, (-9, -3)) | {1024: (-9, -5), 2048: (-10, -6), 4096: (-10, -7)}
+_CIFAR = SweepTask(
+    dataset="cifar10-jpeg",
+    model="mlp3",
+    base_units=BASE_UNITS,
+    epochs=8,
+    batch_size=64,
+    data_fraction=0.2,
+    windows=_windows(
+        standard=_STANDARD,
+        mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -3)),
+    ),
+)
+_MNIST = SweepTask(
+    dataset="mnist",
+    model="mlp3",
+    base_units=BASE_UNITS,
+    epochs=5,
+    batch_size=64,
+    data_fraction=0.1,
+    windows=_windows(
+        # The first seed had its lowest loss at 2 ** -7, where the window ended; a minimum needs a run on either side.
+        standard=_STANDARD | {4096: (-9, -6)},
+        # On this easy task the best rates are the largest that train at all; beyond, runs end in their first steps.
+        mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -2)),
+    ),
+)
+_DIGITS = SweepTask(
+    dataset="digits",
+    model="mlp3",
+    base_units=BASE_UNITS,
+    epochs=6,
+    batch_size=64,
+    data_fraction=1.0,
+    windows=_windows(standard=dict.fromkeys((64, 256, 512), (-8, -4)), mup=dict.fromkeys((64, 256, 512), (-7, -4))),
+)
+
+# ---- the claims -----------------------------------------------------------------------------------------------------
+
 _FROM = tuple(units for units in UNITS if units >= FROM_UNITS)
 
 
-def compare_shift(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
+def compare_shift(data: RunData) -> Verdict:
     """Decides whether the best learning rate stays in muP, and moves in the standard parametrisation.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``; the runs of one sweep.
-        measurements: Not read; the argument is there so that all rules are called alike.
+        data: The runs of one sweep.
     """
-    points = sweep_points(frame)
+    points = sweep_points(data.frame, BASE_UNITS)
     obstacle = _obstacle(points, (STANDARD, MUP), _FROM)
     if obstacle is not None:
         return obstacle
     optima = find_optima(points)
     stays = {
-        (task, units): _required(shift_interval(optima, task, MUP, units)) for task in TASKS for units in _FROM[1:]
+        (task, units): _required(shift_interval(optima, task, MUP, units, FROM_UNITS))
+        for task in TASKS
+        for units in _FROM[1:]
     }
-    moves = {task: _required(shift_interval(optima, task, STANDARD, _FROM[-1])) for task in TASKS}
+    moves = {task: _required(shift_interval(optima, task, STANDARD, _FROM[-1], FROM_UNITS)) for task in TASKS}
     task, units = max(stays, key=lambda key: abs(stays[key].estimate))
     least = min(moves, key=lambda key: abs(moves[key].estimate))
     sentence = (
@@ -64,14 +221,13 @@ def compare_shift(frame: pd.DataFrame, measurements: Measurements | None = None)
     return Verdict("inconclusive", sentence)
 
 
-def compare_widths(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
+def compare_widths(data: RunData) -> Verdict:
     """Decides whether each doubling of the width lowers the lowest loss of muP, or leaves it.
 
     Args:
-        frame: As for :func:`compare_shift`.
-        measurements: Not read.
+        data: As for :func:`compare_shift`.
     """
-    points = sweep_points(frame)
+    points = sweep_points(data.frame, BASE_UNITS)
     obstacle = _obstacle(points, (MUP,), UNITS)
     if obstacle is not None:
         return obstacle
@@ -90,18 +246,17 @@ def compare_widths(frame: pd.DataFrame, measurements: Measurements | None = None
     return _by_limit(list(ratios.values()), 1.0, sentence)
 
 
-def compare_cost(frame: pd.DataFrame, measurements: Measurements | None = None) -> Verdict:
+def compare_cost(data: RunData) -> Verdict:
     """Decides whether tuning narrow and training wide once takes less time than tuning wide.
 
     Args:
-        frame: As for :func:`compare_shift`.
-        measurements: Not read: the CPU seconds of the runs differ by far more than what disturbs them.
+        data: As for :func:`compare_shift`.
     """
-    points = sweep_points(frame)
+    points = sweep_points(data.frame, BASE_UNITS)
     obstacle = _obstacle(points, (MUP,), UNITS)
     if obstacle is not None:
         return obstacle
-    transfers = {task: find_transfer(points, task) for task in TASKS}
+    transfers = {task: find_transfer(points, task, MUP) for task in TASKS}
     without = [label(task) for task, transfer in transfers.items() if transfer is None]
     if without:
         return Verdict("not supported", f"No narrower width has the best learning rate of the widest on {without[0]}.")
@@ -164,9 +319,11 @@ _SWEEPS = (
 )
 _OTHERWISE = "Otherwise, and whenever the lowest loss lies at an end of its sweep, inconclusive."
 
-CLAIMS = (
+_CLAIMS = (
     Claim(
         key="mutransfer-optimum-stays",
+        method="muTransfer",
+        short="best rate stays",
         study="mutransfer",
         text="The best learning rate does not move with width.",
         source=PAPER,
@@ -178,6 +335,8 @@ CLAIMS = (
     ),
     Claim(
         key="mutransfer-wider-is-better",
+        method="muTransfer",
+        short="wider is never worse",
         study="mutransfer",
         text="Wider is never worse in muP, at the best learning rate.",
         source=PAPER,
@@ -188,6 +347,8 @@ CLAIMS = (
     ),
     Claim(
         key="mutransfer-cost",
+        method="muTransfer",
+        short="tuning narrow is cheaper",
         study="mutransfer",
         text="Tuning a narrow network and training the wide one once costs less than tuning the wide one.",
         source=PAPER,
@@ -198,4 +359,12 @@ CLAIMS = (
         f"narrower width qualifies. {_OTHERWISE}",
         decide=compare_cost,
     ),
+)
+
+TOPIC = Topic(
+    title="muTransfer",
+    algorithms=_ALGORITHMS,
+    studies=(_sweep("full", (_MNIST, _CIFAR)), _sweep("quick", (_DIGITS,))),
+    claims=_CLAIMS,
+    models={"mlp3": Model(label="three-layer MLP", build=_mlp3)},
 )

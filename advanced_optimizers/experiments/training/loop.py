@@ -25,7 +25,7 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.training.algorithms import build_learner
 from advanced_optimizers.experiments.training.learners import Learner, Setting
 from advanced_optimizers.experiments.training.models import build_model
-from advanced_optimizers.fer_optimizer.flipping import FlippingTracker
+from advanced_optimizers.experiments.training.trackers import TRACKERS
 
 _EVALUATION_BATCH = 1000
 
@@ -45,7 +45,7 @@ def seed_everything(seed: int) -> None:
 
 
 def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
-    """Trains one configuration, or gives its record when it has one.
+    """Trains one configuration, or returns its record when it has one.
 
     A run that was killed goes on after its last whole epoch, and on the CPU ends in the same outcome, bit for bit.
 
@@ -95,7 +95,7 @@ class _Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.train_batches, self.test_batches = _batches(config, self.dataset, self.generator, device)
         self.learner = self._build_learner()
-        self.tracker = FlippingTracker(len(self.dataset.test_labels))
+        self.trackers = {name: make(len(self.dataset.test_labels)) for name, make in TRACKERS.items()}
         self.curves: Curves = {}
         self.total_seconds = 0.0
         self.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -175,14 +175,13 @@ class _Run:
         logits = torch.cat([self.learner.predict(batch.images) for batch in self.test_batches])
         labels = self.dataset.test_labels.to(self.device)
         right = logits.argmax(dim=1) == labels
-        errors = self.tracker.update(right)
-        return {
+        metrics = {
             "test_loss": float(F.cross_entropy(logits, labels)),
             "test_accuracy": float(right.double().mean()),
-            "wrongly_flipped": float(errors.wrongly_flipped),
-            "relative_flipping_error": errors.relative,
-            "absolute_flipping_error": errors.absolute,
         }
+        for tracker in self.trackers.values():
+            metrics |= tracker.update(right)
+        return metrics
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -191,7 +190,7 @@ class _Run:
     def _save_checkpoint(self) -> None:
         state = {
             "learner": self.learner.state_dict(),
-            "tracker": self.tracker.state_dict(),
+            "trackers": {name: tracker.state_dict() for name, tracker in self.trackers.items()},
             "curves": self.curves,
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
@@ -205,7 +204,8 @@ class _Run:
             return
         state = load_checkpoint(self.checkpoint, self.device)
         self.learner.load_state_dict(state["learner"])
-        self.tracker.load_state_dict(state["tracker"])
+        for name, tracker in self.trackers.items():
+            tracker.load_state_dict(state["trackers"][name])
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         self.curves = state["curves"]

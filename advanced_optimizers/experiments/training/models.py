@@ -1,44 +1,58 @@
-"""The networks that the studies train, for images of any size and with PyTorch's own initialisation."""
+"""The networks that the studies train, for images of any size and with PyTorch's own initialization.
+
+Topics may register networks of their own.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from advanced_optimizers._checks import check_integer, check_range, unknown_name
-from advanced_optimizers.zero_shot_transfer import MuReadout, set_base_shapes
 
-_HIDDEN_UNITS = {"mlp": (512,), "mlp2": (512, 256)}
-# Units of mlp3 at width 1, and its multipliers: those tuned in the MLP example of the mup package, for ReLU and
-# cross-entropy. With multipliers of 1 the standard parametrisation's optimum hardly moves (its issue 52).
-MLP3_UNITS = 64
-_INPUT_MULT, _OUTPUT_MULT = 2.0**-8, 32.0
-MODELS = ("mlp", "mlp2", "mlp3", "convnet", "vgg", "resnet18")
+ImageShape: TypeAlias = tuple[int, int, int]
 
 
-def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> nn.Module:
-    """Build one of ``MODELS`` for images of shape (B, C, H, W); its output is logits of shape (B, num_classes).
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One row of ``MODELS``.
+
+    Attributes:
+        label: Its name in tables and figures.
+        build: ``build(image_shape, num_classes, width)`` makes the network.
+        smallest_side: The least height and width of an image, in pixels.
+    """
+
+    label: str
+    build: Callable[[ImageShape, int, float], nn.Module] = field(repr=False)
+    smallest_side: int = 1
+
+
+def build_model(name: str, image_shape: ImageShape, num_classes: int, width: float = 1.0) -> nn.Module:
+    """Builds one of ``MODELS`` for images of shape (B, C, H, W); its output is logits of shape (B, num_classes).
 
     Args:
         name: ``mlp``: one hidden layer of 512 units with ReLU.
             ``mlp2``: two hidden layers, of 512 and 256 units.
-            ``mlp3``: two hidden layers of 64 units, without biases, and an output that starts at zero: the network of
-            muP's width sweeps, with the multipliers of the ``mup`` package's MLP example. It is in the standard
-            parametrisation; ``set_base_shapes(model, base, rescale_params=False)`` turns it into a muP model.
             ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
             max-pool after each of the first two, a global max-pool after the last.
             ``vgg``: four 3x3 convolutions with BatchNorm and ReLU, of 32, 64, 128 and 128 channels, a max-pool after
             each of the first three, and a linear layer that reads all positions.
             ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) with the 3x3 stem, stride 1, and no max-pool
             that small images need.
+            Or a network that a topic registered.
         image_shape: (C, H, W); the convolutional networks need sides of at least 4 pixels.
         num_classes: Number of logits, at least 2.
         width: Factor on the number of hidden units or channels, above 0.
 
     Raises:
-        ValueError: If there is no model of that name, or a size is out of range.
+        ValueError: There is no model of that name, or a size is out of range.
     """
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
@@ -46,69 +60,32 @@ def build_model(name: str, image_shape: tuple[int, int, int], num_classes: int, 
     check_range("width", width, 0.0, open_low=True)
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (channels, height, width), each at least 1, got {image_shape}")
-    if name == "mlp3":
-        return _mlp3(math.prod(image_shape), num_classes, _scaled(MLP3_UNITS, width))
-    if name in _HIDDEN_UNITS:
-        return _mlp(image_shape, num_classes, [_scaled(units, width) for units in _HIDDEN_UNITS[name]])
-    if min(image_shape[1:]) < 4:
-        raise ValueError(f"image_shape must have sides of at least 4 pixels for {name!r}, got {image_shape}")
-    if name == "convnet":
-        return _convnet(image_shape[0], num_classes, width)
-    if name == "vgg":
-        return _vgg(image_shape, num_classes, width)
-    return ResNet18(image_shape[0], num_classes, width)
+    model = MODELS[name]
+    if min(image_shape[1:]) < model.smallest_side:
+        raise ValueError(
+            f"image_shape must have sides of at least {model.smallest_side} pixels for {name!r}, got {image_shape}"
+        )
+    return model.build(image_shape, num_classes, width)
 
 
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))
+def scaled(units: int, width: float) -> int:
+    """A number of units or channels times a width multiplier, at least 1."""
+    return max(1, round(units * width))
 
 
-def _mlp(image_shape: tuple[int, int, int], num_classes: int, hidden: list[int]) -> nn.Sequential:
-    sizes = [math.prod(image_shape), *hidden]
+def _mlp(image_shape: ImageShape, num_classes: int, width: float, *, hidden: Sequence[int]) -> nn.Sequential:
+    sizes = [math.prod(image_shape), *(scaled(units, width) for units in hidden)]
     layers = [layer for inputs, outputs in pairwise(sizes) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
 
 
-class ScaledLinear(nn.Linear):
-    """A linear layer without bias, ``scale * W x``, whose initial output does not depend on ``scale``.
-
-    The weights are drawn from a normal distribution with standard deviation ``1 / (scale * sqrt(inputs))``. What the
-    scale changes is how far a step of SGD moves the output: by ``scale ** 2`` times as much.
-    """
-
-    def __init__(self, inputs: int, outputs: int, scale: float = 1.0) -> None:
-        self.scale = scale
-        super().__init__(inputs, outputs, bias=False)
-
-    def reset_parameters(self) -> None:
-        """Draws the weights."""
-        nn.init.normal_(self.weight, std=1 / (self.scale * math.sqrt(self.in_features)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) -> (B, outputs)."""
-        return self.scale * super().forward(x)
-
-
-def _mlp3(inputs: int, num_classes: int, units: int) -> nn.Sequential:
-    model = nn.Sequential(
-        nn.Flatten(),
-        ScaledLinear(inputs, units, scale=math.sqrt(_INPUT_MULT)),
-        nn.ReLU(),
-        ScaledLinear(units, units),
-        nn.ReLU(),
-        MuReadout(units, num_classes, bias=False, readout_zero_init=True, output_mult=_OUTPUT_MULT),
-    )
-    set_base_shapes(model, None)  # its own base: the standard parametrisation
-    return model
-
-
 def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    # The normalisation that follows would cancel a bias.
+    # The normalization that follows would cancel a bias.
     return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)]
 
 
-def _convnet(channels: int, num_classes: int, width: float) -> nn.Sequential:
-    first, second, third = (_scaled(outputs, width) for outputs in (16, 32, 64))
+def _convnet(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
+    first, second, third = (scaled(outputs, width) for outputs in (16, 32, 64))
 
     def stage(inputs: int, outputs: int) -> list[nn.Module]:
         return [
@@ -119,7 +96,7 @@ def _convnet(channels: int, num_classes: int, width: float) -> nn.Sequential:
         ]
 
     return nn.Sequential(
-        *stage(channels, first),
+        *stage(image_shape[0], first),
         nn.MaxPool2d(2),
         *stage(first, second),
         nn.MaxPool2d(2),
@@ -130,11 +107,11 @@ def _convnet(channels: int, num_classes: int, width: float) -> nn.Sequential:
     )
 
 
-def _vgg(image_shape: tuple[int, int, int], num_classes: int, width: float) -> nn.Sequential:
+def _vgg(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
     channels, *sides = image_shape
     layers: list[nn.Module] = []
     for outputs, pools in ((32, True), (64, True), (128, True), (128, False)):
-        outputs = _scaled(outputs, width)
+        outputs = scaled(outputs, width)
         layers += [*_conv_bn(channels, outputs), nn.ReLU(inplace=True)]
         # A side of one pixel is as small as it gets.
         if pools and min(sides) > 1:
@@ -168,12 +145,21 @@ class ResidualBlock(nn.Module):
 class ResNet18(nn.Sequential):
     """ResNet-18 for small images: four stages of two residual blocks, of 64 to 512 channels times ``width``."""
 
-    def __init__(self, channels: int, num_classes: int, width: float) -> None:
-        stages = [_scaled(outputs, width) for outputs in (64, 128, 256, 512)]
-        layers: list[nn.Module] = [*_conv_bn(channels, stages[0]), nn.ReLU(inplace=True)]
+    def __init__(self, image_shape: ImageShape, num_classes: int, width: float = 1.0) -> None:
+        stages = [scaled(outputs, width) for outputs in (64, 128, 256, 512)]
+        layers: list[nn.Module] = [*_conv_bn(image_shape[0], stages[0]), nn.ReLU(inplace=True)]
         inputs = stages[0]
         for number, outputs in enumerate(stages):
             layers.append(ResidualBlock(inputs, outputs, stride=1 if number == 0 else 2))
             layers.append(ResidualBlock(outputs, outputs, stride=1))
             inputs = outputs
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes))
+
+
+MODELS: dict[str, Model] = {
+    "mlp": Model(label="MLP", build=partial(_mlp, hidden=(512,))),
+    "mlp2": Model(label="MLP of 512-256", build=partial(_mlp, hidden=(512, 256))),
+    "convnet": Model(label="ConvNet", build=_convnet, smallest_side=4),
+    "vgg": Model(label="VGG", build=_vgg, smallest_side=4),
+    "resnet18": Model(label="ResNet-18", build=ResNet18, smallest_side=4),
+}

@@ -1,0 +1,35 @@
+"""Names for display, and the order in which tables and figures show algorithms and tasks."""
+
+from __future__ import annotations
+
+from advanced_optimizers.experiments.data.datasets import DATASETS
+from advanced_optimizers.experiments.evidence.metrics import noise_words
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.models import MODELS
+
+
+def labels() -> dict[str, str]:
+    """The names of all tasks, then of all algorithms, each baseline followed by what is compared with it."""
+    tasks = {
+        f"{dataset}-{name}": f"{words}, {model.label}"
+        for dataset, words in DATASETS.items()
+        for name, model in MODELS.items()
+    }
+    baselines = [name for name, algorithm in ALGORITHMS.items() if algorithm.baseline is None]
+    algorithms = {
+        name: algorithm.label
+        for baseline in baselines
+        for name, algorithm in ALGORITHMS.items()
+        if baseline in (name, algorithm.baseline)
+    }
+    return {**tasks, **algorithms}
+
+
+def label(name: str) -> str:
+    """An algorithm's or a task's name for display."""
+    return labels().get(name, name)
+
+
+def where(task: str, label_noise: float) -> str:
+    """A task and its share of wrong labels, for display."""
+    return f"{label(task)}, {noise_words(label_noise)}"

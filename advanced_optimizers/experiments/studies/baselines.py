@@ -1,0 +1,79 @@
+"""The baselines, and the tasks and learning rates that studies of different topics share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from advanced_optimizers._base import build_optimizer
+from advanced_optimizers.experiments.studies.study import Task
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
+from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
+
+# The optimizers that methods are built on. Weight decay is part of the protocol, the learning rate is tuned.
+BASES: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}),
+    "adam": (torch.optim.Adam, {}),
+}
+BASE_LABELS = {"sgd": "SGD", "adam": "Adam"}
+LEARNING_RATES = {
+    "sgd": Range(low=0.02, high=0.8, log=True),
+    "adam": Range(low=5e-4, high=2e-2, log=True),
+}
+
+MNIST = Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3)
+MNIST2 = replace(MNIST, model="mlp2")
+CIFAR = Task(
+    dataset="cifar10-jpeg",
+    model="convnet",
+    epochs=10,
+    tuning_epochs=3,
+    tuning_fraction=0.3,
+    precision="bfloat16",
+    augment=True,
+)
+DIGITS = Task(dataset="digits", model="mlp", epochs=6, tuning_epochs=3, batch_size=64)
+DIGITS_CONV = Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2, batch_size=64)
+
+
+def build_base(setting: Setting, base: str) -> torch.optim.Optimizer:
+    """One of ``BASES`` over all of the model's parameters, with the run's learning rate."""
+    optimizer, kwargs = BASES[base]
+    return build_optimizer(optimizer, setting.model.parameters(), lr=setting.config.hyperparameters["lr"], **kwargs)
+
+
+def base_and_own(setting: Setting, base: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]:
+    """What a wrapper over one of ``BASES`` is built from: the base, its arguments, and the wrapper's own."""
+    optimizer, kwargs = BASES[base]
+    own: dict[str, Any] = dict(setting.config.hyperparameters)
+    return optimizer, {"lr": own.pop("lr"), **kwargs}, own
+
+
+def plain(base: str) -> Callable[[Setting], Learner]:
+    """Builds ordinary training with one of ``BASES``."""
+    return lambda setting: BackpropLearner(setting, build_base(setting, base))
+
+
+# The coursework's table, test accuracy by task; it names its second data set CIFAR-10.
+_CLAIMED = {
+    "sgd": {"mnist-mlp": 0.952, "cifar10-jpeg-convnet": 0.684},
+    "adam": {"mnist-mlp": 0.968, "cifar10-jpeg-convnet": 0.712},
+}
+
+TOPIC = Topic(
+    title="Baselines",
+    algorithms={
+        base: Algorithm(
+            label=BASE_LABELS[base],
+            baseline=None,
+            search_space={"lr": LEARNING_RATES[base]},
+            build=plain(base),
+            claimed=_CLAIMED[base],
+        )
+        for base in BASES
+    },
+)
