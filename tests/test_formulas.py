@@ -25,6 +25,8 @@ TORN = "Markdown takes a part of it for emphasis (write `_ {i}`, with a space), 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|(`+)(?!`).+?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE)
 FORMULA = re.compile(r"\$\$.*?\$\$|(?<!\\)\$[^$\n]+\$", re.DOTALL)
+EMPTY_ABOVE = re.compile(r"(\A|\n[ \t]*\n)[ \t]*\Z")
+EMPTY_BELOW = re.compile(r"[ \t]*(\Z|\n[ \t]*(\n|\Z))")
 ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
@@ -115,9 +117,7 @@ def faults(formula: Formula) -> Iterator[str]:
     if not balanced(formula.source):
         yield "its braces are not balanced"
     if formula.display:
-        if not re.search(r"(\A|\n[ \t]*\n)[ \t]*\Z", formula.before) or not re.match(
-            r"[ \t]*(\Z|\n[ \t]*(\n|\Z))", formula.after
-        ):
+        if not (EMPTY_ABOVE.search(formula.before) and EMPTY_BELOW.match(formula.after)):
             yield "a formula between double dollars needs an empty line before and after it"
     elif re.search(r"[\w-]\Z", formula.before) or re.match(r"\w", formula.after):
         yield "a dollar next to a letter, a digit or a hyphen does not open or close a formula"
