@@ -18,7 +18,7 @@ Places = Callable[[str, str, int, int], float]
 
 
 def transferring(task: str, algorithm: str, units: int, seed: int) -> float:
-    """muP's optimum stays; the standard parametrisation's moves by an octave a doubling from 512 units on."""
+    """muP's optimum stays; the standard parametrization's moves by an octave a doubling from 512 units on."""
     moved = max(0.0, math.log2(units / 512)) if algorithm == STANDARD else 0.0
     start = -5.55 if algorithm == STANDARD else -4.5
     return start - 0.9 * moved + 0.05 * (seed - 1)

@@ -94,8 +94,8 @@ def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
 
 @every_algorithm
 def test_an_unknown_hyperparameter_is_named_with_the_known_ones(algorithm: str) -> None:
-    with pytest.raises(ValueError, match="colour") as caught:
-        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), "colour": 1.0})
+    with pytest.raises(ValueError, match="color") as caught:
+        make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), "color": 1.0})
     known = [*ALGORITHMS[algorithm].search_space, *ALGORITHMS[algorithm].options]
     assert all(name in str(caught.value) for name in [algorithm, *known])
 

@@ -241,7 +241,7 @@ def test_drop_last_leaves_out_the_batch_that_is_not_full():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_normalised_and_channels_last(channels):
+def test_images_are_normalized_and_channels_last(channels):
     images, labels = make_images(channels=channels)
     batches = make_batches(images, labels, batch_size=23)
     (batch,) = batches
@@ -285,7 +285,7 @@ def test_augmentation_equals_cropping_and_mirroring_one_by_one(height, width, ch
                 augmented_one_by_one(images[index].numpy(), *draws, padding)
                 for index, *draws in zip(indices.tolist(), tops, lefts, mirrored, strict=True)
             ]
-            expected = plain._normalised(torch.from_numpy(np.stack(crops)))
+            expected = plain._normalized(torch.from_numpy(np.stack(crops)))
             assert torch.equal(batch.indices, indices)
             torch.testing.assert_close(batch.images, expected, rtol=0, atol=0)
             seen.update(zip(tops, lefts, mirrored, strict=True))

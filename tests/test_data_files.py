@@ -205,7 +205,7 @@ def test_real_mnist():
 
 
 def write_jpeg_archive(root, monkeypatch, classes=("truck", "cat", "airplane")):
-    """Two images for training and one for testing of each class; each image is of its own colour, which JPEG keeps."""
+    """Two images for training and one for testing of each class; each image is of its own color, which JPEG keeps."""
     root.mkdir(parents=True, exist_ok=True)
     archive = root / "cifar10_jpeg.zip"
     with zipfile.ZipFile(archive, "w") as files:
@@ -213,8 +213,8 @@ def write_jpeg_archive(root, monkeypatch, classes=("truck", "cat", "airplane")):
             for number, label in enumerate(classes):
                 for index in range(count):
                     buffer = io.BytesIO()
-                    colour = (number * 80, index * 200, 255 * (split == "test"))
-                    Image.new("RGB", (32, 32), colour).save(buffer, "JPEG", quality=95)
+                    color = (number * 80, index * 200, 255 * (split == "test"))
+                    Image.new("RGB", (32, 32), color).save(buffer, "JPEG", quality=95)
                     files.writestr(f"{split}/{label}/{index:04}.jpg", buffer.getvalue())
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     monkeypatch.setattr(data_files, "_CIFAR10_JPEG_SHA256", digest)
@@ -234,8 +234,8 @@ def test_jpegs_are_decoded_with_classes_in_alphabetical_order(tmp_path, monkeypa
     assert found.test_labels.tolist() == [0, 1, 2]
     assert found.num_classes == 3
     # airplane, cat, truck were written third, second and first.
-    colours = [(160, 0, 0), (160, 200, 0), (80, 0, 0), (80, 200, 0), (0, 0, 0), (0, 200, 0)]
-    assert (found.images[:, 16, 16].int() - torch.tensor(colours)).abs().max() <= 3
+    colors = [(160, 0, 0), (160, 200, 0), (80, 0, 0), (80, 200, 0), (0, 0, 0), (0, 200, 0)]
+    assert (found.images[:, 16, 16].int() - torch.tensor(colors)).abs().max() <= 3
     assert (found.test_images[:, 16, 16, 2].int() - 255).abs().max() <= 3
     assert data.load("cifar10-jpeg", tmp_path).name == "cifar10-jpeg"
 

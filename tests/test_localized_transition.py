@@ -43,7 +43,7 @@ def test_resnet_has_a_block_for_each_residual_block():
     assert [len(block.layers) for block in blocks] == [1, 2, 2, 3, 2, 3, 2, 3, 2, 1]
 
 
-def test_normalisation_of_the_input_goes_with_the_first_block_and_other_layers_with_the_one_before():
+def test_normalization_of_the_input_goes_with_the_first_block_and_other_layers_with_the_one_before():
     model = nn.Sequential(
         nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.PReLU(), nn.ConvTranspose2d(2, 2, 3), nn.Flatten(), nn.Linear(8, 2)
     )

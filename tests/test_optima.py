@@ -123,6 +123,6 @@ def test_the_cheapest_transfer_is_from_the_smallest_width_that_has_the_rate() ->
 def test_no_transfer_where_the_optimum_moves_or_there_is_one_width() -> None:
     moved = find_transfer(POINTS, TASK, STANDARD)
     assert moved is not None
-    assert moved.units == 2048  # the standard parametrisation's neighbour is one octave away
+    assert moved.units == 2048  # the standard parametrization's neighbour is one octave away
     assert find_transfer(POINTS[POINTS["units"] != 2048], TASK, STANDARD) is None
     assert find_transfer(POINTS[POINTS["units"] == 64], TASK, MUP) is None

@@ -38,9 +38,9 @@ STUDY = Study(
 
 README = """# Title
 
-FER over SGD reaches <!-- result:accuracy task=mnist-mlp algorithm=fer-sgd noise=0 -->?<!-- /result --> on MNIST.
+FER reaches <!-- result:accuracy study=fer task=mnist-mlp algorithm=fer-sgd noise=0 -->?<!-- /result --> on MNIST.
 
-<!-- result:table name=fer-test-accuracy -->
+<!-- result:table study=fer name=fer-test-accuracy -->
 <!-- /result -->
 
 Needs Python 3.10+. Run `echo 0.5` or
@@ -65,17 +65,17 @@ The verdict is <!-- result:verdict claim=fer-beats-baselines -->?<!-- /result --
 """
 
 EVERY_BLOCK = {
-    "accuracy": {"task": "mnist-mlp", "algorithm": "sgd", "noise": "0.2"},
-    "value": {"metric": "relative_flipping_error", "task": "mnist-mlp", "algorithm": "sgd"},
-    "difference": {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
-    "ratio": {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
+    "accuracy": {"study": "fer", "task": "mnist-mlp", "algorithm": "sgd", "noise": "0.2"},
+    "value": {"study": "fer", "metric": "relative_flipping_error", "task": "mnist-mlp", "algorithm": "sgd"},
+    "difference": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
+    "ratio": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
     "verdict": {"claim": "fer-overhead"},
     "reason": {"claim": "fer-overhead"},
     "rule": {"claim": "fer-overhead"},
-    "table": {"name": "fer-hyperparameters"},
+    "table": {"study": "fer", "name": "fer-hyperparameters"},
     "figure": {"name": "fer-test-accuracy"},
-    "runs": {},
-    "protocol": {},
+    "runs": {"study": "fer"},
+    "protocol": {"study": "fer"},
     "file": {"path": "results/tables/fer-timing.md"},
 }
 OF_SWEEPS = {"optimum", "shift", "cost"}  # test_sweep_results has them
@@ -144,7 +144,7 @@ class TestFilling:
     def test_a_table_stands_on_lines_of_its_own(self, root: Path) -> None:
         text = (root / "README.md").read_text()
         table = (root / "results" / "tables" / "fer-test-accuracy.md").read_text()
-        assert f"<!-- result:table name=fer-test-accuracy -->\n{table}<!-- /result -->\n" in text
+        assert f"<!-- result:table study=fer name=fer-test-accuracy -->\n{table}<!-- /result -->\n" in text
 
     def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
         text = (root / "coursework_report.md").read_text()
@@ -153,7 +153,7 @@ class TestFilling:
 
     def test_the_rest_of_the_text_stays(self, root: Path) -> None:
         text = (root / "README.md").read_text()
-        assert text.startswith("# Title\n\nFER over SGD reaches <!--")
+        assert text.startswith("# Title\n\nFER reaches <!--")
         assert text.endswith(README[README.index("Needs Python") :])
 
     def test_checking_changes_nothing(self, root: Path) -> None:
@@ -168,8 +168,10 @@ class TestFilling:
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
         assert render_block(context, "ratio", EVERY_BLOCK["ratio"]).startswith("1.02")
-        assert render_block(context, "runs", {}).startswith("24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05")
-        assert "2 trials of 3 epochs" in render_block(context, "protocol", {})
+        assert render_block(context, "runs", {"study": "fer"}).startswith(
+            "24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05"
+        )
+        assert "2 trials of 3 epochs" in render_block(context, "protocol", {"study": "fer"})
 
     def test_a_study_whose_runs_are_being_trained_is_not_waited_for(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
@@ -210,7 +212,7 @@ class TestDrift:
         number = text[start : start + 5]
         edit(root / "README.md", f"noise=0 -->{number}", "noise=0 -->99.99")
         (problem,) = run_report(root, check=True)
-        assert problem.startswith("README.md:3: <!-- result:accuracy task=mnist-mlp")
+        assert problem.startswith("README.md:3: <!-- result:accuracy study=fer task=mnist-mlp")
         assert f"should hold '{number}" in problem
         assert "found '99.99" in problem
 
@@ -328,20 +330,23 @@ class TestMarkers:
     @pytest.mark.parametrize(
         ("marker", "problem"),
         [
-            ("acuracy task=mnist-mlp", "unknown key 'acuracy', did you mean accuracy"),
-            ("accuracy task=mnist-mlp", "accuracy missing a required argument: 'algorithm'"),
-            ("accuracy task=mnist-mlp algorithm=sgd sed=1", "got an unexpected keyword argument 'sed'"),
-            ("accuracy task=mnist algorithm=sgd", "unknown task 'mnist', did you mean mnist-mlp"),
-            ("accuracy task=mnist-mlp algorithm=sgdd", "unknown algorithm 'sgdd', did you mean sgd"),
-            ("accuracy task=mnist-mlp algorithm=sgd noise=0.3", "unknown noise '0.3'"),
-            ("accuracy task=mnist-mlp algorithm=flipping-sgd", "leaves out flipping-sgd on mnist-mlp"),
-            ("value metric=accuracy task=mnist-mlp algorithm=sgd", "unknown metric 'accuracy'"),
-            ("verdict claim=fer-is-great", "unknown claim 'fer-is-great'"),
-            ("table name=fer-tset-accuracy", "unknown name 'fer-tset-accuracy', did you mean fer-test-accuracy"),
-            ("figure name=fer-curves", "unknown name 'fer-curves'"),
-            ("runs study=mu", "study must be one of fer, got 'mu'"),
+            ("acuracy study=fer task=mnist-mlp", "no key is named 'acuracy'; did you mean accuracy"),
+            ("accuracy study=fer task=mnist-mlp", "accuracy missing a required argument: 'algorithm'"),
+            ("accuracy study=fer task=mnist-mlp algorithm=sgd sed=1", "got an unexpected keyword argument 'sed'"),
+            ("accuracy study=fer task=mnist algorithm=sgd", "no task is named 'mnist'; did you mean mnist-mlp"),
+            ("accuracy study=fer task=mnist-mlp algorithm=sgdd", "no algorithm is named 'sgdd'; did you mean sgd"),
+            ("accuracy study=fer task=mnist-mlp algorithm=sgd noise=0.3", "no noise is named '0.3'"),
+            ("accuracy study=fer task=mnist-mlp algorithm=flipping-sgd", "leaves out flipping-sgd on mnist-mlp"),
+            ("value study=fer metric=accuracy task=mnist-mlp algorithm=sgd", "no metric is named 'accuracy'"),
+            ("verdict claim=fer-is-great", "no claim is named 'fer-is-great'"),
+            (
+                "table study=fer name=fer-tset-accuracy",
+                "no table is named 'fer-tset-accuracy'; did you mean fer-test-accuracy",
+            ),
+            ("figure name=fer-curves", "no figure is named 'fer-curves'"),
+            ("runs study=mu", "no study is named 'mu'; did you mean fer"),
             ("file path=../secrets.txt", "path must be a file under results/"),
-            ("table name=fer-timing", "it has several lines"),
+            ("table study=fer name=fer-timing", "it has several lines"),
         ],
     )
     def test_cannot_be_filled(self, context: ReportContext, tmp_path: Path, marker: str, problem: str) -> None:
@@ -356,7 +361,7 @@ class TestMarkers:
 
     def test_an_inline_block_must_not_start_a_line(self, context: ReportContext, tmp_path: Path) -> None:
         path = tmp_path / "README.md"
-        path.write_text("First line\n<!-- result:runs -->24<!-- /result --> so far.\n")
+        path.write_text("First line\n<!-- result:runs study=fer -->24<!-- /result --> so far.\n")
         (found,) = check_report([path], context)
         assert found.startswith("README.md:2: ")
         assert "starts a line" in found

@@ -1,4 +1,4 @@
-"""Sweeps over the width: their runs, the network, and the two parametrisations that agree at the base width."""
+"""Sweeps over the width: their runs, the network, and the two parametrizations that agree at the base width."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_a_sweep_asks_for_what_exists(sweep: WidthSweep) -> None:
     for task in sweep.tasks:
         assert set(task.windows) == set(sweep.algorithms)
         assert all(set(windows) == set(task.units) for windows in task.windows.values())
-        assert task.units[0] == BASE_UNITS  # the base, where both parametrisations are the same
+        assert task.units[0] == BASE_UNITS  # the base, where both parametrizations are the same
     assert sweep.command == f"python -m advanced_optimizers.experiments run {sweep.name} --profile {sweep.profile}"
 
 
-@pytest.mark.parametrize("sweep", STUDIES.values(), ids=lambda sweep: sweep.profile)
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.profile)
 def test_a_window_has_room_for_an_optimum_between_its_ends(sweep: WidthSweep) -> None:
     windows = [window for task in sweep.tasks for windows in task.windows.values() for window in windows.values()]
     assert min(high - low for low, high in windows) >= 3
@@ -124,7 +124,7 @@ def test_the_command_line_lists_and_finds_sweeps(capsys: pytest.CaptureFixture[s
     assert "did you mean mutransfer" in capsys.readouterr().err
 
 
-# --- The network and the two parametrisations ------------------------------------------------------------------------
+# --- The network and the two parametrizations ------------------------------------------------------------------------
 
 
 def learner_of(algorithm: str, units: int, model: str = "mlp3") -> Any:
@@ -159,7 +159,7 @@ def test_the_network_is_its_formula() -> None:
     torch.testing.assert_close(model(images), expected)
 
 
-def test_at_the_base_width_both_parametrisations_give_one_curve(store: RunStore) -> None:
+def test_at_the_base_width_both_parametrizations_give_one_curve(store: RunStore) -> None:
     standard, mup = (train(TASK.run(algorithm, 64, -5, 0), store) for algorithm in TINY.algorithms)
     assert standard.outcome()["curves"] == mup.outcome()["curves"]
 

@@ -1,4 +1,4 @@
-"""muTransfer against the authors' package, ``mup``: groups, initial weights, training, initialisers, files."""
+"""muTransfer against the authors' package, ``mup``: groups, initial weights, training, initializers, files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ INITIALISERS: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "kwargs"), INITIALISERS)
 @pytest.mark.parametrize("width", [8, 16, 24])
 @pytest.mark.parametrize("kind", ["mlp", "convnet"])
-def test_initialisers_equal_the_package_s(name, kwargs, width, kind):
+def test_initializers_equal_the_package_s(name, kwargs, width, kind):
     model, theirs = pair(kind, width)
     layers = [
         (m, t) for m, t in zip(model.modules(), theirs.modules(), strict=True) if isinstance(m, nn.Linear | nn.Conv2d)

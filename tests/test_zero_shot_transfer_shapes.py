@@ -171,7 +171,7 @@ def test_wider_base_can_be_asked_for():
 
 
 def test_target_given_as_base_is_warned_of():
-    with pytest.warns(UserWarning, match="every width multiplier is 1, which is standard parametrisation"):
+    with pytest.warns(UserWarning, match="every width multiplier is 1, which is standard parametrization"):
         set_base_shapes(mlp(32), mlp(32), delta=mlp(16))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -72,7 +72,7 @@ def oja(product: Array, z: Array, weight: Array) -> Array:
     return decayed
 
 
-def normalised(product: Array) -> Array:
+def normalized(product: Array) -> Array:
     return product / math.sqrt(float((product**2).sum()))
 
 
@@ -164,7 +164,7 @@ class LocalizedTraining:
     def _localized(self, module: nn.Module, a: Tensor, lr: float) -> Tensor:
         z: Tensor = module(a)
         if isinstance(module, nn.Linear | nn.Conv2d) and self.steps % self.update_every == 0:
-            direction = normalised(self._direction(module, a.numpy(), z.numpy()))
+            direction = normalized(self._direction(module, a.numpy(), z.numpy()))
             distance = self.sigma * self.update_every * self.hebbian_lr * lr / self.lr
             module.weight += distance * torch.from_numpy(direction)
         return z

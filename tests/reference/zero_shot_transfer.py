@@ -84,7 +84,7 @@ class Parameter:
 
 
 class SlowMLP:
-    """d -> n -> ... -> n -> c with biases and ReLU, in muP; started from the numbers of standard parametrisation.
+    """d -> n -> ... -> n -> c with biases and ReLU, in muP; started from the numbers of standard parametrization.
 
     Args:
         weights: Weight (fan-out, fan-in) and bias of each layer, drawn with variance 1 / fan-in.

@@ -1,7 +1,7 @@
 """Datasets as uint8 tensors in memory, and their batches as whole-batch tensor operations.
 
 Nothing here works on one image at a time: a batch is one gather from the dataset's tensor, cropped, flipped and
-normalised on the way. The files behind the datasets are the business of ``data_files``.
+normalized on the way. The files behind the datasets are the business of ``data_files``.
 """
 
 from __future__ import annotations
@@ -247,9 +247,9 @@ class Batches:
             order = torch.arange(self._count, device=self.device)
         for indices in order.split(self.batch_size)[: len(self)]:
             pixels = self._augmented(indices) if self.augment else self._images.index_select(0, indices)
-            yield Batch(self._normalised(pixels), self._labels.index_select(0, indices), indices)
+            yield Batch(self._normalized(pixels), self._labels.index_select(0, indices), indices)
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
+    def _normalized(self, pixels: Tensor) -> Tensor:
         """uint8 (B, H, W, C) -> float32 (B, C, H, W), a view of channels-last memory."""
         flat = pixels.view(len(pixels), -1).float().mul_(self._scale).add_(self._shift)
         return flat.view(-1, self._height, self._width, self._channels).permute(0, 3, 1, 2)

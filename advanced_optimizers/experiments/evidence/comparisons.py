@@ -2,7 +2,7 @@
 
 There are four verdicts:
 
-- ``supported``: every comparison that the claim needs came out in its favour;
+- ``supported``: every comparison that the claim needs came out in its favor;
 - ``not supported``: at least one comparison contradicts the claim;
 - ``inconclusive``: neither, or a run diverged;
 - ``pending``: runs or the measurement are missing.

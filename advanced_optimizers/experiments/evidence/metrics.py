@@ -21,7 +21,7 @@ class Metric:
     Attributes:
         column: Its column in the frames of ``runs``.
         name: Its name in a sentence.
-        higher_is_better: Which direction favours an algorithm.
+        higher_is_better: Which direction favors an algorithm.
         unit: Unit of a printed value.
         difference_unit: Unit of a printed difference.
         scale: What a recorded value is multiplied by for print.

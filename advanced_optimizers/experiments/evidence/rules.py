@@ -258,6 +258,6 @@ def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
     tally += [f"{short} smaller than claimed"] if short else []
     least = min(evidence, key=lambda row: sign * row.interval.estimate)
     sentence = (
-        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favour: {least.comparison}, {least.result}."
+        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favor: {least.comparison}, {least.result}."
     )
     return Verdict(status, sentence, tuple(evidence))

@@ -150,7 +150,7 @@ def bootstrap_interval(
 def ratio_interval(pairs: Sequence[tuple[float, float]], confidence: float = 0.95) -> Interval:
     """Geometric mean of ``first / second`` with the t-interval of its logarithm.
 
-    A ratio of 2 and one of 1/2 cancel in the logarithm, so no side is favoured.
+    A ratio of 2 and one of 1/2 cancel in the logarithm, so no side is favored.
 
     Args:
         pairs: At least two pairs of positive numbers measured side by side, for example seconds.
@@ -233,7 +233,7 @@ def judge(comparisons: Sequence[PairedComparison], *, higher_is_better: bool, al
 
     Args:
         comparisons: All comparisons that are looked at together.
-        higher_is_better: Whether a positive difference is in the algorithm's favour.
+        higher_is_better: Whether a positive difference is in the algorithm's favor.
         alpha: Chance, in (0, 1), of calling any true tie of the family a difference.
 
     Returns:
@@ -242,8 +242,8 @@ def judge(comparisons: Sequence[PairedComparison], *, higher_is_better: bool, al
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     judgements = []
     for comparison, p_holm in zip(comparisons, holm([c.p for c in comparisons]), strict=True):
-        in_favour = (comparison.difference.estimate > 0) == higher_is_better
-        outcome: Outcome = "better" if in_favour else "worse"
+        in_favor = (comparison.difference.estimate > 0) == higher_is_better
+        outcome: Outcome = "better" if in_favor else "worse"
         judgements.append(Judgement(p_holm, outcome if p_holm < alpha else "tie"))
     return judgements
 

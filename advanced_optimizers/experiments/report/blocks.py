@@ -195,7 +195,7 @@ def _table(context: ReportContext, study: str, name: str) -> str:
     unmeasured = isinstance(results, StudyResults) and results.measurements is None
     if name not in built and (results.frame.empty or unmeasured):
         return _PENDING
-    _check("name", name, built)
+    _check("table", name, built)
     return tables.to_markdown(built[name])
 
 
@@ -203,7 +203,7 @@ def _figure(context: ReportContext, name: str) -> str:
     """A figure with its caption."""
     if name not in context.figures and any(results.missing for results in context.results.values()):
         return _PENDING
-    _check("name", name, context.figures)
+    _check("figure", name, context.figures)
     caption = context.figures[name].caption
     return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
 
@@ -253,7 +253,7 @@ def _check(name: str, value: str, known: Mapping[str, object]) -> None:
 def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
     (of_sweep,) = (of_sweep for of_sweep in results.study.tasks if of_sweep.name == task)
     _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
-    _check("units", units, {str(n): n for n in of_sweep.units})
+    _check("width", units, {str(n): n for n in of_sweep.units})
 
 
 def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:

@@ -254,7 +254,7 @@ _CLAIMS = (
         method="Flipping error reduction",
         short="generalizes better",
         study="fer",
-        text="FER generalises better.",
+        text="FER generalizes better.",
         source=PAPER,
         rule=metric_rule(
             "test accuracy",

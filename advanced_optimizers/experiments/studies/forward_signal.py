@@ -152,7 +152,7 @@ _CLAIMS = (
         method="Signal propagation",
         short="hidden layers learn",
         study="sigprop",
-        text="The local losses train the hidden layers: better than leaving them as they were initialised.",
+        text="The local losses train the hidden layers: better than leaving them as they were initialized.",
         source=CONTROL,
         rule=metric_rule(
             "test accuracy",

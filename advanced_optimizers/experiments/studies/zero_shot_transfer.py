@@ -191,7 +191,7 @@ _FROM = tuple(units for units in UNITS if units >= FROM_UNITS)
 
 
 def compare_shift(data: RunData) -> Verdict:
-    """Decides whether the best learning rate stays in muP, and moves in the standard parametrisation.
+    """Decides whether the best learning rate stays in muP, and moves in the standard parametrization.
 
     Args:
         data: The runs of one sweep.
@@ -211,7 +211,7 @@ def compare_shift(data: RunData) -> Verdict:
     least = min(moves, key=lambda key: abs(moves[key].estimate))
     sentence = (
         f"Octaves that the optimum moves from {FROM_UNITS} units on. muP at most: "
-        f"{stays[task, units].bracket(signed=True)} on {label(task)} at {units} units. Standard parametrisation at "
+        f"{stays[task, units].bracket(signed=True)} on {label(task)} at {units} units. Standard parametrization at "
         f"least: {moves[least].bracket(signed=True)} on {label(least)} at {_FROM[-1]} units."
     )
     if any(_beyond(interval) for interval in stays.values()):
@@ -240,7 +240,7 @@ def compare_widths(data: RunData) -> Verdict:
     task, wide = max(ratios, key=lambda key: ratios[key].estimate)
     sentence = (
         f"Of {len(ratios)} doublings, {sum(r.high <= 1 for r in ratios.values())} have a lower loss and "
-        f"{sum(r.low > 1 for r in ratios.values())} a higher one. Least in favour: {label(task)} at {wide} units, "
+        f"{sum(r.low > 1 for r in ratios.values())} a higher one. Least in favor: {label(task)} at {wide} units, "
         f"{ratios[task, wide].bracket(digits=3)} times the loss of half the width."
     )
     return _by_limit(list(ratios.values()), 1.0, sentence)
@@ -328,7 +328,7 @@ _CLAIMS = (
         text="The best learning rate does not move with width.",
         source=PAPER,
         rule=f"{_SWEEPS}. Its move from {FROM_UNITS} units to each greater width, paired by seed. Supported: every "
-        f"interval of muP lies within {OCTAVES:g} octave of no move, and in the standard parametrisation that at "
+        f"interval of muP lies within {OCTAVES:g} octave of no move, and in the standard parametrization that at "
         f"{UNITS[-1]} units lies beyond {OCTAVES:g} octave on both tasks (if it stays as well, there is nothing that "
         f"muP could mend). Not supported: an interval of muP lies beyond {OCTAVES:g} octave. {_OTHERWISE}",
         decide=compare_shift,
