@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from advanced_optimizers.experiments.records.runs import RunStore
+if TYPE_CHECKING:
+    from advanced_optimizers.experiments.records.runs import RunStore
 
 PROFILES = ("quick", "full")
 
@@ -29,6 +31,8 @@ def output_root(profile: str) -> Path:
 
 def run_store(profile: str) -> RunStore:
     """The records of a profile."""
+    from advanced_optimizers.experiments.records.runs import RunStore  # loads pandas, which a path does not need
+
     return RunStore(output_root(profile) / "results" / "runs")
 
 

@@ -20,10 +20,10 @@ from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.runs import RecordError, RunConfig, RunRecord, RunStore
+from advanced_optimizers.experiments.studies.engines import ENGINES
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
-ENGINES = ("loky", "ray", "dask")
 _RETRY_SECONDS = 2.0
 
 
