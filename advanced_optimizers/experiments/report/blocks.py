@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from advanced_optimizers._checks import unknown_name
-from advanced_optimizers.experiments.evidence.comparisons import Comparison, Status, Verdict, metric_evidence, select_runs
+from advanced_optimizers.experiments.evidence.comparisons import (
+    Comparison,
+    Status,
+    Verdict,
+    metric_evidence,
+    select_runs,
+)
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
@@ -22,7 +28,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _PENDING = "*no run yet*"
-SYMBOLS: Mapping[Status, str] = {"supported": "✅", "not supported": "❌", "inconclusive": "➖", "pending": "⏳"}
+SYMBOLS: Mapping[Status, str] = {"supported": "✅", "not supported": "❌", "inconclusive": "❔", "pending": "⏳"}
 
 
 class ReportContext:
