@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     try:
+        if find_spec("numpy") is None:  # before torch is loaded, which would warn of it in words of its own
+            raise ModuleNotFoundError(name="numpy")
         _load_topics(options.topic)
         status: int = options.command(options)
     except ModuleNotFoundError as error:
