@@ -401,6 +401,7 @@ def test_signatures_are_the_coursework_s():
     assert list(parameters) == ["model", "lr", "signal_lr"]
     own = inspect.signature(SigPropOptimizer).parameters
     assert list(own) == ["net", "lr", "signal_lr", "base_optimizer", "base_optimizer_kwargs"]
+    assert inspect.signature(SigPropOptimizer.step).return_annotation == "float | None"
 
 
 @pytest.mark.parametrize(

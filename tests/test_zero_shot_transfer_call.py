@@ -19,6 +19,7 @@ from advanced_optimizers import (
     create_mu_transfer_optimizer,
     set_base_shapes,
 )
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 from tests.harness import BITWISE
 from tests.mu_models import mlp, residual_mlp, seeded, train
 
@@ -70,7 +71,7 @@ def test_one_call_recognises_convolutions_embeddings_norms_and_attention():
     net = Net()
     create_mu_transfer_optimizer(net, {"width": 8}, {"width": 32}, {"lr": 0.1})
     bases = {
-        name: [dim.base for dim in net.get_submodule(module).__dict__["mu_shapes"][own].dims]
+        name: [dim.base for dim in mu_shapes(net.get_submodule(module))[own].dims]
         for name in dict(net.named_parameters())
         for module, _, own in [name.rpartition(".")]
     }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advanced_optimizers.forward_signal.losses import LocalLoss, similarities
+from advanced_optimizers.forward_signal.losses import LocalLoss, at_least_float32, similarities
 
 __all__ = [
     "ClassifierOutput",
@@ -90,7 +90,7 @@ class SigPropLayer(nn.Module):
 
     def targets(self, t: Tensor) -> Tensor:
         """The layer's targets, from those that come in."""
-        with _class_statistics(self.block):
+        with _target_mode(self.block):
             out: Tensor = self.block(t)
         return out
 
@@ -136,7 +136,7 @@ class ClassifierOutput(nn.Module):
     def propagate(self, h: Tensor, t: Tensor, y: Tensor) -> Signals:
         """The scores in the place of activations, and their cross-entropy."""
         with _autocast_without_cache(h.device.type):
-            scores = _wide_scores(self.scores(h.detach(), t.detach()))
+            scores = at_least_float32(self.scores(h.detach(), t.detach()))
         return Signals(scores, t, F.cross_entropy(scores, y))
 
 
@@ -171,8 +171,7 @@ class TargetOutput(nn.Module):
     def scores(self, h: Tensor, t: Tensor) -> Tensor:
         """Logits (B, num_classes)."""
         with torch.autocast(h.device.type, enabled=False):
-            wide = torch.promote_types(h.dtype, torch.float32)
-            return similarities(h.to(wide), t.to(wide), self.temperature)
+            return similarities(at_least_float32(h), at_least_float32(t), self.temperature)
 
     @torch.no_grad()
     def propagate(self, h: Tensor, t: Tensor, y: Tensor) -> Signals:
@@ -202,7 +201,7 @@ def _starts_a_block(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _class_statistics(block: nn.Module) -> Iterator[None]:
+def _target_mode(block: nn.Module) -> Iterator[None]:
     """Makes a block deterministic for the targets: no dropout, and norms that use the targets' own statistics.
 
     The running statistics are those of the activations: the targets neither move nor use them.
@@ -214,14 +213,14 @@ def _class_statistics(block: nn.Module) -> Iterator[None]:
             if isinstance(module, _BATCH_NORMS):
                 wanted = {"training": True, "track_running_stats": False}
             before.append((module, {name: getattr(module, name) for name in wanted}))
-            _set(module, wanted)
+            _set_attributes(module, wanted)
         yield
     finally:
         for module, values in before:
-            _set(module, values)
+            _set_attributes(module, values)
 
 
-def _set(module: nn.Module, values: dict[str, Any]) -> None:
+def _set_attributes(module: nn.Module, values: dict[str, Any]) -> None:
     for name, value in values.items():
         setattr(module, name, value)
 
@@ -235,7 +234,3 @@ def _autocast_without_cache(device_type: str) -> AbstractContextManager[Any]:
     if not torch.is_autocast_enabled(device_type):
         return nullcontext()
     return torch.autocast(device_type, torch.get_autocast_dtype(device_type), cache_enabled=False)
-
-
-def _wide_scores(scores: Tensor) -> Tensor:
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))

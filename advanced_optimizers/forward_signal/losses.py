@@ -42,10 +42,10 @@ def similarities(h: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:
         (B, C), in float32 at least. The library divides by the number of positions instead: 1 in dense layers, width
         times height of an image.
     """
-    rows, columns = _flat(h, t)
+    rows, columns = _as_rows(h, t)
     scale = 1.0 / (temperature * math.sqrt(rows.shape[1]))
     # One operation for product and scale; what it would add is multiplied by zero.
-    return _wide(torch.addmm(rows.new_zeros(()), rows, columns.T, beta=0.0, alpha=scale))
+    return at_least_float32(torch.addmm(rows.new_zeros(()), rows, columns.T, beta=0.0, alpha=scale))
 
 
 def positives(name: str, affinity: Tensor, counts: Tensor, top_k: int) -> Tensor:
@@ -129,9 +129,9 @@ class LocalLoss:
             y: Labels, int64 (B,).
         """
         if self.name == "squared_distance":
-            return (_wide(h) - _wide(t)[y]).square().mean()
+            return (at_least_float32(h) - at_least_float32(t)[y]).square().mean()
         if self.name == "cosine":
-            rows, columns = _flat(_wide(h), _wide(t))
+            rows, columns = _as_rows(at_least_float32(h), at_least_float32(t))
             return 1.0 - F.cosine_similarity(rows, columns[y], dim=1).mean()
         if torch.is_autocast_enabled(h.device.type):
             # The softmax cannot tell what all targets share; without it, bfloat16 has digits left for what differs.
@@ -141,18 +141,19 @@ class LocalLoss:
             return F.cross_entropy(scores, y)
         counts = torch.bincount(y, minlength=len(t))
         with torch.no_grad(), torch.autocast(t0.device.type, enabled=False):
-            affinity = similarities(_wide(t0), _wide(t0))
+            affinity = similarities(at_least_float32(t0), at_least_float32(t0))
         drawn_to = positives(self.name, affinity, counts, self.top_k)[y]
-        normaliser = torch.logsumexp(scores + counts.to(scores.dtype).log(), dim=1)
-        return (drawn_to.sum(dim=1) * normaliser - (drawn_to * scores).sum(dim=1)).mean()
+        normalizer = torch.logsumexp(scores + counts.to(scores.dtype).log(), dim=1)
+        return (drawn_to.sum(dim=1) * normalizer - (drawn_to * scores).sum(dim=1)).mean()
 
 
-def _flat(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def _as_rows(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (rows, D), in the order that the activations have in memory, so that they need not be copied."""
     if h.dim() == 4 and h.is_contiguous(memory_format=torch.channels_last):
         h, t = h.permute(0, 2, 3, 1), t.permute(0, 2, 3, 1)
     return h.flatten(1), t.flatten(1)
 
 
-def _wide(signal: Tensor) -> Tensor:
+def at_least_float32(signal: Tensor) -> Tensor:
+    """The tensor in float32, or in its own precision if that is wider."""
     return signal.to(torch.promote_types(signal.dtype, torch.float32))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_integer, check_range, unknown_name
+from advanced_optimizers._checks import check_integer, unknown_name
+from advanced_optimizers.forward_signal.architectures import check_sizes, dense_model, vgg_model
 from advanced_optimizers.forward_signal.layers import (
     ClassifierOutput,
     NeutralOutput,
@@ -26,10 +26,6 @@ from advanced_optimizers.forward_signal.losses import LocalLoss
 __all__ = ["OUTPUTS", "SigPropConvNet", "SigPropNet", "SigPropSequential"]
 
 OUTPUTS = ("classifier", "targets", "neutral")
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-}
 
 
 class SigPropSequential(nn.Module):
@@ -122,22 +118,22 @@ class SigPropSequential(nn.Module):
             )
         check_integer("num_classes", num_classes, 2)
         self.input_shape = tuple(input_shape)
-        for size in self.input_shape:
-            check_integer("input_shape", size, 1)
+        check_sizes("input_shape", self.input_shape)
         if output not in OUTPUTS:
             raise unknown_name("output", output, OUTPUTS, most=1)
         self.num_classes = num_classes
         self._flattens = len(model) > 0 and isinstance(model[0], nn.Flatten)
         local_loss = loss if isinstance(loss, LocalLoss) else LocalLoss(loss)
         blocks = split_into_blocks(model)
-        head = None if output == "targets" else _take_head(blocks, num_classes)
+        classifier = _pop_classifier(blocks, num_classes) if _has_classifier(output) else None
         if not blocks:
             raise ValueError(
                 "model must have a layer to train before its last Linear (with output='targets': any layer), whose "
                 f"weights require gradients, got {model}"
             )
-        _check_weights_are_apart([*blocks, *([head] if head else [])])
-        shape = _activations_shape(blocks, head, self.input_shape)
+        trained = [*blocks, *([] if classifier is None else [classifier])]
+        _check_no_shared_weights(trained)
+        shape = _first_activations_shape(trained, self.input_shape)
         like = next(p for p in blocks[0].parameters() if p.requires_grad)
         generator = TargetGenerator(num_classes, shape, last_activation(blocks[0])).to(like)
         generator.requires_grad_(not fixed_signal)
@@ -149,12 +145,12 @@ class SigPropSequential(nn.Module):
         )
         contexts = torch.eye(num_classes)
         self.output: ClassifierOutput | TargetOutput
-        if head is None:
+        if classifier is None:
             self.output = TargetOutput(local_loss.temperature)
         elif output == "classifier":
-            self.output = ClassifierOutput(head)
+            self.output = ClassifierOutput(classifier)
         else:
-            self.output = NeutralOutput(head)
+            self.output = NeutralOutput(classifier)
             contexts = torch.cat([contexts, torch.full((1, num_classes), 1.0 / num_classes)])
         self.register_buffer("contexts", contexts.to(like), persistent=False)
 
@@ -224,9 +220,7 @@ class SigPropNet(SigPropSequential):
         input_dim: Number of input values; images are flattened.
         hidden_dims: Units of each layer, at least one.
         output_dim: Number of classes.
-        loss: See :class:`SigPropSequential`.
-        output: See :class:`SigPropSequential`.
-        fixed_signal: See :class:`SigPropSequential`.
+        loss, output, fixed_signal: As for :class:`SigPropSequential`.
 
     Raises:
         ValueError: A size or a value is out of range.
@@ -247,20 +241,8 @@ class SigPropNet(SigPropSequential):
         output: str = "classifier",
         fixed_signal: bool = False,
     ) -> None:
-        check_integer("input_dim", input_dim, 1)
-        check_integer("output_dim", output_dim, 2)
-        if not hidden_dims:
-            raise ValueError(f"hidden_dims must name the units of at least one layer, got {hidden_dims!r}")
-        for units in hidden_dims:
-            check_integer("hidden_dims", units, 1)
-        modules: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in pairwise([input_dim, *hidden_dims]):
-            modules += [nn.Linear(inputs, outputs), nn.ReLU()]
-        if output != "targets":
-            modules.append(nn.Linear(hidden_dims[-1], output_dim))
-        super().__init__(
-            nn.Sequential(*modules), (input_dim,), output_dim, loss=loss, output=output, fixed_signal=fixed_signal
-        )
+        model = dense_model(input_dim, hidden_dims, output_dim, _has_classifier(output))
+        super().__init__(model, (input_dim,), output_dim, loss=loss, output=output, fixed_signal=fixed_signal)
 
 
 class SigPropConvNet(SigPropSequential):
@@ -273,9 +255,7 @@ class SigPropConvNet(SigPropSequential):
         convolutions_per_stage: Layers a stage, >= 1.
         width: Factor on all channels, above 0.
         norm: ``batch``, ``instance`` or None.
-        loss: See :class:`SigPropSequential`.
-        output: See :class:`SigPropSequential`.
-        fixed_signal: See :class:`SigPropSequential`.
+        loss, output, fixed_signal: As for :class:`SigPropSequential`.
 
     Raises:
         ValueError: A size or a value is out of range.
@@ -299,40 +279,18 @@ class SigPropConvNet(SigPropSequential):
         output: str = "classifier",
         fixed_signal: bool = False,
     ) -> None:
-        for name, sizes, low in (("image_shape", image_shape, 1), ("channels", channels, 1)):
-            for size in sizes:
-                check_integer(name, size, low)
-        check_integer("num_classes", num_classes, 2)
-        check_integer("convolutions_per_stage", convolutions_per_stage, 1)
-        check_range("width", width, 0.0, math.inf, open_low=True, open_high=True)
-        if not channels:
-            raise ValueError(f"channels must name the channels of at least one stage, got {channels!r}")
-        if len(image_shape) != 3 or min(image_shape[1:]) < 2 ** len(channels):
-            raise ValueError(
-                f"image_shape must be (channels, height, width) with sides of at least {2 ** len(channels)} pixels for "
-                f"{len(channels)} stages, got {image_shape}"
-            )
-        if norm is not None and norm not in _NORMS:
-            raise ValueError(f"norm must be one of {', '.join(_NORMS)} or None, got {norm!r}")
-        modules: list[nn.Module] = []
-        inputs = image_shape[0]
-        for stage in channels:
-            outputs = max(1, round(stage * width))
-            for _ in range(convolutions_per_stage):
-                modules.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None))
-                modules += [_NORMS[norm](outputs)] if norm else []
-                modules.append(nn.ReLU(inplace=True))
-                inputs = outputs
-            modules.append(nn.MaxPool2d(2))
-        features = inputs * math.prod(side >> len(channels) for side in image_shape[1:])
-        if output != "targets":
-            modules += [nn.Flatten(), nn.Linear(features, num_classes)]
-        super().__init__(
-            nn.Sequential(*modules), image_shape, num_classes, loss=loss, output=output, fixed_signal=fixed_signal
+        model = vgg_model(
+            image_shape, channels, num_classes, convolutions_per_stage, width, norm, _has_classifier(output)
         )
+        super().__init__(model, image_shape, num_classes, loss=loss, output=output, fixed_signal=fixed_signal)
 
 
-def _take_head(blocks: list[nn.Sequential], num_classes: int) -> nn.Linear:
+def _has_classifier(output: str) -> bool:
+    """Whether a network with this output ends with a ``Linear`` that learns the classes."""
+    return output != "targets"
+
+
+def _pop_classifier(blocks: list[nn.Sequential], num_classes: int) -> nn.Linear:
     """Takes the classifier off the end of the blocks."""
     last = list(blocks.pop()) if blocks else []
     if len(last) != 1 or not isinstance(last[0], nn.Linear):
@@ -346,19 +304,19 @@ def _take_head(blocks: list[nn.Sequential], num_classes: int) -> nn.Linear:
     return last[0]
 
 
-def _check_weights_are_apart(blocks: Sequence[nn.Module]) -> None:
+def _check_no_shared_weights(trained: Sequence[nn.Module]) -> None:
     seen: set[nn.Parameter] = set()
-    for number, block in enumerate(blocks, 1):
-        params = set(block.parameters())
+    for number, layer in enumerate(trained, 1):
+        params = set(layer.parameters())
         if seen & params:
             raise ValueError(f"model must not share weights between layers, layer {number} has weights of another one")
         seen |= params
 
 
 @torch.no_grad()
-def _activations_shape(blocks: Sequence[nn.Module], head: nn.Module | None, input_shape: tuple[int, ...]) -> torch.Size:
+def _first_activations_shape(trained: Sequence[nn.Module], input_shape: tuple[int, ...]) -> torch.Size:
     """The shape of the first layer's activations; runs all modules, so that a wrong ``input_shape`` is found here."""
-    modules = nn.ModuleList([*blocks, *([head] if head else [])])
+    modules = nn.ModuleList(trained)
     modes = [(module, module.training) for module in modules.modules()]
     modules.eval()
     like = next(modules.parameters())

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +29,9 @@ from advanced_optimizers.forward_signal.layers import (
     SigPropSignalLayer,
     TargetOutput,
 )
-from advanced_optimizers.forward_signal.losses import LocalLoss
-from advanced_optimizers.forward_signal.network import SigPropConvNet, SigPropNet, SigPropSequential
+from advanced_optimizers.forward_signal.network import SigPropSequential
 
-__all__ = [
-    "LearnResult",
-    "LocalLoss",
-    "SigPropConvNet",
-    "SigPropNet",
-    "SigPropOptimizer",
-    "SigPropSequential",
-    "create_sigprop_optimizer",
-]
+__all__ = ["LearnResult", "SigPropOptimizer", "create_sigprop_optimizer"]
 
 
 class LearnResult(NamedTuple):
@@ -109,7 +100,9 @@ class SigPropOptimizer(Optimizer):
         base_optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(net, SigPropSequential):
-            hint = ": wrap it, as SigPropSequential(model, input_shape, num_classes)" if _is_module(net) else ""
+            hint = (
+                ": wrap it, as SigPropSequential(model, input_shape, num_classes)" if isinstance(net, nn.Module) else ""
+            )
             raise TypeError(f"net must be a SigProp network, got {type(net).__name__}{hint}")
         check_range("lr", lr, low=0.0)
         check_range("signal_lr", signal_lr, low=0.0)
@@ -121,7 +114,7 @@ class SigPropOptimizer(Optimizer):
         self.net = net
         self.bases: list[Optimizer | None] = []
         for unit in net.units():
-            groups = _groups(unit, lr, signal_lr)
+            groups = _parameter_groups(unit, lr, signal_lr)
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
         first = next(base for base in self.bases if base is not None)
         self._adopting = True
@@ -150,8 +143,14 @@ class SigPropOptimizer(Optimizer):
             losses += [loss] if loss is not None else []
         return LearnResult(torch.stack(losses), h)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Lets every layer's base optimizer step with the gradients that are there.
 
         Args:
@@ -254,11 +253,7 @@ def _drop_gradients(base: Optimizer) -> None:
             p.grad = None
 
 
-def _is_module(net: Any) -> bool:
-    return isinstance(net, nn.Module)
-
-
-def _groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
+def _parameter_groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
     """The layer's parameters, and those of the generator of targets with their own learning rate."""
     signal = list(unit.generator.parameters()) if isinstance(unit, SigPropSignalLayer) else []
     own = [p for p in unit.parameters() if not any(p is q for q in signal)]

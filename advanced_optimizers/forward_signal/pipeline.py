@@ -131,7 +131,7 @@ class SigPropPipeline:
             self._workers = []
             torch.set_num_threads(self._threads_before)
         self._pending.clear()
-        self._hand_settings_to_bases()
+        self._copy_settings_to_bases()
         self.optimizer.param_groups, self._bases_groups = self._bases_groups, None
         if kind is None and self._failure is not None:
             raise self._failure
@@ -157,10 +157,10 @@ class SigPropPipeline:
         self.optimizer.net.check_batch(x, y)
         self._submitted += 1
         if self.costs is None:
-            return self._learn_here(x, y)
+            return self._learn_and_measure(x, y)
         if not self._workers:
-            self._start(split_by_cost(self.costs, self.stages))
-        batch = self._prepare(x, y)
+            self._start_workers(split_by_cost(self.costs, self.stages))
+        batch = self._make_batch(x, y)
         while self._pending and self._pending[0].done():
             self._pending.popleft()
         self._pending.append(batch.future)
@@ -178,11 +178,11 @@ class SigPropPipeline:
         self._pending.clear()
         if self._failure is not None:
             raise self._failure
-        self._hand_settings_to_bases()
+        self._copy_settings_to_bases()
 
-    def _learn_here(self, x: Tensor, y: Tensor) -> Future[LearnResult]:
-        self._hand_settings_to_bases()
-        batch = self._prepare(x, y)
+    def _learn_and_measure(self, x: Tensor, y: Tensor) -> Future[LearnResult]:
+        self._copy_settings_to_bases()
+        batch = self._make_batch(x, y)
         for i in range(len(self.units)):
             started = time.thread_time()
             self._learn_unit(batch, i)
@@ -190,12 +190,12 @@ class SigPropPipeline:
                 self._measured[i] += time.thread_time() - started
         if self._submitted == _WARM_UP + _MEASURED:
             self.costs = self._measured
-        _finish(batch)
+        _set_result(batch)
         return batch.future
 
-    def _prepare(self, x: Tensor, y: Tensor) -> _Batch:
+    def _make_batch(self, x: Tensor, y: Tensor) -> _Batch:
         self.optimizer._opt_called = True  # as SigPropOptimizer.learn does
-        groups = iter(copy.deepcopy([_settings(group) for group in self.optimizer.param_groups]))
+        groups = iter(copy.deepcopy([_without_params(group) for group in self.optimizer.param_groups]))
         settings = [[next(groups) for _ in base.param_groups] if base else [] for base in self.optimizer.bases]
         device = x.device.type
         autocast = {"device_type": device, "enabled": torch.is_autocast_enabled(device)}
@@ -203,18 +203,18 @@ class SigPropPipeline:
             autocast["dtype"] = torch.get_autocast_dtype(device)
         return _Batch(x, self.optimizer.net.contexts, y, self._submitted, settings, autocast)
 
-    def _start(self, parts: list[range]) -> None:
+    def _start_workers(self, parts: list[range]) -> None:
         inbox = self._inbox = Queue(self.queue_length)
         for i, part in enumerate(parts):
             outbox: Queue[_Batch | None] | None = Queue(self.queue_length) if i + 1 < len(parts) else None
             # A daemon, so that a pipeline that was never closed does not keep the interpreter from ending.
-            worker = Thread(target=self._work, args=(part, inbox, outbox), name=f"sigprop-{i}", daemon=True)
+            worker = Thread(target=self._run_stage, args=(part, inbox, outbox), name=f"sigprop-{i}", daemon=True)
             self._workers.append(worker)
             worker.start()
             if outbox is not None:
                 inbox = outbox
 
-    def _work(self, part: range, inbox: Queue[_Batch | None], outbox: Queue[_Batch | None] | None) -> None:
+    def _run_stage(self, part: range, inbox: Queue[_Batch | None], outbox: Queue[_Batch | None] | None) -> None:
         """One stage. After a failure it still takes batches, so that nobody waits, but learns none behind that one."""
         torch.set_num_threads(self.threads)
         while (batch := inbox.get()) is not None:
@@ -231,7 +231,7 @@ class SigPropPipeline:
                 batch.future.set_exception(error)
                 continue
             if outbox is None:
-                _finish(batch)
+                _set_result(batch)
             else:
                 outbox.put(batch)
         if outbox is not None:
@@ -245,10 +245,10 @@ class SigPropPipeline:
             batch.h, batch.t, loss = learn_unit(self.units[i], base, batch.h, batch.t, batch.y)
         batch.losses += [loss] if loss is not None else []
 
-    def _hand_settings_to_bases(self) -> None:
+    def _copy_settings_to_bases(self) -> None:
         assert self._bases_groups is not None
         for group, shown in zip(self._bases_groups, self.optimizer.param_groups, strict=True):
-            group.update(_settings(shown))
+            group.update(_without_params(shown))
 
 
 def split_by_cost(costs: Sequence[float], stages: int) -> list[range]:
@@ -266,17 +266,17 @@ def split_by_cost(costs: Sequence[float], stages: int) -> list[range]:
             return sum(costs[first:]), (len(costs),)
         options = []
         for end in range(first + 1, len(costs) - parts + 2):
-            dearest, ends = best(end, parts - 1)
-            options.append((max(sum(costs[first:end]), dearest), (end, *ends)))
+            slowest, ends = best(end, parts - 1)
+            options.append((max(sum(costs[first:end]), slowest), (end, *ends)))
         return min(options)
 
     _, ends = best(0, stages)
     return [range(start, end) for start, end in zip((0, *ends), ends, strict=False)]
 
 
-def _settings(group: Settings) -> Settings:
+def _without_params(group: Settings) -> Settings:
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def _finish(batch: _Batch) -> None:
+def _set_result(batch: _Batch) -> None:
     batch.future.set_result(LearnResult(torch.stack(batch.losses), batch.h))

@@ -22,7 +22,7 @@ BaseShapes: TypeAlias = dict[str, tuple[int | None, ...]]
 ShapeSource: TypeAlias = nn.Module | Mapping[str, Sequence[int | None]] | str | os.PathLike[str]
 
 # What wrappers put into parameter names; the model underneath knows nothing of them.
-_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 class InfDim(NamedTuple):
@@ -95,9 +95,9 @@ def make_base_shapes(base: ShapeSource, delta: ShapeSource, file: str | os.PathL
     """
     base_sizes, delta_sizes = read_shapes("base", base), read_shapes("delta", delta)
     for argument, sizes in (("base", base_sizes), ("delta", delta_sizes)):
-        if is_marked(sizes):
+        if marks_finite_dims(sizes):
             raise ValueError(f"{argument} already says with None which dimensions are finite: leave out delta")
-    delta_sizes = matched("base", base_sizes, "delta", delta_sizes)
+    delta_sizes = align_names("base", base_sizes, "delta", delta_sizes)
     shapes: BaseShapes = {
         name: tuple(None if b == d else b for b, d in zip(sizes, delta_sizes[name], strict=True))
         for name, sizes in base_sizes.items()
@@ -177,26 +177,27 @@ def _check_shapes(argument: str, shapes: Mapping[str, Any]) -> None:
             raise ValueError(f"{argument} must map names to sizes such as [64, None], got {name!r}: {dims!r}")
 
 
-def is_marked(shapes: Mapping[str, Sequence[int | None]]) -> bool:
+def marks_finite_dims(shapes: Mapping[str, Sequence[int | None]]) -> bool:
     """Whether finite dimensions are marked with None; without any, the sizes are those of a plain model."""
     return any(d is None for dims in shapes.values() for d in dims)
 
 
 def plain_name(name: str) -> str:
     """A parameter's name without what wrappers (``torch.compile``, FSDP, checkpointing) put into it."""
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in name.split(".") if part not in _WRAPPER_PARTS)
 
 
-def matched(expected: str, shapes: BaseShapes, argument: str, others: BaseShapes) -> BaseShapes:
+def align_names(expected: str, shapes: BaseShapes, argument: str, others: BaseShapes) -> BaseShapes:
     """``others`` under the names of ``shapes``, for a model may be inside ``DistributedDataParallel`` (``module.``).
 
     Raises:
         ValueError: The two have different parameters, or a parameter has different numbers of dimensions.
     """
     if shapes.keys() != others.keys():
-        names = dict(zip(_without_module(shapes), shapes, strict=True))
+        names = dict(zip(_without_module_prefix(shapes), shapes, strict=True))
         others = {
-            names.get(plain, plain): dims for plain, dims in zip(_without_module(others), others.values(), strict=True)
+            names.get(plain, plain): dims
+            for plain, dims in zip(_without_module_prefix(others), others.values(), strict=True)
         }
     missing, extra = sorted(shapes.keys() - others.keys()), sorted(others.keys() - shapes.keys())
     if missing or extra:
@@ -213,7 +214,7 @@ def matched(expected: str, shapes: BaseShapes, argument: str, others: BaseShapes
     return {name: others[name] for name in shapes}
 
 
-def _without_module(names: Iterable[str]) -> list[str]:
+def _without_module_prefix(names: Iterable[str]) -> list[str]:
     names = list(names)
     wrapped = bool(names) and all(name.startswith("module.") for name in names)
     return [name.removeprefix("module.") for name in names] if wrapped else names
@@ -228,10 +229,10 @@ def compare_with_base(model: BaseShapes, base: BaseShapes, delta: BaseShapes | N
     Raises:
         ValueError: The models do not match, or a dimension that should be finite has changed.
     """
-    base = matched("model", model, "base", base)
-    marked = base if is_marked(base) else None
+    base = align_names("model", model, "base", base)
+    marked = base if marks_finite_dims(base) else None
     if delta is not None:
-        marked = make_base_shapes(base, matched("model", model, "delta", delta))
+        marked = make_base_shapes(base, align_names("model", model, "delta", delta))
         for name, sizes in model.items():
             for i, (size, b, infinite) in enumerate(zip(sizes, base[name], marked[name], strict=True)):
                 if infinite is None and size != b:

@@ -15,7 +15,7 @@ from advanced_optimizers.zero_shot_transfer.base_shapes import (
     InfDim,
     MuShape,
     ShapeSource,
-    matched,
+    align_names,
     plain_name,
 )
 from advanced_optimizers.zero_shot_transfer.layers import MuResidual, Readout
@@ -142,11 +142,11 @@ def check_direction(shapes: Mapping[str, tuple[InfDim, ...]], allow_wider_base: 
         )
 
 
-def warn_of_no_op(shapes: Mapping[str, tuple[InfDim, ...]], base: BaseShapes, delta: BaseShapes | None) -> None:
+def warn_if_own_base(shapes: Mapping[str, tuple[InfDim, ...]], base: BaseShapes, delta: BaseShapes | None) -> None:
     """Warns where the model was given as its own base, which turns muP off."""
     if delta is None or any(dim.mult != 1 for dims in shapes.values() for dim in dims):
         return
-    delta = matched("base", base, "delta", delta)
+    delta = align_names("base", base, "delta", delta)
     pairs = [(b, d) for name in base for b, d in zip(base[name], delta[name], strict=True)]
     if all((b or 0) >= (d or 0) for b, d in pairs) and any(b != d for b, d in pairs):
         warnings.warn(

@@ -100,7 +100,7 @@ def coordinate_check(
                 model = make().train()
                 trained = optimizer(model)
                 for step in range(1, steps + 1):
-                    sizes = _sizes(model, arguments, statistic, modules)
+                    sizes = _measured_forward(model, arguments, statistic, modules)
                     value = loss(sizes.output, targets)
                     rows += [CoordinateRow(width, seed, step, name, size) for name, size in sizes.recorded]
                     trained.zero_grad()
@@ -144,17 +144,17 @@ def _slope(sizes: Mapping[int, float]) -> float:
     return across / sum((a - x_mean) ** 2 for a in x)
 
 
-class _Sizes(NamedTuple):
+class _ForwardPass(NamedTuple):
     output: Any
     recorded: list[tuple[str, float]]
 
 
-def _sizes(
+def _measured_forward(
     model: nn.Module,
     arguments: tuple[Any, ...],
     statistic: Callable[[Tensor], Tensor],
     modules: Callable[[str], bool] | None,
-) -> _Sizes:
+) -> _ForwardPass:
     recorded: list[tuple[str, float]] = []
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -167,7 +167,7 @@ def _sizes(
     wanted = modules or bool  # the model itself has the empty name
     handles = [m.register_forward_hook(hook_for(name)) for name, m in model.named_modules() if wanted(name)]
     try:
-        return _Sizes(model(*arguments), recorded)
+        return _ForwardPass(model(*arguments), recorded)
     finally:
         for handle in handles:
             handle.remove()

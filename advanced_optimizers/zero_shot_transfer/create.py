@@ -26,54 +26,12 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.optim import Optimizer
 
 from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.zero_shot_transfer.base_shapes import (
-    InfDim,
-    load_base_shapes,
-    make_base_shapes,
-    read_shapes,
-    save_base_shapes,
-)
-from advanced_optimizers.zero_shot_transfer.coordinates import (
-    CoordinateGrowth,
-    CoordinateRow,
-    coordinate_check,
-    coordinate_growth,
-)
-from advanced_optimizers.zero_shot_transfer.init import mu_init_
-from advanced_optimizers.zero_shot_transfer.layers import (
-    MuReadout,
-    MuReadoutConv1d,
-    MuReadoutConv2d,
-    MuResidual,
-    MuSharedReadout,
-    mu_attention_scale,
-)
-from advanced_optimizers.zero_shot_transfer.optimizers import MuAdam, MuAdamW, MuSGD, mu_learning_rates
-from advanced_optimizers.zero_shot_transfer.parametrization import get_base_shapes, parametrise, set_base_shapes
+from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, read_shapes
+from advanced_optimizers.zero_shot_transfer.layers import MuResidual
+from advanced_optimizers.zero_shot_transfer.optimizers import MuAdamW
+from advanced_optimizers.zero_shot_transfer.parametrization import apply_mup, set_base_shapes
 
-__all__ = [
-    "CoordinateGrowth",
-    "CoordinateRow",
-    "MuAdam",
-    "MuAdamW",
-    "MuReadout",
-    "MuReadoutConv1d",
-    "MuReadoutConv2d",
-    "MuResidual",
-    "MuSGD",
-    "MuSharedReadout",
-    "coordinate_check",
-    "coordinate_growth",
-    "create_mu_transfer_optimizer",
-    "get_base_shapes",
-    "load_base_shapes",
-    "make_base_shapes",
-    "mu_attention_scale",
-    "mu_init_",
-    "mu_learning_rates",
-    "save_base_shapes",
-    "set_base_shapes",
-]
+__all__ = ["create_mu_transfer_optimizer"]
 
 Config = Mapping[str, Any]
 _LAYERS = (nn.Linear, _ConvNd)
@@ -150,7 +108,7 @@ def create_mu_transfer_optimizer(
     check_range("lr", base_hyperparams["lr"], low=0.0)
     # Refuses bad settings before the model changes; a norm draws no random numbers.
     optimizer(set_base_shapes(nn.LayerNorm(1), None), **base_hyperparams)
-    shapes, readout = _recognise(model, width, base_width, ends)
+    shapes, readout = _recognize(model, width, base_width, ends)
     has_residuals = any(isinstance(module, MuResidual) for module in model.modules())
     if depths[0] != depths[1] and not has_residuals:
         warnings.warn(
@@ -158,7 +116,7 @@ def create_mu_transfer_optimizer(
             "is transferred. Wrap each residual branch in a MuResidual to transfer across depth",
             stacklevel=2,
         )
-    parametrise(
+    apply_mup(
         model,
         shapes,
         rescale_params=rescale_params,
@@ -205,7 +163,7 @@ def _named_sizes(base: Config, target: Config) -> frozenset[int]:
     return frozenset(base[key] for key in further if isinstance(base[key], int))
 
 
-def _recognise(
+def _recognize(
     model: nn.Module, width: int, base_width: int, ends: frozenset[int]
 ) -> tuple[dict[str, tuple[InfDim, ...]], str]:
     """The dimensions of every parameter, and the name of the output layer."""

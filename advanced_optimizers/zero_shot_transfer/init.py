@@ -18,6 +18,7 @@ from torch.nn import init
 from torch.nn.modules.conv import _ConvNd
 
 from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, MuShape
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 
 __all__ = ["mu_init_"]
 
@@ -62,7 +63,7 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
         raise ValueError(
             f"initialiser must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initialiser!r}"
         )
-    shapes: dict[str, MuShape] = module.__dict__.get("mu_shapes", {})
+    shapes = mu_shapes(module)
     if parameter not in shapes:
         raise RuntimeError(
             f"{type(module).__name__} has no base shape for {parameter!r}: call set_base_shapes on its model first"
@@ -109,20 +110,20 @@ def default_corrections(module: nn.Module, shapes: dict[str, MuShape]) -> Iterat
         yield name, variance_correction(shapes[name], factor)
 
 
-def _has_mean(initialiser: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
-    if initialiser in _CONSTANTS:
+def _has_mean(initializer: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    if initializer in _CONSTANTS:
         return True
-    if initialiser is init.uniform_:
+    if initializer is init.uniform_:
         return kwargs.get("a", 0.0) != -kwargs.get("b", 1.0)
-    if initialiser is init.trunc_normal_ and kwargs.get("a", -2.0) != -kwargs.get("b", 2.0):
+    if initializer is init.trunc_normal_ and kwargs.get("a", -2.0) != -kwargs.get("b", 2.0):
         return True
     return kwargs.get("mean", 0.0) != 0.0
 
 
-def _shrinkage(initialiser: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
-    if initialiser in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
+def _shrinkage(initializer: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
+    if initializer in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
         return dims[1 if kwargs.get("mode", "fan_in") == "fan_in" else 0].mult
-    return _xavier_shrinkage(dims) if initialiser in _XAVIER else 1.0
+    return _xavier_shrinkage(dims) if initializer in _XAVIER else 1.0
 
 
 def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
@@ -132,8 +133,8 @@ def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
 
 @torch.no_grad()
 def _store(module: nn.Module, parameter: str, value: Tensor) -> None:
-    shape: MuShape = module.__dict__["mu_shapes"][parameter]
+    theta = mu_shapes(module)[parameter].theta
     if parameter in module._parameters:
-        module._parameters[parameter].copy_(value / shape.theta if shape.theta != 1.0 else value)  # type: ignore[union-attr]
+        module._parameters[parameter].copy_(value / theta if theta != 1.0 else value)  # type: ignore[union-attr]
     else:  # table 9 keeps it divided behind the module's back
         setattr(module, parameter, value)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._checks import check_range
+from advanced_optimizers.zero_shot_transfer.module_state import mark_rescaled
 
 __all__ = [
     "MuReadout",
@@ -61,7 +62,7 @@ class Multiplied(nn.Module):
                 "base shapes that the checkpoint was trained with"
             )
         self.multiplier = saved
-        self.__dict__["mu_rescaled"] = True  # the weights come from a model that was rescaled when it was made
+        mark_rescaled(self)  # the weights come from a model that was rescaled when it was made
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *rest: Any

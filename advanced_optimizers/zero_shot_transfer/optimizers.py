@@ -30,6 +30,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer
 from advanced_optimizers._checks import check_range
 from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 
 __all__ = ["MuAdam", "MuAdamW", "MuSGD", "mu_learning_rates"]
 
@@ -210,7 +211,7 @@ def _build(
         for setting, factor in (("weight_decay", scale.weight_decay), ("eps", scale.eps)):
             if setting in group and factor != 1.0:
                 group[setting] = group[setting] * factor
-    optimizer.register_step_pre_hook(_check_ratios)
+    optimizer.register_step_pre_hook(_check_lr_ratios)
     return optimizer
 
 
@@ -231,11 +232,11 @@ def _user_groups(params: ParamsT) -> list[dict[str, Any]]:
 def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:
     shapes: dict[int, MuShape] = {}
     for module in model.modules():
-        for name, shape in module.__dict__.get("mu_shapes", {}).items():
+        for name, shape in mu_shapes(module).items():
             p = module._parameters.get(name)
             if p is not None:
                 shapes.setdefault(id(p), shape)
-    if not shapes and any("mu_shapes" in module.__dict__ for module in model.modules()):
+    if not shapes and any(mu_shapes(module) for module in model.modules()):
         raise RuntimeError(
             f"{type(model).__name__} has base shapes, but none of the parameters that they belong to: FSDP needs "
             "use_orig_params=True"
@@ -255,7 +256,7 @@ def _shape_of(member: Any, shapes: dict[int, MuShape]) -> MuShape:
     return shapes[id(p)]
 
 
-def _check_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+def _check_lr_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """Raises where the groups' learning rates are no longer one number times their multipliers."""
     base: dict[int, float] = {}
     for number, group in enumerate(optimizer.param_groups):

@@ -19,6 +19,7 @@ import math
 import os
 import re
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +44,18 @@ from advanced_optimizers.zero_shot_transfer.checks import (
     check_ties,
     depth_ratio_of,
     params_in_branches,
+    warn_if_own_base,
     warn_of_attention,
-    warn_of_no_op,
 )
 from advanced_optimizers.zero_shot_transfer.init import default_corrections
 from advanced_optimizers.zero_shot_transfer.layers import Multiplied, MuResidual, Readout
+from advanced_optimizers.zero_shot_transfer.module_state import (
+    drop_mu_shapes,
+    is_rescaled,
+    mark_rescaled,
+    mu_shapes,
+    set_mu_shape,
+)
 
 __all__ = ["get_base_shapes", "set_base_shapes"]
 
@@ -132,9 +140,9 @@ def set_base_shapes(
     delta_sizes = None if delta is None else read_shapes("delta", delta)
     shapes = compare_with_base(sizes, base_sizes, delta_sizes)
     check_direction(shapes, allow_wider_base)
-    warn_of_no_op(shapes, base_sizes, delta_sizes)
+    warn_if_own_base(shapes, base_sizes, delta_sizes)
     warn_of_attention(model, shapes, base)
-    parametrise(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
+    apply_mup(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
     if file is not None:
         save_base_shapes(get_base_shapes(model), file)
     return model
@@ -156,7 +164,7 @@ def get_base_shapes(model: nn.Module) -> BaseShapes:
     shapes: BaseShapes = {}
     seen: set[int] = set()
     for prefix, module in inner.named_modules():
-        for name, shape in module.__dict__.get("mu_shapes", {}).items():
+        for name, shape in mu_shapes(module).items():
             p = module._parameters.get(name)
             if p is not None and id(p) not in seen:
                 seen.add(id(p))
@@ -178,7 +186,7 @@ def _places(model: nn.Module) -> list[Place]:
     ]
 
 
-def parametrise(
+def apply_mup(
     model: nn.Module,
     shapes: dict[str, tuple[InfDim, ...]],
     *,
@@ -192,7 +200,7 @@ def parametrise(
     ``plain_readouts`` names ordinary layers that are outputs; table 3 needs no more of them than to be known.
     """
     _check_not_table_9(model)
-    if rescale_params and any("mu_rescaled" in m.__dict__ for m in model.modules()):
+    if rescale_params and any(is_rescaled(m) for m in model.modules()):
         raise RuntimeError(
             "the model's parameters were rescaled already, by an earlier call or in the checkpoint that it loaded: "
             "pass rescale_params=False to keep them, or make a new model"
@@ -201,21 +209,21 @@ def parametrise(
     branches = params_in_branches(model)
     places = _places(model)
     readouts = [isinstance(place.module, Readout) or place.module_name in plain_readouts for place in places]
-    mu_shapes: list[MuShape] = []
+    place_shapes: list[MuShape] = []
     for place, is_readout in zip(places, readouts, strict=True):
         depth = depth_ratio if id(place.p) in branches else 1.0
         shape = MuShape(shapes[place.key], *_fans(place.module), depth_ratio=depth)
         check_place(place, shape, is_readout)
-        mu_shapes.append(replace(shape, theta=_theta(shape, is_readout and place.name == "weight", table)))
-    check_ties(places, mu_shapes)
+        place_shapes.append(replace(shape, theta=_theta(shape, is_readout and place.name == "weight", table)))
+    check_ties(places, place_shapes)
     for module in model.modules():
-        module.__dict__.pop("mu_shapes", None)
-    for place, shape in zip(places, mu_shapes, strict=True):
-        place.module.__dict__.setdefault("mu_shapes", {})[place.name] = shape
+        drop_mu_shapes(module)
+    for place, shape in zip(places, place_shapes, strict=True):
+        set_mu_shape(place.module, place.name, shape)
     _set_multipliers(model, depth_ratio)
     if rescale_params:
         _rescale(model)
-    _divide_stored(places, mu_shapes, readouts, rescale_params)
+    _divide_stored(places, place_shapes, readouts, rescale_params)
 
 
 def _check_not_table_9(model: nn.Module) -> None:
@@ -241,7 +249,7 @@ def _set_multipliers(model: nn.Module, depth_ratio: float) -> None:
         if isinstance(module, MuResidual):
             module.multiplier = 1.0 / math.sqrt(depth_ratio)
         elif isinstance(module, Multiplied):
-            shape: MuShape = module.__dict__["mu_shapes"]["weight"]
+            shape = mu_shapes(module)["weight"]
             module.multiplier = shape.theta / shape.width_mult
 
 
@@ -250,14 +258,14 @@ def _rescale(model: nn.Module) -> None:
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     done: set[int] = set()
     for module in model.modules():
-        shapes = module.__dict__.get("mu_shapes", {})
+        shapes = mu_shapes(module)
         for name, factor in default_corrections(module, shapes):
             p = module._parameters[name]
             if p is not None and id(p) not in done | embedded and factor != 1.0:  # an embedding's init needs nothing
                 p.mul_(factor)
             done.add(id(p))
         if shapes:
-            module.__dict__["mu_rescaled"] = True
+            mark_rescaled(module)
 
 
 class _Multiplier(nn.Module):
@@ -287,6 +295,6 @@ def _divide_stored(places: list[Place], shapes: list[MuShape], readouts: list[bo
             if place.key in divided:  # registering divides once more
                 place.p.mul_(shape.theta)
             parametrize.register_parametrization(place.module, place.name, _Multiplier(shape.theta))
-            stored = place.module.parametrizations[place.name]  # type: ignore[index]
-            stored.__dict__["mu_shapes"] = {"original": shape}
+            stored: Any = place.module.parametrizations[place.name]  # type: ignore[index]
+            set_mu_shape(stored, "original", shape)
         divided.add(place.key)
