@@ -68,6 +68,9 @@ class SigPropSequential(nn.Module):
             is out of range.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from advanced_optimizers import SigPropSequential
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         >>> net = SigPropSequential(model, (1, 8, 8), 10)
         >>> x, y = torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4])
@@ -226,6 +229,8 @@ class SigPropNet(SigPropSequential):
         ValueError: A size or a value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet
         >>> net = SigPropNet(784, [512, 256], 10)
         >>> net(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
@@ -261,6 +266,8 @@ class SigPropConvNet(SigPropSequential):
         ValueError: A size or a value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropConvNet
         >>> net = SigPropConvNet((3, 32, 32), (32, 64, 128), 10)
         >>> net(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])

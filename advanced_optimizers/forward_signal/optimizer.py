@@ -1,13 +1,4 @@
-r"""Forward signal propagation (SigProp): every layer learns from a signal that comes forward with the input.
-
-Kohan, Rietman, Siegelmann: Signal Propagation: The Framework for Learning and Inference in a Forward Pass, IEEE TNNLS
-2023, arXiv 2204.01723.
-
-- :class:`SigPropSequential` turns an ``nn.Sequential`` into a SigProp network; :class:`SigPropNet` (dense) and
-  :class:`SigPropConvNet` (VGG-style) are such networks (``forward_signal_network.py``).
-- :class:`SigPropOptimizer` trains one, layer by layer; :func:`create_sigprop_optimizer` makes it.
-- ``SigPropPipeline`` (``forward_signal_pipeline.py``) trains groups of layers in parallel.
-"""
+"""The optimizer of a SigProp network: it trains the layers one by one, each by a base optimizer of its own."""
 
 from __future__ import annotations
 
@@ -51,6 +42,8 @@ class SigPropOptimizer(Optimizer):
 
     Two ways, which give the same weights for the same batches, bit for bit. The ordinary loop holds all layers' graphs:
 
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet, SigPropOptimizer
         >>> net = SigPropNet(64, [32, 16], 10)
         >>> optimizer = SigPropOptimizer(net, lr=1e-3)
         >>> x, y = torch.randn(8, 64), torch.randint(10, (8,))

@@ -67,6 +67,8 @@ class SigPropPipeline:
         ValueError: A value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet, SigPropOptimizer, SigPropPipeline
         >>> optimizer = SigPropOptimizer(SigPropNet(8, [16, 16], 3))
         >>> with SigPropPipeline(optimizer, stages=2) as pipeline:
         ...     futures = [pipeline.submit(torch.randn(4, 8), torch.tensor([0, 1, 2, 0])) for _ in range(9)]

@@ -1,18 +1,4 @@
-r"""muTransfer: tune a narrow model, train a wide one with the same hyperparameters (Yang et al., arXiv 2203.03466).
-
-In the maximal update parametrisation, muP, the best learning rate does not depend on width. The way to use it::
-
-    def make_model(width):
-        return nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), MuReadout(width, 10))
-
-    model = set_base_shapes(make_model(1024), base=make_model(64), delta=make_model(128))
-    optimizer = MuAdamW(model, lr=1e-3, weight_decay=0.1)  # as tuned on a model of any other width with this base
-
-Everything public is here; it lives in ``base_shapes.py`` (what is a width), ``mu_parametrization.py``
-(``set_base_shapes``), ``mu_layers.py`` (readouts, residual layers, attention's scale), ``mu_init.py``,
-``mu_optimizers.py`` and ``mu_coordinates.py`` (the coordinate check). This file has the coursework's one call for a
-plain model, :func:`create_mu_transfer_optimizer`.
-"""
+r"""The coursework's one call for a plain model: only its width and the base model's are given."""
 
 from __future__ import annotations
 
@@ -86,13 +72,14 @@ def create_mu_transfer_optimizer(
             width is transferred.
 
     Example:
-        >>> def make_model(width):
-        ...     return torch.nn.Sequential(
-        ...         torch.nn.Linear(784, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)
-        ...     )
+        >>> from torch import nn
+        >>> from advanced_optimizers import create_mu_transfer_optimizer
+        >>> model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
         >>> base, target = {"width": 64, "depth": 2}, {"width": 256, "depth": 2}
         >>> tuned = {"lr": 1e-3, "weight_decay": 0.1}
-        >>> optimizer = create_mu_transfer_optimizer(make_model(256), base, target, tuned)
+        >>> optimizer = create_mu_transfer_optimizer(model, base, target, tuned)
+        >>> sorted({group["lr"] for group in optimizer.param_groups})
+        [0.00025, 0.001]
 
     References:
         Yang et al., arXiv 2203.03466, table 3; :class:`MuResidual` for depth.

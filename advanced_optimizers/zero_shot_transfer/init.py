@@ -51,6 +51,8 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
             dimensions, whose entries must average out.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import mu_init_, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> _ = mu_init_(model, torch.nn.init.normal_, std=0.5)
 

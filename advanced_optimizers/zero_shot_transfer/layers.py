@@ -198,6 +198,8 @@ def mu_attention_scale(head_dim: int, base_head_dim: int) -> float:
         base_head_dim: :math:`d_0`, its size in the base model.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import mu_attention_scale
         >>> q = k = v = torch.ones(1, 2, 3, 64)
         >>> scale = mu_attention_scale(head_dim=64, base_head_dim=16)
         >>> out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)

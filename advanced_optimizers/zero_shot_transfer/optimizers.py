@@ -86,6 +86,8 @@ def MuSGD(
         ValueError: A parameter is not the model's, or a setting is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import MuSGD, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> optimizer = MuSGD(model, lr=0.1, momentum=0.9)
         >>> [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups]
@@ -167,6 +169,8 @@ def mu_learning_rates(optimizer: Optimizer, lr: float) -> list[float]:
         ValueError: ``lr`` is negative, or the optimizer is not one of these.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import MuSGD, mu_learning_rates, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> optimizer = MuSGD(model, lr=0.1)
         >>> max_lr = mu_learning_rates(optimizer, 0.5)

@@ -111,8 +111,10 @@ def set_base_shapes(
             leaves the model as it was.
 
     Example:
+        >>> from torch import nn
+        >>> from advanced_optimizers import MuAdamW, MuReadout, set_base_shapes
         >>> def mlp(width):
-        ...     return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU(), MuReadout(width, 2))
+        ...     return nn.Sequential(nn.Linear(4, width), nn.ReLU(), MuReadout(width, 2))
         >>> model = set_base_shapes(mlp(256), mlp(64), delta=mlp(128))
         >>> optimizer = MuAdamW(model, lr=1e-3)
 
