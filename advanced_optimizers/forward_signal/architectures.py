@@ -1,4 +1,4 @@
-"""The models inside :class:`SigPropNet` and :class:`SigPropConvNet`, as plain ``nn.Sequential`` objects."""
+"""Plain ``nn.Sequential`` models for :class:`SigPropNet` and :class:`SigPropConvNet`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def dense_model(input_dim: int, hidden_dims: Sequence[int], output_dim: int, with_classifier: bool) -> nn.Sequential:
-    """``Flatten``, then ``Linear`` and ReLU for each hidden layer, then the classifier if there is to be one."""
+    """Returns ``Flatten``, then ``Linear`` and ReLU for each hidden layer, then the classifier if it is wanted."""
     check_integer("input_dim", input_dim, 1)
     check_integer("output_dim", output_dim, 2)
     if not hidden_dims:
-        raise ValueError(f"hidden_dims must name the units of at least one layer, got {hidden_dims!r}")
+        raise ValueError(f"hidden_dims must list the units of at least one layer, got {hidden_dims!r}")
     check_sizes("hidden_dims", hidden_dims)
     modules: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise([input_dim, *hidden_dims]):
@@ -40,14 +40,14 @@ def vgg_model(
     norm: str | None,
     with_classifier: bool,
 ) -> nn.Sequential:
-    """3x3 convolutions with norm and ReLU, a max-pool after each stage, then the classifier if there is to be one."""
+    """Returns 3x3 convolutions with norm and ReLU, a max-pool after each stage, then the classifier if it is wanted."""
     check_sizes("image_shape", image_shape)
     check_sizes("channels", channels)
     check_integer("num_classes", num_classes, 2)
     check_integer("convolutions_per_stage", convolutions_per_stage, 1)
     check_range("width", width, 0.0, math.inf, open_low=True, open_high=True)
     if not channels:
-        raise ValueError(f"channels must name the channels of at least one stage, got {channels!r}")
+        raise ValueError(f"channels must list the channels of at least one stage, got {channels!r}")
     if len(image_shape) != 3 or min(image_shape[1:]) < 2 ** len(channels):
         raise ValueError(
             f"image_shape must be (channels, height, width) with sides of at least {2 ** len(channels)} pixels for "
