@@ -113,7 +113,7 @@ def test_the_tables_agree_for_every_kind_of_layer(kind, name):
     assert losses[2] == pytest.approx(losses[0], rel=1e-7)
     sp = seeded(lambda: MODELS[name](24))
     plain = train(set_base_shapes(sp, None), make(sp, **kwargs), batch(name, torch.float64), steps=5)
-    assert plain[-1] != pytest.approx(losses[0][-1], rel=1e-3)  # so the agreement says something
+    assert plain[-1] != pytest.approx(losses[0][-1], rel=1e-3)  # so the agreement means something
 
 
 class Tied(nn.Module):
@@ -217,7 +217,7 @@ def test_any_optimizer_can_be_the_implementation_a_gradient_transform_too():
 @every_table
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("with_delta", [True, False])
-def test_at_the_base_width_it_is_standard_parametrisation_bit_for_bit(kind, table, name, with_delta):
+def test_at_the_base_width_it_is_standard_parametrization_bit_for_bit(kind, table, name, with_delta):
     plain_optimizer = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[kind]
     make, kwargs = SETTINGS[kind]
     model = MODELS[name](8)
@@ -275,7 +275,7 @@ def test_sizes_stay_the_same_as_the_model_gets_deeper():
 # ---- transfer ----------------------------------------------------------------------------------------------------
 
 
-def test_the_best_learning_rate_stays_in_mup_and_falls_with_width_in_standard_parametrisation():
+def test_the_best_learning_rate_stays_in_mup_and_falls_with_width_in_standard_parametrization():
     rng = torch.Generator().manual_seed(11)
     x = torch.randn(256, 12, generator=rng)
     teacher, readout = torch.randn(12, 24, generator=rng), torch.randn(24, 5, generator=rng)

@@ -1,4 +1,4 @@
-"""The coordinate check: passes for muP, fails for standard parametrisation, and records what the mup package does."""
+"""The coordinate check: passes for muP, fails for standard parametrization, and records what the mup package does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Images(nn.Module):
 
 
 def makers(name: str, table: int | None, **kwargs: Any) -> dict[int, Callable[[], nn.Module]]:
-    """Models by width; ``table=None`` is standard parametrisation."""
+    """Models by width; ``table=None`` is standard parametrization."""
     make = Images if name == "images" else MODELS[name]
     base = WIDTHS[name][0] // 2
 
@@ -70,7 +70,7 @@ def exponents(name: str, table: int | None, kind: str, **kwargs: Any) -> dict[tu
 
 @pytest.mark.parametrize("name", WIDTHS)
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_passes_for_mup_and_fails_for_standard_parametrisation(name, kind):
+def test_passes_for_mup_and_fails_for_standard_parametrization(name, kind):
     flat = exponents(name, 8, kind, readout_zero_init=True)
     assert max(abs(e) for e in flat.values()) < FLAT, flat
     assert {step for step, _ in flat} == {1, 2, 3, 4}
@@ -113,7 +113,7 @@ def test_sizes_equal_the_mup_package_s(kind):
 
 
 class Several(nn.Module):
-    """A part that gives a tuple, a dict and something that is no tensor."""
+    """A part that returns a tuple, a dict and something that is not a tensor."""
 
     class Part(nn.Module):
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:

@@ -132,13 +132,13 @@ def test_init_refuses_what_it_does_not_know():
         mu_init_(model[0], nn.init.normal_, "wieght")
     with pytest.raises(ValueError, match=r"initialiser must be one of .*orthogonal_"):
         mu_init_(model[0], nn.init.orthogonal_)
-    for initialiser, kwargs in (
+    for initializer, kwargs in (
         (nn.init.ones_, {}),
         (nn.init.uniform_, {}),
         (nn.init.normal_, {"mean": 0.1}),
         (nn.init.trunc_normal_, {"b": 1.0}),
     ):
-        with pytest.raises(ValueError, match="mean that is not zero"):
-            mu_init_(model[2], initialiser, **kwargs)
-        mu_init_(model[0], initialiser, **kwargs)  # one infinite dimension
+        with pytest.raises(ValueError, match="nonzero mean"):
+            mu_init_(model[2], initializer, **kwargs)
+        mu_init_(model[0], initializer, **kwargs)  # one infinite dimension
     assert not mu_init_(model[2], nn.init.zeros_).any()

@@ -1,4 +1,4 @@
-r"""The coursework's one call for a plain model: only its width and the base model's are given."""
+"""The coursework's one call for a plain model: it needs only the widths of the model and of its base."""
 
 from __future__ import annotations
 
@@ -33,27 +33,30 @@ def create_mu_transfer_optimizer(
     optimizer: Callable[..., Optimizer] = MuAdamW,
     rescale_params: bool = True,
 ) -> Optimizer:
-    r"""Makes a plain model a muP model, given only how wide it and its base are, and builds its optimizer.
+    r"""Turns a plain model into a muP model, given only its width and its base's, and builds the optimizer.
 
-    What it gives is **table 3 with** :func:`MuAdamW`. Table 3 has no multipliers in the forward pass, so the model's
-    layers stay as they are: the output layer's initial weights are divided by the square root of the width multiplier
-    :math:`m` (so that their variance goes as :math:`1/\text{fan\_in}^2`), and the learning rates differ by layer. It is
-    AdamW, because weight decay that passes through Adam's normalisation does not transfer.
+    The result is **table 3 with** :func:`MuAdamW`. Table 3 has no multipliers in the forward pass, so the layers of the
+    model stay as they are. The initial weights of the output layer are divided by the square root of the width
+    multiplier :math:`m` (so that their variance is proportional to :math:`1/\text{fan\_in}^2`), and the learning rates
+    differ by layer. The optimizer is AdamW, because weight decay that passes through Adam's normalization does not
+    transfer.
 
-    **Which dimension is a width.** One whose size is a multiple :math:`k w` of the target's width :math:`w`; it is then
-    :math:`k w_0` in the base. Finite are kernel sizes, an embedding's vocabulary, and the model's two ends: the inputs
-    of the first linear or convolutional layer, in the order of registration, unless there is an embedding, and the
-    outputs of the last one, which is the output layer (further ones must be :class:`MuReadout`). An end of exactly
-    :math:`w` could be either, and is refused until the configurations name its size. Where this does not say enough,
-    use :func:`set_base_shapes` with a base model.
+    **Which dimensions are widths.** A dimension is a width if its size is a multiple :math:`k w` of the target's width
+    :math:`w`; its size in the base is then :math:`k w_0`. These dimensions are finite: kernel sizes, the vocabulary of
+    an embedding, and the two ends of the model. The ends are the inputs of the first linear or convolutional layer in
+    the order of registration (unless there is an embedding), and the outputs of the last one, which is the output
+    layer. Further output layers must be :class:`MuReadout`. An end of exactly :math:`w` could be either, and is refused
+    until the configurations name its size. Where these rules are not enough, use :func:`set_base_shapes` with a base
+    model.
 
     Args:
-        model: The target model, freshly made, with torch's default init or another whose variance is proportional to
-            1 / fan-in. Its parameters are rescaled in place.
+        model: The target model, newly created, with torch's default init or another one whose variance is proportional
+            to 1 / fan-in. Its parameters are rescaled in place.
         base_model_config: ``{"width": w0, "depth": L0}`` of the model that ``base_hyperparams`` were tuned on.
-            ``depth`` may be left out of both. Further entries, such as ``{"input_dim": 64, "num_classes": 10}``,
-            name the sizes of the ends; they must be in both, and equal.
-        target_model_config: The same of ``model``: ``{"width": w, "depth": L}``.
+            ``depth`` may be left out of both configurations. Further entries, such as
+            ``{"input_dim": 64, "num_classes": 10}``, name the sizes of the ends; they must be in both configurations,
+            and equal.
+        target_model_config: The same for ``model``: ``{"width": w, "depth": L}``.
         base_hyperparams: ``{"lr": ..., "weight_decay": ...}`` as tuned on the base, and the optimizer's other settings.
         optimizer: :func:`MuAdamW`, :func:`MuAdam` or :func:`MuSGD`.
         rescale_params: False for weights that come from a checkpoint.
@@ -62,14 +65,14 @@ def create_mu_transfer_optimizer(
         The optimizer, as from :func:`MuAdamW`.
 
     Raises:
-        RuntimeError: The parameters were rescaled already.
-        TypeError: A width or depth is no integer, or a configuration no dict.
-        ValueError: A key is missing; base and target are swapped; the model has not the target's width; or a dimension
-            is ambiguous.
+        RuntimeError: The parameters were already rescaled.
+        TypeError: A width or depth is not an integer, or a configuration is not a dict.
+        ValueError: A key is missing; base and target are swapped; the model does not have the target's width; or a
+            dimension is ambiguous.
 
     Warns:
-        UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so that only
-            width is transferred.
+        UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so only width
+            is transferred.
 
     Example:
         >>> from torch import nn
@@ -85,7 +88,8 @@ def create_mu_transfer_optimizer(
         Yang et al., arXiv 2203.03466, table 3; :class:`MuResidual` for depth.
 
     Departures from the paper:
-        Recognising widths by their sizes is ours. Attention must be scaled by :func:`mu_attention_scale` in the model.
+        Recognizing widths by their sizes is our idea. Attention must be scaled by :func:`mu_attention_scale` in the
+        model.
     """
     base_width, width = _widths(base_model_config, target_model_config)
     depths = _depths(base_model_config, target_model_config)
@@ -93,7 +97,7 @@ def create_mu_transfer_optimizer(
     if not isinstance(base_hyperparams, Mapping) or "lr" not in base_hyperparams:
         raise ValueError(f"base_hyperparams must be a dict with 'lr', got {base_hyperparams!r}")
     check_range("lr", base_hyperparams["lr"], low=0.0)
-    # Refuses bad settings before the model changes; a norm draws no random numbers.
+    # Bad settings are refused here, before the model changes. (A norm draws no random numbers.)
     optimizer(set_base_shapes(nn.LayerNorm(1), None), **base_hyperparams)
     shapes, readout = _recognize(model, width, base_width, ends)
     has_residuals = any(isinstance(module, MuResidual) for module in model.modules())
@@ -119,7 +123,7 @@ def _widths(base: Config, target: Config) -> tuple[int, int]:
         if not isinstance(config, Mapping):
             raise TypeError(f"{argument} must be a dict such as {{'width': 64, 'depth': 2}}, got {config!r}")
         if "width" not in config:
-            raise ValueError(f"{argument} must give 'width', got {dict(config)}")
+            raise ValueError(f"{argument} must contain 'width', got {dict(config)}")
         check_integer(f"{argument}['width']", config["width"], 1)
     if target["width"] < base["width"]:
         raise ValueError(
@@ -145,7 +149,7 @@ def _named_sizes(base: Config, target: Config) -> frozenset[int]:
         if key not in base or key not in target or base[key] != target[key]:
             raise ValueError(
                 f"{key!r} must be the same in both configurations, got {base.get(key)!r} in the base and "
-                f"{target.get(key)!r} in the target: models may differ in 'width' and 'depth' alone"
+                f"{target.get(key)!r} in the target: the models may differ only in 'width' and 'depth'"
             )
     return frozenset(base[key] for key in further if isinstance(base[key], int))
 
@@ -153,20 +157,20 @@ def _named_sizes(base: Config, target: Config) -> frozenset[int]:
 def _recognize(
     model: nn.Module, width: int, base_width: int, ends: frozenset[int]
 ) -> tuple[dict[str, tuple[InfDim, ...]], str]:
-    """The dimensions of every parameter, and the name of the output layer."""
+    """Returns the dimensions of every parameter, and the name of the output layer."""
     read_shapes("model", model)  # refuses parameters that have no shape yet
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
     recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)]
     if recurrent:
         raise ValueError(
-            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show what is data: use "
-            "set_base_shapes with a base model"
+            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show which dimensions "
+            "belong to the data: use set_base_shapes with a base model"
         )
     if not layers:
         raise ValueError("model must have a linear or convolutional layer, got none")
     has_embedding = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
     first, last = layers[0][0], layers[-1][0]
-    finite: dict[str, set[int]] = {}  # dimensions that are finite because of their place
+    finite: dict[str, set[int]] = {}  # dimensions that are finite because of where they are
     is_data = not has_embedding
     for name, module in model.named_modules():
         is_data = is_data and name != first
@@ -182,7 +186,7 @@ def _recognize(
                 _check_end(f"{prefix}weight", i, module.weight.shape[i], width, ends)
             finite[f"{prefix}weight"] = kernel | inputs | outputs
             finite[f"{prefix}bias"] = {0} if outputs else set()
-        elif isinstance(module, _NORMS) and is_data:  # it normalises the inputs
+        elif isinstance(module, _NORMS) and is_data:  # it normalizes the inputs
             finite |= {f"{prefix}{own}": set(range(p.dim())) for own, p in module.named_parameters(recurse=False)}
     shapes = {}
     for name, p in model.named_parameters():
@@ -205,7 +209,7 @@ def _recognize(
 def _check_end(name: str, dimension: int, size: int, width: int, ends: frozenset[int]) -> None:
     if size == width and size not in ends:
         raise ValueError(
-            f"dimension {dimension} of {name} is {size}, which is the width, but it is the first or last of the model: "
-            f"if it belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it "
-            "is a width, use set_base_shapes with a base model"
+            f"dimension {dimension} of {name} is {size}, which is the width, but it is at an end of the model: if it "
+            f"belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it is a "
+            "width, use set_base_shapes with a base model"
         )

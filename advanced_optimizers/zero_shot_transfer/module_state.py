@@ -1,7 +1,7 @@
-"""What muP remembers on a model's modules: the shapes of their parameters, and whether those were rescaled.
+"""What muP remembers on a model's modules: the shapes of their parameters, and whether these were rescaled.
 
-It is kept in the modules' ``__dict__``, so copies and pickles carry it along. Reading it by ``getattr`` would be wrong:
-wrappers such as FSDP and ``torch.compile`` answer with what the module inside them has.
+It is kept in the ``__dict__`` of each module, so copies and pickles carry it along. Reading it with ``getattr`` would
+be wrong: wrappers such as FSDP and ``torch.compile`` answer with an attribute of the module inside them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SHAPES, _RESCALED = "mu_shapes", "mu_rescaled"
 
 
 def mu_shapes(module: nn.Module) -> dict[str, MuShape]:
-    """The shapes of a module's own parameters by name; empty where no base shapes were set."""
+    """Returns the shapes of a module's own parameters by name; empty if no base shapes were set."""
     return dict(module.__dict__.get(_SHAPES, {}))
 
 
@@ -29,7 +29,7 @@ def drop_mu_shapes(module: nn.Module) -> None:
 
 
 def is_rescaled(module: nn.Module) -> bool:
-    """Whether the module's parameters were rescaled, here or in the checkpoint that they come from."""
+    """Whether the module's parameters were already rescaled, by a call or in the checkpoint that they come from."""
     return _RESCALED in module.__dict__
 
 
