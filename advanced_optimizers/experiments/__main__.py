@@ -155,8 +155,8 @@ _PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in h
 _EXAMPLES = """\
 examples:
   {prog} list
-  {prog} run fer
-  {prog} reproduce fer --profile full --only RUN_ID
+  {prog} run STUDY
+  {prog} reproduce STUDY --profile full --only RUN_ID
 
 `{prog} COMMAND --help` describes the options of a command.
 """
@@ -204,7 +204,7 @@ def _explain(parser: argparse.ArgumentParser) -> int:
 
 def _add_study_options(command: argparse.ArgumentParser) -> None:
     jobs = os.cpu_count() or 1
-    command.add_argument("study", help="name of a study, such as fer; `list` shows them all")
+    command.add_argument("study", help="name of a study; `list` shows them all")
     command.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     command.add_argument(
         "--jobs", type=int, default=jobs, metavar="N", help=f"runs at a time, one thread each (default here: {jobs})"
