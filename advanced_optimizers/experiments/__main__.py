@@ -172,8 +172,8 @@ _PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in h
 _EXAMPLES = """\
 examples:
   {prog} list
-  {prog} run fer
-  {prog} reproduce fer --profile full --only RUN_ID
+  {prog} run STUDY
+  {prog} reproduce STUDY --profile full --only RUN_ID
 
 `{prog} COMMAND --help` describes the options of a command.
 """
@@ -230,7 +230,7 @@ def _explain(parser: argparse.ArgumentParser) -> int:
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:
-    command.add_argument("study", help="name of a study, such as fer; `list` shows them all")
+    command.add_argument("study", help="name of a study; `list` shows them all")
     command.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
 
 
