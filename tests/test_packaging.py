@@ -229,3 +229,9 @@ k[0](l)
 ```
 """
     assert SETUP["with_absolute_links"](text) == expected
+
+
+def test_the_readme_names_every_extra(built: Distribution) -> None:
+    extras = built.metadata.get_all("Provides-Extra", [])
+    assert extras
+    assert [extra for extra in extras if f"`{extra}`" not in README] == []
