@@ -28,7 +28,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _PENDING = "*no run yet*"
-SYMBOLS: Mapping[Status, str] = {"supported": "✅", "not supported": "❌", "inconclusive": "❔", "pending": "⏳"}
+SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "inconclusive": "○", "pending": "…"}
 
 
 class ReportContext:
