@@ -216,6 +216,24 @@ def test_copies_with_its_model_and_is_independent_afterwards(case: Case, duplica
     assert_close(copied.state_dict(), optimizer.state_dict(), **BITWISE)
 
 
+def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """What the optimizer's own classes set on it, besides what torch sets on every optimizer."""
+    return {name: value for name, value in vars(optimizer).items() if name not in vars(SGD([torch.zeros(1)]))}
+
+
+@every(CASES)
+def test_every_attribute_survives_a_copy(case: Case, rng):
+    model, batches = make_model(), make_batches(rng, 3)
+    optimizer = case.optimize(model, **case.plain)
+    train(model, optimizer, batches)
+    _, copied = copy.deepcopy((model, optimizer))
+    own, theirs = own_attributes(optimizer), own_attributes(copied)
+    assert theirs.keys() == own.keys()
+    assert {name: type(value) for name, value in theirs.items()} == {name: type(value) for name, value in own.items()}
+    plain = {name: value for name, value in own.items() if isinstance(value, bool | int | float | str | None)}
+    assert plain == {name: theirs[name] for name in plain}
+
+
 # ---- parameter groups and schedulers -----------------------------------------------------------------------------
 
 

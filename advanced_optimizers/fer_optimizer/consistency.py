@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -172,15 +171,12 @@ class FEROptimizer(GradientTransform):
         """
         return list(self._history)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Corrects the gradients and lets the base optimizer step; see :meth:`GradientTransform.step`."""
+    def _update(self) -> None:
         self._cosines = []
-        loss = super().step(closure)
+        super()._update()
         known = [c for c in self._cosines if not math.isnan(c)]
         if known:
             self._history.append(sum(known) / len(known))
-        return loss
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         corrected: dict[Tensor, Tensor] = {}
@@ -223,9 +219,6 @@ class FEROptimizer(GradientTransform):
         super().load_state_dict(state_dict)
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_history": self._history, "_cosines": []}
 
 
 def create_fer_optimizer(

@@ -19,7 +19,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -198,19 +197,13 @@ class GradientCorrectionOptimizer(GradientTransform):
 
     # ---- one step ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Corrects the gradients, lets the base optimizer step, and trains the predictors.
-
-        See :meth:`GradientTransform.step`.
-        """
+    def _update(self) -> None:
         self._measured = []
-        loss = super().step(closure)
+        super()._update()
         nan = math.nan
         for learned_loss, gate in (hidden.learn() for hidden in self._hidden):
             self._measured.append(torch.tensor([[nan, learned_loss, nan, nan, nan, gate]], dtype=torch.float64))
         self._record()
-        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients, and what the hidden states' corrections took from their backward passes."""
@@ -346,10 +339,6 @@ class GradientCorrectionOptimizer(GradientTransform):
         for state in self.state.values():
             if "seen" in state:
                 state["seen"] = state["seen"].cpu()  # read on every step
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("_history", "_hidden", "_placed")}
-        return {**super().__getstate__(), **own, "_measured": []}
 
 
 def create_gradient_correction_optimizer(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,18 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform
+from advanced_optimizers._base import BaseOptimizer, WrappedOptimizer
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.localized_learning.blocks import OrderRecorder, find_units, make_blocks
 from advanced_optimizers.localized_learning.hebbian import RULES, Observers
 from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, Transition
 
 _SEED_OFFSET = 0x4EBB  # the random control must not repeat the numbers that the weights were initialised with
-_COPIED = ["model", "blocks", "selection", "max_transition", "weak_supervision_weight", "rule", "update_every"]
-_COPIED += ["_units", "_schedule", "_localized", "_generator", "_full_lr", "_detached"]
 
 
-class LocalizedOptimizer(GradientTransform):
+class LocalizedOptimizer(WrappedOptimizer):
     r"""Selective localized learning: blocks before the transition learn by a local rule, the others by SGD.
 
     In epoch :math:`e` the blocks with an index below the transition :math:`T_e` learn from what they see in the forward
@@ -190,32 +187,15 @@ class LocalizedOptimizer(GradientTransform):
 
     # ---- a step --------------------------------------------------------------------------------------------------
 
-    def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        return grads  # below the transition there are none, above it they are the base optimizer's own
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """The base optimizer's step for the blocks from the transition on, the localized one for those before it.
-
-        Args:
-            closure: Clears the gradients, computes the loss, calls ``backward`` and returns the loss. Called once.
-
-        Returns:
-            The closure's loss, or ``None``.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _update(self) -> None:
         self._settle_order()
         if self._schedule.lr_sum == 0.0:
             self._remember_start()
-        super().step()
+        super()._update()
         self._step_localized()
         self._schedule.lr_sum += float(self.param_groups[0]["lr"])
         self._schedule.steps += 1
         self._observe()
-        return loss
 
     def _observe(self) -> None:
         # The forward passes before a step that the update is due at show the localized layers, others do not.
@@ -358,8 +338,9 @@ class LocalizedOptimizer(GradientTransform):
         return [] if self._order_hooks else list(self._order)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if name in _COPIED}
-        return {**super().__getstate__(), **own, "_order": self._settled_order}
+        own = super().__getstate__()
+        del own["_observers"], own["_order_hooks"]  # a copy attaches its own
+        return {**own, "_order": self._settled_order}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
