@@ -80,10 +80,10 @@ def test_equals_its_reference(rng, strength, min_cosine, every):
         h, delta = example_of(rng)
         expected = slow.correct(h.numpy(), delta.numpy())
         actual = ours._correct(h, delta)
-        loss, gate = ours.learn()
+        loss, gate = ours.train()
         changed += not actual.equal(delta)
         np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-11)
-        np.testing.assert_allclose(ours.learned.numpy(), np.stack([slow.theta, slow.m, slow.v]), rtol=0, atol=1e-11)
+        np.testing.assert_allclose(ours.values.numpy(), np.stack([slow.theta, slow.m, slow.v]), rtol=0, atol=1e-11)
         assert gate == pytest.approx(slow.theta[-1])
     assert loss == pytest.approx(slow.losses[-1])
     assert changed >= 4
@@ -96,7 +96,7 @@ def test_corrected_gradient_is_as_long_and_no_farther_than_allowed(rng):
     for _ in range(8):
         h, delta = example_of(rng)
         actual = ours._correct(h, delta)
-        ours.learn()
+        ours.train()
         assert_close(actual.norm(), delta.norm())
         cosines.append(float(F.cosine_similarity(actual.flatten(), delta.flatten(), dim=0)))
     assert min(cosines) == pytest.approx(0.9)
@@ -126,7 +126,7 @@ def test_forward_is_unchanged_and_gradients_are_in_evaluation(rng):
         assert all(same[-2:])  # the last layer lies behind every hidden state that is corrected
 
 
-def test_equals_its_base_to_the_bit_until_it_has_learned(rng):
+def test_equals_its_base_to_the_bit_until_it_is_trained(rng):
     model, twin, batches = small_net(), small_net(), digits(rng, 8)
     optimizer, base = corrected(model, train_every=4), SGD(twin.parameters(), lr=0.05, momentum=0.9)
     train(model, optimizer, batches[:3])
@@ -148,7 +148,7 @@ def test_its_loss_falls_where_hidden_gradients_have_a_predictable_part(rng):
         h = 0.3 * torch.randn(16, 2, 8, 8, generator=rng)
         delta = smooth + 8.0 * torch.randn(16, 2, 8, 8, generator=rng)
         actual = hidden._correct(h, delta)
-        losses.append(hidden.learn()[0])
+        losses.append(hidden.train()[0])
         true = smooth.flatten()
         gains.append(
             F.cosine_similarity(actual.sum(0).flatten(), true, dim=0)
@@ -172,7 +172,7 @@ def test_learns_the_patterns_and_reports_it(rng):
     assert records[-1].gcode_gate != 0.0
 
 
-def test_micro_batches_are_learned_from_together(rng):
+def test_micro_batches_are_summed(rng):
     model = small_net().double()
     model[1].eval()
     twin = copy.deepcopy(model)
@@ -199,18 +199,18 @@ def test_backward_passes_before_zero_grad_are_forgotten(rng):
     assert_close(list(model.parameters()), list(twin.parameters()), **BITWISE)
 
 
-def test_gradients_that_are_not_finite_are_passed_on_and_not_learned_from(rng):
+def test_gradients_that_are_not_finite_are_passed_on_and_not_trained_on(rng):
     h, delta = (t.float() for t in example_of(rng))
     hidden = HiddenCorrection(place_for(h), 1.0, 0.5, 0.1, 1)
     for _ in range(3):
         hidden._correct(h, delta)
-        hidden.learn()
-    before = hidden.learned.clone()
+        hidden.train()
+    before = hidden.values.clone()
     bad = delta.clone()
     bad[0, 0, 0, 0] = math.inf
     assert hidden._correct(h, bad) is bad
-    hidden.learn()
-    assert hidden.learned.equal(before)
+    hidden.train()
+    assert hidden.values.equal(before)
 
 
 def test_autocast(rng):
@@ -222,7 +222,7 @@ def test_autocast(rng):
             loss = F.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-    assert all(hidden.learned.dtype == torch.float32 for hidden in optimizer._hidden)
+    assert all(hidden.values.dtype == torch.float32 for hidden in optimizer._hidden)
     assert optimizer.history[-1].gcode_gate != 0.0
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
@@ -231,7 +231,7 @@ def test_autocast(rng):
 
 
 @pytest.mark.parametrize("carry", [copy.deepcopy, through_a_file, lambda state: state], ids=["copy", "file", "itself"])
-@pytest.mark.parametrize("steps", [4, 5])  # one with a lesson pending, one without
+@pytest.mark.parametrize("steps", [4, 5])  # one with a previous step to train on, one without
 def test_resumes_bit_for_bit(carry, steps, rng):
     model, batches = small_net(), digits(rng, 10)
     optimizer = corrected(model)
@@ -292,6 +292,6 @@ def test_the_coursework_s_function_takes_a_model_too(rng):
     assert len(optimizer._hidden) == 2
     train(model, optimizer, digits(rng, 5))
     assert len(optimizer.history) == 1
-    with pytest.raises(ValueError, match="device must be where the parameters are, got 'cuda' and one on cpu"):
+    with pytest.raises(ValueError, match="device must be where the parameters are, got 'cuda' and a parameter on cpu"):
         create_gradient_correction_optimizer(model.parameters(), device="cuda", model=model, example_input=EXAMPLE)
     assert hooks(model) == 2  # those of the first

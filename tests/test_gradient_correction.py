@@ -109,17 +109,17 @@ def test_without_a_predictable_part_nothing_is_gained(rng):
 
 
 @pytest.mark.parametrize("every", [1, 2, 4, 5])
-def test_equals_its_base_to_the_bit_until_it_has_learned(every, rng):
+def test_equals_its_base_to_the_bit_until_it_is_trained(every, rng):
     params = make_params(rng)
     base_params, gradients = twins(params), make_gradients(rng, params, steps=12)
     optimizer, base = build(params, train_every=every), SGD(base_params, lr=0.1)
-    untaught = {1: 2, 2: 3, 4: 3, 5: 4}[every]  # two gradients make a prediction, a later one teaches
+    untrained = {1: 2, 2: 3, 4: 3, 5: 4}[every]  # the second gradient is the first to be predicted from
     for each, ps in ((optimizer, params), (base, base_params)):
-        feed(each, ps, gradients[:untaught])
+        feed(each, ps, gradients[:untrained])
     assert_close(params, base_params, **BITWISE)
     assert optimizer.history == []
     for each, ps in ((optimizer, params), (base, base_params)):
-        feed(each, ps, gradients[untaught:])
+        feed(each, ps, gradients[untrained:])
     changed = [not p.equal(b) for p, b in zip(params, base_params, strict=True)]
     assert changed == [p.dim() >= 2 for p in params]
 
@@ -241,8 +241,8 @@ def test_number_of_parameters_is_that_of_the_state(rng):
     params = make_params(rng)
     optimizer = build(params)
     feed(optimizer, params, make_gradients(rng, params, steps=3))
-    learned = sum(state[name].shape[1] for state in optimizer.state.values() for name in ("gcw", "gcode"))
-    assert optimizer.num_extra_parameters == learned == 4 * (71 + 49)
+    trained = sum(state[name].shape[1] for state in optimizer.state.values() for name in ("gcw", "gcode"))
+    assert optimizer.num_extra_parameters == trained == 4 * (71 + 49)
     assert build(params, gcw_strength=0.0).num_extra_parameters == 4 * 49
 
 
@@ -328,7 +328,7 @@ def test_both_modules_off_is_adam_to_the_bit(rng):
         ({"lr": -1.0}, r"lr must be >= 0.*got -1\.0"),
         ({"gcw_strength": -0.5}, r"gcw_strength must be >= 0.*got -0\.5"),
         ({"gcw_strength": -0.5, "use_gcw": False}, r"gcw_strength must be >= 0.*got -0\.5"),
-        ({"device": "cuda:1"}, "device must be where the parameters are, got 'cuda:1' and one on cpu"),
+        ({"device": "cuda:1"}, "device must be where the parameters are, got 'cuda:1' and a parameter on cpu"),
     ],
 )
 def test_create_refuses_bad_values(arguments, match):
@@ -345,4 +345,4 @@ def test_docstring_quotes_the_withdrawal_and_its_example_runs():
     assert "Therefore we want to withdrawal this paper for a thorough correction" in " ".join(
         gradient_correction.__doc__.split()
     )
-    assert doctest.testmod(gradient_correction).failed == 0
+    assert doctest.testmod(gradient_correction.optimizer).failed == 0

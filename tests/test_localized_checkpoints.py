@@ -154,3 +154,21 @@ def test_an_epoch_at_learning_rate_zero_measures_nothing():
     assert optimizer.transition == 0
     optimizer.end_epoch(1.0)  # nor does one without a step
     assert optimizer.transition == 0
+
+
+def test_an_epoch_begins_once_although_its_first_steps_have_learning_rate_zero():
+    """A warm-up from 0, and weights that something else moves meanwhile, such as a projection after each step."""
+    model = network()
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=DynamicTransition())
+    weight, data = model[0].weight, batches(3)
+    start = weight.detach().clone()
+    for lr, (x, y) in zip((0.0, 0.0, 0.1), data, strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        step(model, optimizer, x, y)
+        assert_close(optimizer.state[weight]["epoch_start"], start, **BITWISE)
+        with torch.no_grad():
+            weight.mul_(1.5)
+    optimizer.end_epoch(1.0)
+    assert not optimizer.state
+    step(model, optimizer, *data[0])
+    assert not optimizer.state[weight]["epoch_start"].equal(start)

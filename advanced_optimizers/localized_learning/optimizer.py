@@ -189,8 +189,7 @@ class LocalizedOptimizer(WrappedOptimizer):
 
     def _update(self) -> None:
         self._settle_order()
-        if self._schedule.lr_sum == 0.0:
-            self._remember_start()
+        self._remember_epoch_start()
         super()._update()
         self._step_localized()
         self._schedule.lr_sum += float(self.param_groups[0]["lr"])
@@ -266,9 +265,10 @@ class LocalizedOptimizer(WrappedOptimizer):
         indices = range(self.transition, self.max_transition)
         return {i: list(dict.fromkeys(layer.weight for layer in self.blocks[i].layers)) for i in indices}
 
-    def _remember_start(self) -> None:
+    def _remember_epoch_start(self) -> None:
         for weight in (weight for weights in self._measured().values() for weight in weights):
-            self.state[weight]["epoch_start"] = weight.detach().clone()
+            if "epoch_start" not in self.state[weight]:  # the end of an epoch takes it away
+                self.state[weight]["epoch_start"] = weight.detach().clone()
 
     def _measure_updates(self) -> None:
         """u_e of each block, in units of the learning rate; an epoch of rate 0 shows nothing."""

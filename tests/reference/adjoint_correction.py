@@ -98,11 +98,11 @@ class HiddenCorrection:
         corrected = make_safe(delta + self.strength * (predicted - delta), delta, self.min_cosine)
         self.seen += 1
         if self.target is not None:
-            self._learn(h, delta, self.target)
+            self._train(h, delta, self.target)
         self.target = delta.sum(axis=0) if (self.seen + 1) % self.every == 0 else None
         return corrected
 
-    def _learn(self, h: Array, delta: Array, target: Array) -> None:
+    def _train(self, h: Array, delta: Array, target: Array) -> None:
         def loss(theta: Array) -> Any:
             total = adjoint(Field.of(theta, self.channels), h, delta).sum(axis=0)
             return squared_distance_of_directions(total, target)

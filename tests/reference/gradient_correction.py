@@ -159,7 +159,7 @@ def starting_point(shapes: list[tuple[int, ...]]) -> Array:
 
 
 @dataclass
-class Learned:
+class TrainedPredictor:
     """A predictor's parameters, trained by its own Adam to turn this step's gradient into the next step's."""
 
     predict: Callable[[Array, Past], Array]
@@ -170,9 +170,9 @@ class Learned:
     def __post_init__(self) -> None:
         self.m, self.v, self.t = np.zeros_like(self.theta), np.zeros_like(self.theta), 0
 
-    def learn(self, past: Past, following: Array) -> None:
+    def train(self, past: Past, following: Array) -> None:
         if norm(past.gradient) == 0 or norm(following) == 0:
-            return  # no direction to learn from
+            return  # no direction to train on
         loss = lambda theta: squared_distance_of_directions(self.predict(theta, past), following)  # noqa: E731
         derivative = complex_step(loss, self.theta)
         self.losses.append(float(loss(self.theta)))
@@ -211,8 +211,8 @@ class GradientCorrection:
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     kept: dict[int, Past] = field(default_factory=dict)
-    gcw: dict[int, Learned] = field(default_factory=dict)
-    gcode: dict[int, Learned] = field(default_factory=dict)
+    gcw: dict[int, TrainedPredictor] = field(default_factory=dict)
+    gcode: dict[int, TrainedPredictor] = field(default_factory=dict)
     plain_cosines: list[float] = field(default_factory=list)
     corrected_cosines: list[float] = field(default_factory=list)
 
@@ -229,27 +229,27 @@ class GradientCorrection:
         self.seen[i] = self.seen.get(i, 0) + 1
         if self.seen[i] == 1:
             self.memories[i], self.shapes[i] = g, grad.shape
-            self.gcw[i] = Learned(predict_with_attention, starting_point(ATTENTION), self.predictor_lr)
-            self.gcode[i] = Learned(predict_with_ode, starting_point(ODE), self.predictor_lr)
+            self.gcw[i] = TrainedPredictor(predict_with_attention, starting_point(ATTENTION), self.predictor_lr)
+            self.gcode[i] = TrainedPredictor(predict_with_ode, starting_point(ODE), self.predictor_lr)
             return grad
         if self.seen[i] % self.train_every == 0 and i in self.kept:
-            self._learn(i, g)
+            self._train(i, g)
         self.memories[i] = self.history_decay * self.memories[i] + (1 - self.history_decay) * g
         past = Past(g, self.memories[i])
         if (self.seen[i] + 1) % self.train_every == 0:
             self.kept[i] = past
         return self._corrected(i, past).reshape(grad.shape)
 
-    def _learn(self, i: int, following: Array) -> None:
+    def _train(self, i: int, following: Array) -> None:
         """What this gradient teaches about the prediction from the one before."""
         past = self.kept[i]
         if norm(past.gradient) > 0 and norm(following) > 0:
             self.plain_cosines.append(cosine(past.gradient, following))
             self.corrected_cosines.append(cosine(self._corrected(i, past), following))
         if self.gcw_strength > 0:
-            self.gcw[i].learn(past, following)
+            self.gcw[i].train(past, following)
         if self.gcode_strength > 0:
-            self.gcode[i].learn(past, following)
+            self.gcode[i].train(past, following)
 
     def _corrected(self, i: int, past: Past) -> Array:
         """g' = g + alpha GC_W(g) + beta GC_ODE(g), made safe."""
@@ -269,7 +269,7 @@ class GradientCorrection:
             state["last"] = self.kept[i].gradient.reshape(self.shapes[i])
         for name, strength in (("gcw", self.gcw_strength), ("gcode", self.gcode_strength)):
             if strength > 0:
-                learned = getattr(self, name)[i]
-                state[name] = np.stack([learned.theta, learned.m, learned.v])
-                state[f"{name}_steps"] = np.array([float(learned.t)])
+                predictor = getattr(self, name)[i]
+                state[name] = np.stack([predictor.theta, predictor.m, predictor.v])
+                state[f"{name}_steps"] = np.array([float(predictor.t)])
         return state
