@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import pytest
@@ -13,10 +12,11 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.testing import assert_close
 
 from tests.case import Case, Settings
-from tests.cases import CASES, FROM_GRADIENTS, TRANSFORMS, WITH_REFERENCE
+from tests.cases import CASES, FROM_GRADIENTS, NESTED, NESTED_WITH_REFERENCE, TRANSFORMS, WITH_REFERENCE
 from tests.harness import (
     BITWISE,
     every,
+    every_pair,
     every_variant,
     feed,
     make_batches,
@@ -313,15 +313,13 @@ def test_half_precision_state_equals_the_reference(case: Case, dtype, rng):
 
 # ---- nesting, compilation, repr ----------------------------------------------------------------------------------
 
-PAIRS = [pytest.param(a, b, id=f"{a.name} over {b.name}") for a, b in itertools.permutations(TRANSFORMS, 2)]
-
 
 def nest(outer: Case, inner: Case, params: list[nn.Parameter]) -> Optimizer:
     own = {key: value for key, value in outer.plain.items() if not key.startswith("base_optimizer")}
     return outer.build(params, base_optimizer=inner.build, base_optimizer_kwargs=inner.plain, **own)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@every_pair(NESTED_WITH_REFERENCE)
 def test_nested_transforms_act_one_after_the_other(outer: Case, inner: Case, rng):
     params = make_params(rng, torch.float64)
     assert outer.reference is not None
@@ -336,7 +334,7 @@ def test_nested_transforms_act_one_after_the_other(outer: Case, inner: Case, rng
     assert_close([p.detach() for p in params], [p.detach() for p in inner_run.params], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@every_pair(NESTED)
 def test_nested_transforms_share_groups_and_resume_bit_for_bit(outer: Case, inner: Case, rng):
     params = make_params(rng)
     gradients = make_gradients(rng, params, steps=6)
