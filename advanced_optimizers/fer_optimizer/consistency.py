@@ -117,6 +117,8 @@ class FEROptimizer(GradientTransform):
         ValueError: A value is out of range; at ``step``, a gradient is sparse or complex.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FEROptimizer
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 1e-3}, fer_weight=0.1)
         >>> model(torch.ones(8, 4)).square().mean().backward()

@@ -56,6 +56,8 @@ class FlippingErrorReduction(nn.Module):
         ValueError: A value is out of range; in ``forward``, so is a label, an index or a shape.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FlippingErrorReduction
         >>> criterion = FlippingErrorReduction(num_samples=8, num_classes=3, total_epochs=10)
         >>> criterion.set_epoch(1)
         >>> loss = criterion(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), torch.tensor([5, 1, 0, 7]))
@@ -196,6 +198,8 @@ class FlippingTracker:
         num_samples: Size of the set, usually the test set.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FlippingTracker
         >>> tracker = FlippingTracker(3)
         >>> tracker.update(torch.tensor([True, True, False])).wrongly_flipped
         0

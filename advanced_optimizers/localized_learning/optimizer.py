@@ -78,6 +78,9 @@ class LocalizedOptimizer(WrappedOptimizer):
             another LocalizedOptimizer is attached to it.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from advanced_optimizers import LocalizedOptimizer
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> optimizer = LocalizedOptimizer(model, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9})
         >>> for epoch in range(3):
