@@ -332,17 +332,17 @@ LOGITS, LABELS, INDICES = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), torch.a
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ((LOGITS[:, :2], LABELS, INDICES), r"logits must have the shape \(batch, 3\), got \(4, 2\)"),
-        ((LOGITS[0], LABELS, INDICES), r"logits must have the shape .*got \(3,\)"),
-        ((LOGITS, LABELS + 1, INDICES), r"labels must lie in \[0, 2\], got values from 1 to 3"),
-        ((LOGITS, LABELS - 1, INDICES), r"labels must lie in \[0, 2\], got values from -1 to 1"),
-        ((LOGITS, LABELS, INDICES + 1), r"indices must lie in \[0, 3\], got values from 1 to 4"),
-        ((LOGITS, LABELS, INDICES - 2), r"indices must lie in \[0, 3\], got values from -2 to 1"),
-        ((LOGITS, LABELS.float(), INDICES), r"labels must be int64 of the shape \(4,\), got torch.float32"),
-        ((LOGITS, LABELS, INDICES.int()), r"indices must be int64 of the shape \(4,\), got torch.int32"),
-        ((LOGITS, F.one_hot(LABELS), INDICES), r"labels must be int64 of the shape \(4,\), got .*\(4, 3\)"),
-        ((LOGITS, LABELS[:3], INDICES), r"labels must be int64 of the shape \(4,\), got .*\(3,\)"),
-        ((LOGITS, LABELS, INDICES[:1]), r"indices must be int64 of the shape \(4,\), got .*\(1,\)"),
+        ((LOGITS[:, :2], LABELS, INDICES), r"logits must have shape \(batch, 3\), got \(4, 2\)"),
+        ((LOGITS[0], LABELS, INDICES), r"logits must have shape .*got \(3,\)"),
+        ((LOGITS, LABELS + 1, INDICES), r"labels must be in \[0, 2\], got values from 1 to 3"),
+        ((LOGITS, LABELS - 1, INDICES), r"labels must be in \[0, 2\], got values from -1 to 1"),
+        ((LOGITS, LABELS, INDICES + 1), r"indices must be in \[0, 3\], got values from 1 to 4"),
+        ((LOGITS, LABELS, INDICES - 2), r"indices must be in \[0, 3\], got values from -2 to 1"),
+        ((LOGITS, LABELS.float(), INDICES), r"labels must be int64 of shape \(4,\), got torch.float32"),
+        ((LOGITS, LABELS, INDICES.int()), r"indices must be int64 of shape \(4,\), got torch.int32"),
+        ((LOGITS, F.one_hot(LABELS), INDICES), r"labels must be int64 of shape \(4,\), got .*\(4, 3\)"),
+        ((LOGITS, LABELS[:3], INDICES), r"labels must be int64 of shape \(4,\), got .*\(3,\)"),
+        ((LOGITS, LABELS, INDICES[:1]), r"indices must be int64 of shape \(4,\), got .*\(1,\)"),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
@@ -387,8 +387,8 @@ def test_tracker_state_round_trip_is_independent():
 @pytest.mark.parametrize(
     ("correct", "match"),
     [
-        (torch.ones(2, dtype=torch.bool), r"correct must be bool of the shape \(3,\), got .*\(2,\)"),
-        (torch.ones(3), r"correct must be bool of the shape \(3,\), got torch.float32"),
+        (torch.ones(2, dtype=torch.bool), r"correct must be bool of shape \(3,\), got .*\(2,\)"),
+        (torch.ones(3), r"correct must be bool of shape \(3,\), got torch.float32"),
     ],
 )
 def test_tracker_refuses_bad_input(correct, match):
@@ -396,5 +396,5 @@ def test_tracker_refuses_bad_input(correct, match):
         FlippingTracker(3).update(correct)
     with pytest.raises(ValueError, match=r"num_samples must be >= 1.*got 0"):
         FlippingTracker(0)
-    with pytest.raises(ValueError, match=r"ever_correct must have the shape \(3,\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"ever_correct must have shape \(3,\), got \(2,\)"):
         FlippingTracker(3).load_state_dict(FlippingTracker(2).state_dict())

@@ -34,7 +34,7 @@ def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
     before = weights(optimizer)
     step(model, optimizer, *data[1])
     assert all(not a.equal(b) for a, b in zip(weights(optimizer), before, strict=True))
-    with pytest.raises(RuntimeError, match=r"detach\(\) has let go"):
+    with pytest.raises(RuntimeError, match=r"detach\(\) has released them: build a new"):
         optimizer.end_epoch(1.0)
     optimizer.detach()  # once more does nothing
     assert hooks_of(copy.deepcopy((model, optimizer))[0]) == 0
@@ -136,7 +136,7 @@ def test_checkpoints_of_something_else_are_refused_and_change_nothing():
     with pytest.raises(ValueError, match=r"under 'localized', got the keys \['param_groups', 'state'\]"):
         optimizer.load_state_dict(SGD(model.parameters(), **KWARGS).state_dict())
     other = LocalizedOptimizer(network()[3:], SGD, KWARGS)
-    with pytest.raises(ValueError, match="of a model with 4 blocks of 5 modules, got one of 3 blocks"):
+    with pytest.raises(ValueError, match="that of a model with 4 blocks in 5 modules, got one with 3 blocks: build"):
         optimizer.load_state_dict(other.state_dict())
     further = localized(network(), 3)
     with pytest.raises(ValueError, match="transition of state_dict must be <= 2, got 3"):

@@ -208,7 +208,7 @@ def test_compiled_model_equals_eager(given, update_every):
 
 def test_models_spread_over_devices_are_refused():
     model = network()
-    with pytest.raises(TypeError, match=r"must not be wrapped in DataParallel.*give the module itself"):
+    with pytest.raises(TypeError, match=r"must not be wrapped in DataParallel.*pass the module itself"):
         LocalizedOptimizer(nn.DataParallel(model), SGD, KWARGS)
     with tempfile.NamedTemporaryFile() as file:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
