@@ -1,4 +1,4 @@
-"""The row of gradient correction, from the parameters alone."""
+"""The row of gradient correction, without a model."""
 
 from __future__ import annotations
 

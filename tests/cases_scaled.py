@@ -1,4 +1,4 @@
-"""The row of the simplest gradient transform, which is a test of the base class alone and a partner to nest with."""
+"""The row of the simplest gradient transform: it tests the base class alone, and other transforms nest with it."""
 
 from __future__ import annotations
 

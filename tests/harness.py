@@ -1,4 +1,4 @@
-"""What the contract tests share: the rows that each one runs over, made-up gradients, a small model, twins."""
+"""What the contract tests share: decorators that pick the rows, made-up gradients, a small model, copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 Decorator = Callable[[Test], Test]
 
 
-# ---- over which rows a contract test runs --------------------------------------------------------------------------
+# ---- the rows that a contract test runs over ---------------------------------------------------------------------
 
 
 def every(cases: Iterable[Case]) -> Decorator:
@@ -60,7 +60,7 @@ def _over(names: str, rows: Iterable[tuple[tuple[Case, ...], tuple[Any, ...], st
     return decorate
 
 
-# ---- what the tests are made of ------------------------------------------------------------------------------------
+# ---- parameters, gradients, a model and its training -------------------------------------------------------------
 
 
 def make_params(
@@ -70,7 +70,7 @@ def make_params(
 
 
 def make_gradients(rng: torch.Generator, params: Sequence[Tensor], steps: int) -> Gradients:
-    """Gradients that share a direction, so that some agree with the past ones and some do not."""
+    """Gradients with a common drift plus noise, so that some agree with the past ones and some do not."""
     drift = [torch.randn(p.shape, generator=rng) for p in params]
     noise = [[torch.randn(p.shape, generator=rng) for p in params] for _ in range(steps)]
     return [[(d + n).to(p) for d, n, p in zip(drift, ns, params, strict=True)] for ns in noise]

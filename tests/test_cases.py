@@ -20,7 +20,7 @@ from tests.cases_scaled import SCALED
 from tests.contract import contract_tests, run_contract
 from tests.harness import every, every_pair
 
-# ---- finding the rows ----------------------------------------------------------------------------------------------
+# ---- finding the rows --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_single_transform_nests_with_the_simplest_one():
     assert len(pairs((FER, SCALED))) == 2
 
 
-# ---- tests that do not apply ---------------------------------------------------------------------------------------
+# ---- tests that do not apply -------------------------------------------------------------------------------------
 
 
 def reasons(test: Any) -> list[list[str]]:
@@ -121,9 +121,10 @@ def test_an_unknown_test_cannot_be_excluded():
         test_contract.test_row_excludes_only_tests_that_exist(replace(SCALED, not_applicable={"test_typo": "why"}))
 
 
-# ---- the minimizer -------------------------------------------------------------------------------------------------
+# ---- the minimizer -----------------------------------------------------------------------------------------------
 
-STEPS = {"quadratic": 500, "rosenbrock": 2500, "least squares": 500}  # too few to come within 1e-3, except the last
+# Too few steps for Adam to come within 1e-3, except for the last.
+STEPS = {"quadratic": 500, "rosenbrock": 2500, "least squares": 500}
 PROBLEMS = [
     pytest.param(*param.values, STEPS[param.id], id=param.id)
     for mark in test_contract.test_reaches_the_minimizer.pytestmark
@@ -149,13 +150,13 @@ def test_a_transform_that_flips_or_loses_the_gradient_fails(objective, start, mi
         test_contract.test_reaches_the_minimizer(scaling(scale, steps), objective, start, minimizer)
 
 
-def test_settings_with_which_the_base_itself_does_not_come_near_are_refused():
+def test_settings_with_which_even_the_base_does_not_come_close_are_refused():
     objective, start, minimizer, _ = PROBLEMS[0].values
-    with pytest.raises(AssertionError, match="the base optimizer alone must come near"):
+    with pytest.raises(AssertionError, match="the base optimizer alone must come close"):
         test_contract.test_reaches_the_minimizer(scaling(1.0, 50), objective, start, minimizer)
 
 
-# ---- the contract of a row outside this folder ---------------------------------------------------------------------
+# ---- the contract of a row outside this folder -------------------------------------------------------------------
 
 TOY = """
 import torch

@@ -104,7 +104,7 @@ CLOSE = 1e-3  # to the minimizer, in the largest coordinate
 
 
 def distance_to_minimizer(build: Callable[..., Optimizer], objective, start: Tensor, minimizer: Tensor, steps: int):
-    """How far from the minimizer ``build([p])`` ends; the learning rate falls to 0 over the last quarter."""
+    """The final distance of ``build([p])`` to the minimizer; over the last quarter the learning rate falls to 0."""
     p = nn.Parameter(start.double())
     optimizer = build([p])
     scheduler = LambdaLR(optimizer, lambda step: min(1.0, 4 * (1 - step / steps)))
@@ -126,13 +126,13 @@ def distance_to_minimizer(build: Callable[..., Optimizer], objective, start: Ten
     ],
 )
 def test_reaches_the_minimizer(case: Case, objective, start, minimizer):
-    """As its base optimizer does alone: what that cannot reach is not asked of a transform."""
+    """A transform has to come as close as its base optimizer alone, up to a factor of 2, or within ``CLOSE``."""
     settings, problem = case.minimizing, (objective, start, minimizer, case.minimizing_steps)
     distance = distance_to_minimizer(lambda params: case.build(params, **settings), *problem)
     if case.is_transform and not distance < CLOSE:
         base, kwargs = settings["base_optimizer"], settings["base_optimizer_kwargs"]
         of_base = distance_to_minimizer(lambda params: build_optimizer(base, params, **kwargs), *problem)
-        assert of_base < 10 * CLOSE, "the base optimizer alone must come near: give `minimizing` other settings"
+        assert of_base < 10 * CLOSE, "the base optimizer alone must come close: choose other settings for `minimizing`"
         assert distance <= 2 * of_base
     else:
         assert distance < CLOSE
@@ -173,13 +173,13 @@ def test_resumes_bit_for_bit_in_a_fresh_object(case: Case, settings: Settings, c
     twin, resumed = fresh_and_loaded(case, settings, optimizer, model, carry)
     assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
     train(twin, resumed, batches[4:])
-    train(model, optimizer, batches[4:])  # after its twin: shared state would have moved
+    train(model, optimizer, batches[4:])  # after its twin, so that shared state would show
     assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
     assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
 
 
 def without(state: Any, key: str) -> Any:
-    """The same checkpoint, written by a version that did not know the setting yet."""
+    """The same checkpoint as saved by a version that did not have the setting yet."""
     if isinstance(state, dict):
         return {k: without(v, key) for k, v in state.items() if k != key}
     return [without(v, key) for v in state] if isinstance(state, list) else state
@@ -197,7 +197,7 @@ def test_old_checkpoint_without_the_newest_setting_loads_with_its_default(case: 
 
 
 @every(CASES)
-def test_scheduler_made_before_loading_drives_the_loaded_optimizer(case: Case, rng):
+def test_scheduler_made_before_loading_controls_the_loaded_optimizer(case: Case, rng):
     model, (batch,) = make_model(), make_batches(rng, 1)
     optimizer = case.optimize(model, **case.plain)
     state = copy.deepcopy(optimizer.state_dict())
@@ -271,7 +271,7 @@ def test_two_groups_are_two_optimizers(case: Case, rng):
 
 
 @every(SEPARABLE)
-def test_group_added_in_mid_run_acts_from_then_on(case: Case, rng):
+def test_group_added_during_a_run_acts_from_then_on(case: Case, rng):
     override, same_for_all = case.group_override
     params = make_params(rng)
     apart = twins(params)
@@ -287,7 +287,7 @@ def test_group_added_in_mid_run_acts_from_then_on(case: Case, rng):
 
 @every(FROM_GRADIENTS)
 @pytest.mark.parametrize("kind", [LambdaLR, OneCycleLR])
-def test_schedulers_drive_it(case: Case, kind, rng):
+def test_schedulers_control_it(case: Case, kind, rng):
     params = make_params(rng)
     by_hand = twins(params)
     gradients = make_gradients(rng, params, steps=6)

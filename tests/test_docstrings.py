@@ -63,7 +63,7 @@ def test_there_are_examples():
     assert not [module for module in MODULES if module.__name__.startswith(LEFT_OUT)]
 
 
-# ---- and the test itself can fail ----------------------------------------------------------------------------------
+# ---- and the test itself can fail --------------------------------------------------------------------------------
 
 
 def module_with(example: str) -> types.ModuleType:

@@ -1,4 +1,4 @@
-"""Selective localized learning lets go of a model, is copied with it, and resumes where it was."""
+"""Selective localized learning: detaching from a model, being copied with it, and resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def hooks_of(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("stepped", [False, True])
-def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
+def test_detach_restores_the_model_and_the_optimizer_acts_as_its_base(stepped):
     model = network()
     model[8].bias.requires_grad_(False)
     optimizer = localized(model, 2)
@@ -36,7 +36,7 @@ def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
     assert all(not a.equal(b) for a, b in zip(weights(optimizer), before, strict=True))
     with pytest.raises(RuntimeError, match=r"detach\(\) has released them: build a new"):
         optimizer.end_epoch(1.0)
-    optimizer.detach()  # once more does nothing
+    optimizer.detach()  # a second call does nothing
     assert hooks_of(copy.deepcopy((model, optimizer))[0]) == 0
 
 
@@ -53,7 +53,7 @@ def test_a_second_optimizer_on_the_same_model_is_refused_until_the_first_is_deta
     step(model, second, *batches(1)[0])
 
 
-def test_copy_of_the_model_alone_trains_as_any_model():
+def test_copy_of_the_model_alone_trains_like_any_model():
     model = network()
     optimizer = localized(model)
     twin = copy.deepcopy(model).requires_grad_(True)
@@ -73,7 +73,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("stop", [3, 6, 8, 10])  # at the end of an epoch and inside one
+@pytest.mark.parametrize("stop", [3, 6, 8, 10])  # at the end of an epoch and within one
 def test_resumes_bit_for_bit_while_the_transition_moves(settings, stop):
     def run(model: nn.Module, optimizer: LocalizedOptimizer, first: int, last: int) -> list[tuple[int, float]]:
         seen = []
@@ -103,7 +103,7 @@ def test_resumes_bit_for_bit_while_the_transition_moves(settings, stop):
     assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
 
 
-def test_loading_an_earlier_checkpoint_gives_the_gradient_back():
+def test_loading_an_earlier_checkpoint_restores_requires_grad():
     model = network()
     model[3].weight.requires_grad_(False)
     optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=AT_ONCE, max_transition=3)
@@ -152,12 +152,12 @@ def test_an_epoch_at_learning_rate_zero_measures_nothing():
         step(model, optimizer, *batches(1)[0])
         optimizer.end_epoch(1.0)
     assert optimizer.transition == 0
-    optimizer.end_epoch(1.0)  # nor does one without a step
+    optimizer.end_epoch(1.0)  # and neither does one without a step
     assert optimizer.transition == 0
 
 
-def test_an_epoch_begins_once_although_its_first_steps_have_learning_rate_zero():
-    """A warm-up from 0, and weights that something else moves meanwhile, such as a projection after each step."""
+def test_an_epoch_begins_only_once_when_its_first_steps_have_learning_rate_zero():
+    """As in a warm-up from 0, while something else also changes the weights, such as a projection after each step."""
     model = network()
     optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=DynamicTransition())
     weight, data = model[0].weight, batches(3)

@@ -1,4 +1,4 @@
-"""FER as gradient consistency, the coursework's method: pulls each gradient toward those of the past."""
+"""FER as gradient consistency, the coursework's method: gradients are pulled toward the average of past ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def consistency_correction(
 
 
 class FEROptimizer(GradientTransform):
-    r"""Gradient-consistency FER, the coursework's: pulls a gradient that disagrees with the past toward it.
+    r"""Gradient-consistency FER, the coursework's: pulls a gradient that disagrees with past ones toward their average.
 
     For each parameter tensor, with gradient :math:`g_t`, memory :math:`m_{t-1}`, weight :math:`w` (``fer_weight``),
     threshold :math:`\tau` (``consistency_threshold``) and horizon :math:`H` (``memory_size``):
@@ -83,7 +83,7 @@ class FEROptimizer(GradientTransform):
     :math:`v = \theta_t - \theta + g_t` has derivative :math:`-1`, so :math:`\nabla R(\theta_t) = P(g_t) - g_t` and
     :math:`\nabla L_{FER}(\theta_t) = g_t + w\,(P(g_t) - g_t)`, which is :math:`g'_t`. :math:`R` needs no second
     derivatives, it is zero for a consistent gradient, and its gradient is continuous at :math:`c_t = \tau`. For
-    :math:`w \le 1`, :math:`\langle g', g \rangle \ge (1 - w) \lVert g \rVert^2`, so the step is in a
+    :math:`w \le 1`, :math:`\langle g', g \rangle \ge (1 - w) \lVert g \rVert^2`, so :math:`-g'` remains a
     descent direction.
 
     Args:

@@ -46,7 +46,7 @@ class FlippingErrorReduction(nn.Module):
         temperature: :math:`T > 0`. Default 5.
         gamma: Smallest weight of the cross-entropy, in [0, 1]; 1 is plain cross-entropy. Default 0.1.
         mu: :math:`\mu \ge 0`, how fast :math:`q` follows the current prediction. The authors use 0.3 to 1.0.
-        init_epochs: Epochs of plain cross-entropy at the start; the state is already recorded in them. Default 1.
+        init_epochs: Epochs of plain cross-entropy at the start, during which the state is already recorded. Default 1.
 
     Attributes:
         remembered: :math:`q`, float32 (num_samples, num_classes), a buffer, so it is part of ``state_dict``.

@@ -50,7 +50,7 @@ class LocalizedOptimizer(WrappedOptimizer):
 
     Args:
         model: The network. Its ``blocks`` are made from its children, in the order in which they first run;
-            ``Sequential``, ``ModuleList`` and ``ModuleDict`` count as their own children. Each block begins with a
+            a ``Sequential``, ``ModuleList`` or ``ModuleDict`` is replaced by its children. Each block begins with a
             ``Linear``, a ``Conv2d`` or a module that contains one (a residual block is one block), and includes the
             modules that follow. Until the first step, the order is the one in which the model lists its modules.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
@@ -97,7 +97,7 @@ class LocalizedOptimizer(WrappedOptimizer):
 
     References:
         Krithivasan, Sen, Venkataramani, Raghunathan: Accelerating DNN Training Through Selective Localized Learning.
-        Frontiers in Neuroscience 15:759807, 2022. doi 10.3389/fnins.2021.759807. First an ICLR 2021 submission.
+        Frontiers in Neuroscience 15:759807, 2022. doi 10.3389/fnins.2021.759807. First submitted to ICLR 2021.
 
     Departures from the paper:
         From the paper, according to its abstracts: one transition layer per epoch, which starts with SGD for all layers
@@ -259,8 +259,8 @@ class LocalizedOptimizer(WrappedOptimizer):
         if self._schedule.expected > 0 and self._schedule.observed == 0:
             raise RuntimeError(
                 f"the {self.transition} localized blocks saw no forward pass in training mode with gradients enabled "
-                "during this epoch: train the model with which the optimizer was built, not a copy, and compile it after "
-                "building the optimizer"
+                "during this epoch: train the model with which the optimizer was built, not a copy of it, and compile "
+                "the model after building the optimizer"
             )
 
     def _localize(self) -> None:

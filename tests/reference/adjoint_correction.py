@@ -1,6 +1,6 @@
-"""GC-ODE on a hidden state as the formulas read: convolutions as sums over offsets, the adjoint by hand, float64.
+"""GC-ODE on a hidden state as its formulas say: convolutions as sums over offsets, the adjoint by hand, float64.
 
-Nothing here imports the package. All of it also works on complex numbers, for derivatives by complex steps.
+Nothing here imports the package. Everything also works with complex numbers, for derivatives by complex steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def shifted(h: Array, i: int, j: int) -> Array:
 
 @dataclass
 class Field:
-    """f(h) = gate P tanh(D h), with D (C, 3, 3) on each channel alone and P (C, C) on each position alone."""
+    """f(h) = gate P tanh(D h), with D (C, 3, 3) acting per channel and P (C, C) acting per position."""
 
     depthwise: Array
     pointwise: Array
@@ -93,7 +93,7 @@ class HiddenCorrection:
         self.losses: list[float] = []
 
     def correct(self, h: Array, delta: Array) -> Array:
-        """One batch: its corrected gradient, then what it teaches."""
+        """Corrects one batch's gradient, then trains on the batch."""
         predicted = of_length(adjoint(Field.of(self.theta, self.channels), h, delta), norm(delta))
         corrected = make_safe(delta + self.strength * (predicted - delta), delta, self.min_cosine)
         self.seen += 1
