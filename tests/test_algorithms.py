@@ -1,4 +1,4 @@
-"""The table of algorithms: ranges, options, and what it refuses."""
+"""The table of algorithms: ranges, options, and what is rejected."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_labels_are_distinct() -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("sdg", "sgd"), ("fer_sgd", "fer-sgd"), ("flipping", "flipping-sgd"), ("qqqq", "sgd or adam")]
 )
-def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> None:
+def test_the_error_for_an_unknown_algorithm_suggests_the_nearest_names(name: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}'; did you mean .*{near}"):
         get_algorithm(name)
     with pytest.raises(ValueError, match=f"'{name}'"):
@@ -86,7 +86,7 @@ def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> N
 @every_algorithm
 def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
     own = {name: value for name, value in hyperparameters_of(algorithm).items() if name != "lr"}
-    with pytest.raises(ValueError, match="hyperparameters must give lr"):
+    with pytest.raises(ValueError, match="hyperparameters must include lr"):
         make_learner(algorithm, hyperparameters=own)
 
 

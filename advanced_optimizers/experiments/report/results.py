@@ -1,4 +1,4 @@
-"""The results of a study of any kind."""
+"""Which class reads the results of which kind of study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 
-# What shows a kind of study; a kind that is added gets its row here.
+# The class for the results of each kind of study; a new kind needs a row here.
 RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {Study: StudyResults, WidthSweep: SweepResults}
 
 

@@ -1,4 +1,4 @@
-"""What the records of a sweep over the width give: the optima, tables and figures, for the notebook and the report."""
+"""The results of a width sweep: its optima, and tables and figures for the notebook and the report."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row a run, see ``optima.sweep_points``."""
+        """One row per run, see ``evidence.optima.sweep_points``."""
         return sweep_points(self.frame, self.study.base_units)
 
     @cached_property
     def optima(self) -> pd.DataFrame:
-        """One row a task, algorithm, width and seed, see ``optima.find_optima``."""
+        """One row per task, algorithm, width and seed, see ``evidence.optima.find_optima``."""
         return find_optima(self.points)
 
     @property
     def protocol(self) -> pd.DataFrame:
-        """How long and on what the sweep trains, one row a task."""
+        """How long and on what the sweep trains, one row per task."""
         return pd.DataFrame(
             {
                 "Task": label(task.name),
@@ -55,7 +55,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The sweep's tables by file name; without runs, only that of the claims."""
+        """The sweep's tables by file name; without runs, only the table of claims."""
         name = self.study.name
         built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
         if not self.points.empty:
@@ -94,7 +94,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
         chosen = select_optima(self.optima, task, algorithm, units)
         start = self.study.from_units
         shift = shift_interval(self.optima, task, algorithm, units, start) if units > start else None
-        best = _words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
+        best = _interval_words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
         edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
         return {
             "Task": label(task),
@@ -106,7 +106,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
         }
 
     def _cost_table(self) -> pd.DataFrame:
-        """The CPU time of tuning narrow and training wide once, beside that of tuning wide, one row a task."""
+        """The CPU time of tuning narrow and training wide once, compared with tuning wide, one row per task."""
         rows = []
         for task in (task.name for task in self.study.tasks):
             transfer = find_transfer(self.points, task, self.study.transferring)
@@ -130,5 +130,5 @@ class SweepResults(RecordedStudy[WidthSweep]):
         return pd.DataFrame(rows)
 
 
-def _words(interval: Interval | None, n: int) -> str:
+def _interval_words(interval: Interval | None, n: int) -> str:
     return f"{interval.plus_minus()} (n = {n})" if interval else _NOTHING

@@ -1,1 +1,1 @@
-"""How a model is trained: models, learners, algorithms, and the one training loop."""
+"""How models are trained: models, learners, algorithms, and the one training loop."""
