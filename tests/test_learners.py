@@ -60,7 +60,7 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
     assert other.end_epoch() == learner.end_epoch()
 
 
-# On another network than the MLP, batch statistics make the logits differ in training mode.
+# The other networks have batch statistics, so their logits differ in training mode.
 @pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if model_of(name) == "mlp"])
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)

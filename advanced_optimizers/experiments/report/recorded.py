@@ -126,9 +126,8 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     def figure(self, name: str) -> Path:
         """Draws one of the figures into ``figures/``, with the list of its runs next to it, and returns the path."""
-        figure = self.figures[name]
-        path = self.root / "figures" / f"{name}.png"
-        return plots.save_figure(figure.draw(), path, figure.run_ids, figure.sources)
+        kept = self.figures[name]
+        return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
 
     def write(self) -> list[Path]:
         """Writes all tables into ``results/tables`` and draws all figures into ``figures/``; returns the files."""
