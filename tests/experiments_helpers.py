@@ -60,7 +60,7 @@ _PATIENCE = 600.0
 
 
 def hyperparameters_of(algorithm: str) -> Hyperparameters:
-    """Hyperparameters that learn the digits; for an algorithm without values of its own, the middle of its ranges."""
+    """Hyperparameters with which the algorithm learns the digits; by default, the middle of each range."""
     row = ALGORITHMS[algorithm]
     base = row.baseline or algorithm
     values: Hyperparameters = {name: _middle_of(space) for name, space in row.search_space.items()}
@@ -74,7 +74,7 @@ def _middle_of(space: Range) -> float:
 
 
 def model_of(algorithm: str) -> str:
-    """A network that the algorithm can train: that of the first quick comparison which runs it, or the MLP."""
+    """A network that the algorithm can train: that of the first quick comparison that runs it, or else the MLP."""
     tasks = [
         task
         for study in STUDIES.values()
@@ -85,7 +85,7 @@ def model_of(algorithm: str) -> str:
     return tasks[0].model if tasks and not tasks[0].model.startswith("mlp") else "mlp"
 
 
-# The algorithms of comparisons, and all baselines; a sweep's other algorithm needs the sweep's own network.
+# All baselines, and the algorithms of comparisons; the other algorithm of a sweep needs the sweep's own network.
 FOR_ANY_MODEL = tuple(
     name
     for name, row in ALGORITHMS.items()

@@ -43,7 +43,7 @@ def test_both_ends_of_every_range_are_accepted(algorithm: str, end: str) -> None
 
 
 def accepted(algorithm: str, option: str) -> list[tuple[Any, Any]]:
-    """Values of an option that the algorithm takes, with its learners."""
+    """Values of an option that the algorithm accepts, each with its learner."""
     found = []
     for value in (0.5, 0.25, 0, 1, 2):
         given = {**hyperparameters_of(algorithm), option: value}
@@ -65,7 +65,7 @@ def holds(learner: Any, option: str, value: Any) -> bool:
 def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
     for option in ALGORITHMS[algorithm].options:
         learners = accepted(algorithm, option)
-        assert len(learners) > 1, f"{algorithm} takes no two of the values tried for {option}"
+        assert len(learners) > 1, f"{algorithm} accepts fewer than two of the values tried for {option}"
         assert all(holds(learner, option, value) for value, learner in learners)
 
 

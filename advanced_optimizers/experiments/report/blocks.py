@@ -190,7 +190,7 @@ def _symbol(context: ReportContext, claim: str) -> str:
 
 
 def _legend(context: ReportContext) -> str:
-    """What the symbols of verdicts mean."""
+    """The meaning of the symbols for verdicts."""
     return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
 
 
