@@ -21,5 +21,13 @@ def results_of(study: BaseStudy, root: Path) -> RecordedStudy[Any]:
     Args:
         study: The study.
         root: The folder that holds ``results/`` and ``figures/``.
+
+    Raises:
+        TypeError: Nothing shows studies of this kind.
     """
-    return RESULTS[type(study)](study, root)
+    for kind, results in RESULTS.items():
+        if isinstance(study, kind):
+            return results(study, root)
+    raise TypeError(
+        f"the study {study.name} is a {type(study).__name__}, and report.results.RESULTS has no results for that kind"
+    )
