@@ -222,8 +222,8 @@ def _figure(context: ReportContext, name: str) -> str:
     if name not in context.figures and any(results.missing for results in context.results.values()):
         return _PENDING
     _check("figure", name, context.figures)
-    caption = context.figures[name].caption
-    return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
+    figure = context.figures[name]
+    return f"![{figure.caption}](figures/{name}.png)\n\n*{figure.full_caption}*"
 
 
 def _runs(context: ReportContext, study: str) -> str:

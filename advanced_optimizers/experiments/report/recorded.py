@@ -28,16 +28,23 @@ class StudyFigure:
     """A figure of a study that is not drawn yet.
 
     Attributes:
-        caption: What it shows, with n.
+        caption: What it shows, in a few words; also its alternative text.
         draw: Draws it.
         run_ids: The runs that it shows.
         sources: Other files that it shows, relative to the project's root.
+        note: What its marks and bands mean, and n, in sentences.
     """
 
     caption: str
     draw: Callable[[], Figure]
     run_ids: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def full_caption(self) -> str:
+        """Caption and note, as they stand under the figure."""
+        return f"{self.caption[0].upper()}{self.caption[1:]}. {self.note}".rstrip()
 
 
 class RecordedStudy(Generic[_AnyStudy]):

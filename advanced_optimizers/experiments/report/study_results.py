@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, or
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
-from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report import notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
@@ -125,15 +125,17 @@ class StudyResults(RecordedStudy[Study]):
             words, column = METRICS[metric].name, _dashed(metric)
             built[f"{name}-{column}"] = StudyFigure(
                 f"{words} of the last epoch by algorithm ({n})",
-                partial(plots.final_accuracy, self.frame, metric, labels=labels()),
+                partial(plots.final_accuracy, self.frame, metric, labels=labels(), algorithms=self.study.algorithms),
                 self._run_ids(metric),
+                note=notes.final_accuracy(self.frame, metric),
             )
             evidence = self.evidence(metric)
             if evidence:
                 built[f"{name}-{column}-differences"] = StudyFigure(
-                    f"{words} against the baseline, paired by seed ({len(evidence)} comparisons)",
-                    partial(plots.paired_differences, evidence, labels=labels()),
+                    f"{words}: difference from the baseline, paired by seed ({len(evidence)} comparisons)",
+                    partial(plots.paired_differences, evidence, labels=labels(), algorithms=self.study.algorithms),
                     tuple(run_id for row in evidence for run_id in row.run_ids),
+                    note=notes.paired_differences(evidence),
                 )
         return built | self._curve_figures() | self._overhead_figure()
 
@@ -149,17 +151,18 @@ class StudyResults(RecordedStudy[Study]):
             if not run_ids:
                 continue
             if column == "cpu_seconds":
-                curves, marks = self.calibrated_curves, "mean"
-                draw = partial(plots.accuracy_over_time, curves, labels=labels())
+                curves = self.calibrated_curves
+                draw, note = partial(plots.accuracy_over_time, curves), notes.accuracy_over_time(curves)
             else:
-                curves, marks = self.curves, "mean and 95 % interval"
-                groups = self._bases() if curve.by_base else None
-                draw = partial(plots.learning_curves, curves, column, labels=labels(), groups=groups)
+                curves, groups = self.curves, self._bases() if curve.by_base else None
+                draw = partial(plots.learning_curves, curves, column, groups=groups)
+                note = notes.learning_curves(curves, column)
             built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                f"{curve.words}, {marks} over the seeds ({len(run_ids)} runs)",
-                draw,
+                f"{curve.words} ({len(run_ids)} runs)",
+                partial(draw, labels=labels(), algorithms=self.study.algorithms),
                 run_ids,
                 (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
+                note=note,
             )
         return built
 
@@ -175,10 +178,11 @@ class StudyResults(RecordedStudy[Study]):
             return {}
         return {
             f"{self.study.name}-overhead": StudyFigure(
-                f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
-                partial(plots.overhead, evidence, limit=limit or 1.0, labels=labels()),
+                f"time per epoch, divided by the baseline's ({len(evidence)} comparisons)",
+                partial(plots.overhead, evidence, limit=limit, labels=labels(), algorithms=self.study.algorithms),
                 (),
                 (MEASUREMENTS_PATH.as_posix(),),
+                note=notes.overhead(evidence, limit=limit),
             )
         }
 

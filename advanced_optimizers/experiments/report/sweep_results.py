@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     widths,
 )
 from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
-from advanced_optimizers.experiments.report import sweep_plots, tables
+from advanced_optimizers.experiments.report import notes, sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
@@ -69,17 +69,20 @@ class SweepResults(RecordedStudy[WidthSweep]):
         if self.points.empty:
             return {}
         name, n, run_ids = self.study.name, f"{len(self.frame)} runs", tuple(self.frame["run_id"])
-        drawn = {
-            "sweep": (
+        return {
+            f"{name}-sweep": StudyFigure(
                 f"training loss by learning rate and width ({n})",
-                partial(sweep_plots.loss_by_rate, self.points, labels=labels()),
+                partial(sweep_plots.loss_by_rate, self.points, labels=labels(), algorithms=self.study.algorithms),
+                run_ids,
+                note=notes.loss_by_rate(self.points),
             ),
-            "optimum": (
-                f"best learning rate by width, mean and 95 % interval over the seeds ({n})",
-                partial(sweep_plots.optimum_by_width, self.optima, labels=labels()),
+            f"{name}-optimum": StudyFigure(
+                f"best learning rate by width ({n})",
+                partial(sweep_plots.optimum_by_width, self.optima, labels=labels(), algorithms=self.study.algorithms),
+                run_ids,
+                note=notes.optimum_by_width(self.optima),
             ),
         }
-        return {f"{name}-{key}": StudyFigure(words, draw, run_ids) for key, (words, draw) in drawn.items()}
 
     def _optima_table(self) -> pd.DataFrame:
         """One row per task, algorithm and width: the best learning rate, how far it moved, and the lowest loss."""

@@ -285,9 +285,18 @@ TOPIC = Topic(
         Metric("consistency", "cosine of gradient and memory", True, "", "", 1.0, 3),
     ),
     curves=(
-        Curve("relative_flipping_error", "flipping-curves", "relative flipping error by epoch"),
+        Curve(
+            "relative_flipping_error",
+            "flipping-curves",
+            "relative flipping error by epoch: the share of the wrong test samples that were right at an earlier epoch",
+        ),
         # Only one method reports it, so it needs no columns by base optimizer.
-        Curve("consistency", "consistency", "cosine between gradient and memory by epoch", by_base=False),
+        Curve(
+            "consistency",
+            "consistency",
+            "cosine between the gradient and the memory of past gradients, by epoch",
+            by_base=False,
+        ),
     ),
     trackers={"flipping": FlippingCurves},
 )

@@ -211,5 +211,12 @@ TOPIC = Topic(
     ),
     claims=_CLAIMS,
     metrics=(Metric("prediction_gain", "cosine gained toward the next gradient", True, "", "", 1.0, 3),),
-    curves=(Curve("prediction_gain", "prediction", "cosine gained toward the next gradient", by_base=False),),
+    curves=(
+        Curve(
+            "prediction_gain",
+            "prediction",
+            "what the correction adds to the cosine of a gradient with the next one, by epoch",
+            by_base=False,
+        ),
+    ),
 )

@@ -296,5 +296,12 @@ TOPIC = Topic(
     ),
     claims=_CLAIMS,
     metrics=(Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),),
-    curves=(Curve("transition", "transition", "blocks below the transition by epoch", by_base=False),),
+    curves=(
+        Curve(
+            "transition",
+            "transition",
+            "blocks below the transition, which are trained without backpropagation, by epoch",
+            by_base=False,
+        ),
+    ),
 )
