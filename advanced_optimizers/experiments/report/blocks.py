@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
-from advanced_optimizers.experiments.report import tables
+from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
@@ -82,8 +82,18 @@ class ReportContext:
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
-        """The figures of all studies by file name."""
-        return {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+        """The figures of all studies by file name, and that of all verdicts."""
+        figures = {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+        return figures | ({"verdicts": self._verdict_figure()} if self.verdicts else {})
+
+    def _verdict_figure(self) -> StudyFigure:
+        by_method: dict[str, list[plots.ShortClaim]] = {}
+        for key, verdict in self.verdicts.items():
+            claim = CLAIMS[key]
+            by_method.setdefault(claim.method, []).append((claim.short, verdict.status, ""))
+        run_ids = {run_id for verdict in self.verdicts.values() for run_id in verdict.run_ids}
+        caption = f"the verdict on each of {len(self.verdicts)} claims"
+        return StudyFigure(caption, partial(plots.verdicts, by_method), tuple(sorted(run_ids)))
 
 
 Block: TypeAlias = Callable[..., str]

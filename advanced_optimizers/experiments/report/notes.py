@@ -6,12 +6,12 @@ A function here has the name of the function that draws the figure, and takes th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import Evidence
 from advanced_optimizers.experiments.evidence.metrics import METRICS
-from advanced_optimizers.zero_shot_transfer import CoordinateRow
 
 _CELL = ["task", "label_noise", "algorithm"]
 
@@ -76,7 +76,7 @@ def optimum_by_width(optima: pd.DataFrame) -> str:
     )
 
 
-def coordinate_sizes(checks: Mapping[str, Sequence[CoordinateRow]]) -> str:
+def coordinate_sizes(checks: Mapping[str, Sequence[Any]]) -> str:
     """For ``sweep_plots.coordinate_sizes``."""
     seeds = _count(len({row.seed for row in rows}) for rows in checks.values())
     return f"Mean ({seeds} seeds). An untrained output that is zero has no mark."

@@ -21,9 +21,10 @@ from advanced_optimizers.experiments.report.curve_plots import (
 )
 from advanced_optimizers.experiments.report.figure_style import DPI, HOUSE_STYLE
 from advanced_optimizers.experiments.report.row_plots import final_accuracy, overhead, paired_differences
-from advanced_optimizers.experiments.report.verdict_plot import verdicts
+from advanced_optimizers.experiments.report.verdict_plot import ShortClaim, verdicts
 
 __all__ = [
+    "ShortClaim",
     "accuracy_over_time",
     "final_accuracy",
     "learning_curves",

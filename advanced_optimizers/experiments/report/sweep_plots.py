@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
 from advanced_optimizers.experiments.evidence.optima import find_optima, optimum_interval, widths
 from advanced_optimizers.experiments.report.figure_style import BLACK, WIDTH, Style, drawn_styles, wrapped
 from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, mark_legend, panel_grid
-from advanced_optimizers.zero_shot_transfer import CoordinateRow
 
 # Of log losses: the initial loss over ten classes, which a network that does not learn keeps, and some room above it.
 _HIGHEST_LOSS = 3.0
@@ -101,7 +100,7 @@ def optimum_by_width(optima: pd.DataFrame, *, labels: Labels, algorithms: Sequen
     return figure
 
 
-def coordinate_sizes(checks: Mapping[str, Sequence[CoordinateRow]], modules: Mapping[str, str]) -> Figure:
+def coordinate_sizes(checks: Mapping[str, Sequence[NamedTuple]], modules: Mapping[str, str]) -> Figure:
     """The size of modules' outputs by width, before and after training: one panel per parametrization.
 
     Args:
@@ -113,7 +112,7 @@ def coordinate_sizes(checks: Mapping[str, Sequence[CoordinateRow]], modules: Map
     """
     if not checks:
         raise ValueError("checks must hold at least one check, got none")
-    frames = {name: pd.DataFrame(rows, columns=CoordinateRow._fields) for name, rows in checks.items()}
+    frames = {name: pd.DataFrame(rows) for name, rows in checks.items()}
     for name, frame in frames.items():
         if not frame["module"].isin(modules).any():
             raise ValueError(

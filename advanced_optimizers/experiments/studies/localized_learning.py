@@ -247,7 +247,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "half",
-        "half the blocks",
+        "half",
         "Up to half the blocks",
         "localized learning with the static transition up to half the blocks against",
         _HALF_TASKS,
@@ -255,7 +255,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "two",
-        "two blocks",
+        "two",
         "Up to two blocks at an even pace",
         "localized learning with a static transition that goes up to two blocks at an even pace against",
         _TASKS,
