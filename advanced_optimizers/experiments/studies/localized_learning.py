@@ -170,7 +170,7 @@ def _of_schedule(
         Claim(
             key=f"localized-{name}-accuracy",
             method="Localized learning",
-            short=f"{short}: loses half a point",
+            short=f"{short}: half a point lost",
             study="localized",
             text=f"{words}, localized learning loses no more than 0.5 points of accuracy.",
             source=CONTROL,
@@ -247,7 +247,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "half",
-        "half",
+        "at ½ blocks",
         "Up to half the blocks",
         "localized learning with the static transition up to half the blocks against",
         _HALF_TASKS,
@@ -255,7 +255,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "two",
-        "two",
+        "at 2 blocks",
         "Up to two blocks at an even pace",
         "localized learning with a static transition that goes up to two blocks at an even pace against",
         _TASKS,
