@@ -15,12 +15,13 @@ help:  ## what each target does
 
 setup: $(READY)  ## a virtual environment from requirements.txt, in .venv
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml notebooks/config/jupyter_server_config.py
 	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.10 or newer is needed, $(PYTHON) is {sys.version.split()[0]}: set PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@mkdir -p $(VENV)/etc/jupyter && cp notebooks/config/jupyter_server_config.py $(VENV)/etc/jupyter/
 	@touch $@
 
 reproduce: $(READY)  ## run every notebook, draw the figures, check the report
