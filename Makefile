@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 PROFILE ?= quick
+# What installs the lock is pinned as well.
+PIP := pip==26.3
+UV := uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -9,45 +12,47 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint types unit notebooks report bench clean
 
-help:  ## what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*##[[:space:]]*/\1|/' | while IFS='|' read -r target words; do printf '  make %-10s %s\n' "$$target" "$$words"; done
-	@echo '  PROFILE=quick|full, default quick: quick needs no data; full trains what has no record on MNIST and CIFAR-10'
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  PROFILE=full    reproduce with MNIST and CIFAR-10, training what has no record (default: quick, small digits)'
+	@echo '  PYTHON=python3  the Python that .venv is made with, 3.10 or newer'
 
-setup: $(READY)  ## a virtual environment from requirements.txt, in .venv
+setup: $(READY)  ## install requirements.txt and this package into .venv
 
 $(READY): requirements.txt pyproject.toml notebooks/config/jupyter_server_config.py
 	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.10 or newer is needed, $(PYTHON) is {sys.version.split()[0]}: set PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP) $(UV)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@mkdir -p $(VENV)/etc/jupyter && cp notebooks/config/jupyter_server_config.py $(VENV)/etc/jupyter/
 	@touch $@
 
-reproduce: $(READY)  ## run every notebook, draw the figures, check the report
+reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
 	$(BIN)/python -m advanced_optimizers.experiments notebooks --profile $(PROFILE)
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 
-test: lint types unit notebooks report  ## lint, types, unit tests, every notebook in the quick profile, the report
+test: lint types unit notebooks report  ## run all of the five checks below
 
-lint: $(READY)
+lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)
+types: $(READY)  ## check types
 	$(BIN)/mypy
 
-unit: $(READY)
+unit: $(READY)  ## run the unit tests
 	$(BIN)/python -m pytest
 
-notebooks: $(READY)
+notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
 
-report: $(READY)
+report: $(READY)  ## check that the report agrees with the records
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 
-bench: $(READY)  ## speed and memory side by side (about six minutes on two quiet cores)
+bench: $(READY)  ## measure speed and memory side by side (about six minutes on two quiet cores)
 	$(BIN)/python -m benchmarks
 
-clean:  ## delete the environment and the quick profile's output
+clean:  ## delete .venv, and .scratch with the quick profile's output
 	rm -rf $(VENV) .scratch

@@ -1,4 +1,4 @@
-"""Checks of arguments: the one place that words an error about a value or a name."""
+"""Checks of arguments, and the errors that they raise: the one place where errors about values and names are worded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def check_range(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    """Raises a ValueError that names the argument and the value when it lies outside its range.
+    """Raises a ValueError that names the argument and its value if the value is out of range.
 
     Args:
         name: The argument's name, as the caller wrote it.
-        value: A number; a boolean is not one.
-        low: Smallest allowed value (the bound itself is refused with ``open_low``).
-        high: Largest allowed value (the bound itself is refused with ``open_high``).
+        value: A number; a boolean does not count as one.
+        low: Smallest allowed value.
+        high: Largest allowed value.
         open_low: Whether ``low`` itself is refused.
         open_high: Whether ``high`` itself is refused.
 
     Raises:
         TypeError: ``value`` is not a number.
-        ValueError: ``value`` is NaN or lies outside the range.
+        ValueError: ``value`` is NaN or out of range.
     """
-    # A tensor learning rate is torch's way to keep a compiled step from recompiling.
+    # With a tensor as learning rate, torch does not recompile a compiled step when the rate changes.
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -53,14 +53,14 @@ def check_integer(name: str, value: int, low: int) -> None:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3, cutoff: float = 0.4) -> ValueError:
-    """The error for a name that a table does not have: it gives the nearest names, or all where none is near.
+    """The error for a name that is not in a table: it suggests the nearest names, or all names if none is near.
 
     Args:
-        kind: What is named, such as ``algorithm``.
+        kind: What the name stands for, such as ``algorithm``.
         name: What the caller wrote, of any type.
-        known: The names that there are.
-        most: How many near names to give, at most.
-        cutoff: How near they must be, in [0, 1].
+        known: The names in the table.
+        most: The largest number of near names to suggest.
+        cutoff: How similar they must be, in [0, 1].
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=most, cutoff=cutoff) if isinstance(name, str) else []

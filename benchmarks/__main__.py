@@ -22,12 +22,12 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "pipeline": pipeline.run,
 }
 
-# Busy processes from which on a measurement is disturbed.
+# With more busy processes than this, measurements are disturbed.
 BUSY = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the parts, prints their tables and writes their files; gives the exit status."""
+    """Runs the parts, prints their tables and writes their files; returns the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     folder = options.output or benchmarks_folder("quick" if options.quick else "full")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
     if LOAD_AT_START > BUSY:
         busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
-        print(f"warning: {busy}; on a quiet machine the numbers are other ones\n", file=sys.stderr)
+        print(f"warning: {busy}; on a quiet machine the numbers would be different\n", file=sys.stderr)
     failed = []
     for part in options.only or PARTS:
         try:
@@ -50,15 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def benchmarks_folder(profile: str) -> Path:
-    """Where a profile's measurements go."""
+    """Returns the folder for the measurements of a profile."""
     return output_root(profile) / "results" / "benchmarks"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory side by side.")
-    parser.add_argument("--quick", action="store_true", help="seconds in total, to see that it works; not to be cited")
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
-    default = "results/benchmarks of the project, with --quick in .scratch/quick"
+    parser.add_argument(
+        "--quick", action="store_true", help="takes seconds, to see that everything works; do not cite the numbers"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"any of {', '.join(PARTS)}; default: all"
+    )
+    default = "results/benchmarks of the project; with --quick, the same in .scratch/quick"
     parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"default: {default}")
     return parser
 

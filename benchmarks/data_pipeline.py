@@ -1,4 +1,4 @@
-"""Images a second of this project's batches, beside torchvision's transforms in a DataLoader with two workers."""
+"""Images per second of this project's batches and of torchvision's transforms in a DataLoader with two workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEAN, _STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
 class TorchvisionImages(Dataset[tuple[torch.Tensor, int]]):
-    """Images in memory, each turned into a PIL image and transformed when asked for, as torchvision's CIFAR10 does."""
+    """Images in memory, each turned into a PIL image and transformed when it is read, as torchvision's CIFAR10 does."""
 
     def __init__(self, images: np.ndarray, labels: list[int], transform: Callable[[Image.Image], torch.Tensor]) -> None:
         self.images = images
@@ -39,7 +39,7 @@ class TorchvisionImages(Dataset[tuple[torch.Tensor, int]]):
 
 
 def run(quick: bool) -> Result:
-    """Times epochs of both over the same random images; their content does not matter to the speed."""
+    """Times epochs of both over the same random images; the content of the images does not affect the speed."""
     count, rounds = (1_000, 2) if quick else (20_000, 5)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, _SIDE, _SIDE, 3), dtype=torch.uint8, generator=generator)
@@ -51,7 +51,7 @@ def run(quick: bool) -> Result:
         contenders[name] = timed(_on_threads(number, project_batches(images, labels)))
     loader = torchvision_batches(images, labels)
     contenders[REFERENCE] = timed(lambda: consume(loader))
-    consume(loader)  # starts the workers, which stay for all epochs
+    consume(loader)  # starts the workers, which then serve all epochs
     seconds = interleaved(contenders, rounds)
     measurements = [
         {
@@ -59,7 +59,7 @@ def run(quick: bool) -> Result:
             "images": count,
             "seconds": values,
             "images_per_second": count / spread(values).median,
-            # of speeds, so that more is better
+            # a ratio of speeds, so that more is better
             "ratio_to_reference": spread(ratios(seconds[REFERENCE], values))._asdict(),
         }
         for name, values in seconds.items()
@@ -78,13 +78,13 @@ def run(quick: bool) -> Result:
 
 
 def project_batches(images: torch.Tensor, labels: torch.Tensor) -> Batches:
-    """The pipeline that the studies use."""
+    """Returns the pipeline that the studies use."""
     generator = torch.Generator().manual_seed(0)
     return Batches(images, labels, _MEAN, _STD, BATCH_SIZE, generator=generator, shuffle=True, augment=True)
 
 
 def torchvision_batches(images: torch.Tensor, labels: torch.Tensor) -> DataLoader[Any]:
-    """The pipeline that most training scripts use, with the same augmentation."""
+    """Returns the pipeline that most training scripts use, with the same augmentation."""
     transform = transforms.Compose(
         [
             transforms.RandomCrop(_SIDE, padding=4),
@@ -98,7 +98,7 @@ def torchvision_batches(images: torch.Tensor, labels: torch.Tensor) -> DataLoade
 
 
 def consume(batches: Iterable[Any]) -> int:
-    """Makes all batches of an epoch and drops them; gives the number of images."""
+    """Makes all batches of an epoch and drops them; returns the number of images."""
     return sum(len(batch[0]) for batch in batches)
 
 

@@ -1,4 +1,4 @@
-"""The memory of one training step at growing depth: signal propagation layer by layer, all at once, and backprop."""
+"""The memory of a training step as depth grows: signal propagation layer by layer, all at once, and backpropagation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Step = Callable[[SigPropOptimizer, torch.Tensor, torch.Tensor], object]
 
 
 def run(quick: bool) -> Result:
-    """Counts the bytes of every way to train on every network; quickly with a batch of few samples."""
+    """Counts the bytes of every way to train on every network; the quick profile uses a small batch."""
     batch_size = 16 if quick else 256
     measurements = [
         {
@@ -49,7 +49,7 @@ def run(quick: bool) -> Result:
 
 
 def peak_bytes(step: Step, net: SigPropSequential, batch_size: int) -> int:
-    """The most bytes of new tensors that one training step holds, after a first step has made what stays."""
+    """Returns the most bytes of new tensors that a training step holds, after a first step has allocated what stays."""
     optimizer = SigPropOptimizer(net, lr=0.01, base_optimizer=SGD)
     x = torch.randn(batch_size, *net.input_shape, generator=torch.Generator().manual_seed(0))
     y = torch.arange(batch_size) % _CLASSES
@@ -61,29 +61,29 @@ def peak_bytes(step: Step, net: SigPropSequential, batch_size: int) -> int:
 
 
 def dense(depth: int) -> SigPropNet:
-    """A dense network, all layers as wide."""
+    """Returns a dense network whose layers all have the same width."""
     return SigPropNet(_DENSE_WIDTH, [_DENSE_WIDTH] * depth, _CLASSES)
 
 
 def convolutional(depth: int) -> SigPropConvNet:
-    """A convolutional network of one stage, so that all layers are as large."""
+    """Returns a convolutional network of one stage, so that all its layers have the same size."""
     return SigPropConvNet((3, _SIDE, _SIDE), [_CHANNELS], _CLASSES, convolutions_per_stage=depth)
 
 
 def learn(optimizer: SigPropOptimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    """Each layer as soon as it is reached."""
+    """Updates each layer as soon as it is reached."""
     optimizer.learn(x, y)
 
 
 def local_losses(optimizer: SigPropOptimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    """All layers' graphs, then their gradients."""
+    """Builds the graphs of all layers, then computes their gradients."""
     optimizer.zero_grad()
     torch.stack(optimizer.net.local_losses(x, y)).sum().backward()
     optimizer.step()
 
 
 def backpropagation(optimizer: SigPropOptimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    """The same network as an ordinary one."""
+    """Trains the same network like an ordinary one."""
     optimizer.zero_grad()
     F.cross_entropy(optimizer.net(x), y).backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Seconds an epoch and memory a step of each study task, algorithm and base taking turns over the same batches."""
+"""Seconds per epoch and memory per step for each study task; algorithm and base take turns over the same batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import interleaved
 
-THREADS = 1  # as in a study, whose runs have a core each
+THREADS = 1  # as in a study, where each run has one core
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        pairs: Pairs for each task and algorithm; odd, so that each learner goes first in half of a pair's turns.
-        epochs: Epochs of the run, evenly spread, that each pair has a turn in: a method may cost less in later ones.
-        pair_seconds: Least length of a learner's half of a pair, unless that is more than a quarter of an epoch.
-        warm_up: Batches of each of two rounds before the clock starts.
+        pairs: Number of pairs for each task and algorithm; odd, so that each learner goes first in half of a pair's
+            turns.
+        epochs: Number of epochs, evenly spread over the run, in which each pair has a turn: a method may cost less in
+            later ones.
+        pair_seconds: Minimum duration of a learner's half of a pair, unless that is more than a quarter of an epoch.
+        warm_up: Number of batches in each of two rounds before the clock starts.
     """
 
     pairs: int
@@ -55,7 +57,7 @@ def run(quick: bool) -> Result:
     """Measures every algorithm of the studies that has a baseline, on every task.
 
     Raises:
-        DataError: A task's data files are missing.
+        DataError: The data files of a task are missing.
     """
     plan = QUICK if quick else FULL
     with threads(THREADS):
@@ -75,7 +77,7 @@ def run(quick: bool) -> Result:
 
 
 def comparisons(profile: str) -> list[tuple[Task, str, str]]:
-    """The distinct (task, algorithm, baseline) of a profile's studies whose time can be told so."""
+    """Returns the distinct (task, algorithm, baseline) of a profile's studies whose time can be measured like this."""
     found = {
         (task.name, algorithm): (task, algorithm, row.baseline)
         for (_, of_profile), study in STUDIES.items()
@@ -88,11 +90,11 @@ def comparisons(profile: str) -> list[tuple[Task, str, str]]:
 
 
 def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict[str, Any]:
-    """Measures pairs of an algorithm and its baseline: ``[seconds of the algorithm, of the baseline]`` an epoch."""
+    """Measures an algorithm and its baseline in pairs ``[seconds of the algorithm, of the baseline]`` per epoch."""
     trainers = {
         name: Trainer(task.run(name, middle_of(name), seed=0, label_noise=0.0)) for name in (algorithm, baseline)
     }
-    for _ in range(2):  # the first time pays for what later batches find ready
+    for _ in range(2):  # the first round pays the one-time costs
         warm_up = {name: trainer.train(plan.warm_up) for name, trainer in trainers.items()}
     epoch_length = len(trainers[baseline].batches)
     measured = spread_epochs(task.epochs, plan.epochs)
@@ -107,7 +109,7 @@ def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict
                 totals[name] = [total + own for total, own in zip(totals[name], seconds, strict=True)]
         else:
             for trainer in trainers.values():
-                trainer.train(1)  # an epoch without a batch has no loss to end with
+                trainer.train(1)  # an epoch cannot end without the loss of a batch
         if epoch < task.epochs:
             for trainer in trainers.values():
                 trainer.learner.end_epoch()
@@ -125,7 +127,7 @@ def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict
 
 
 def middle_of(algorithm: str) -> Hyperparameters:
-    """The middle of an algorithm's learning rates, for runs whose outcome does not count."""
+    """Returns the middle of an algorithm's learning rates, for runs whose outcome does not matter."""
     return {
         name: math.sqrt(space.low * space.high)
         for name, space in ALGORITHMS[algorithm].search_space.items()
@@ -134,16 +136,16 @@ def middle_of(algorithm: str) -> Hyperparameters:
 
 
 def spread_epochs(epochs: int, count: int) -> list[int]:
-    """At most ``count`` epochs of 1 to ``epochs``, evenly spread, the last one included."""
+    """Returns at most ``count`` epochs from 1 to ``epochs``, evenly spread, including the last one."""
     count = min(count, epochs)
     return [round((i + 1) * epochs / count) for i in range(count)]
 
 
 def batches_per_turn(plan: Plan, epochs: int, batches_per_epoch: int, seconds_per_batch: float) -> int:
-    """How many batches a turn has, when a pair has a turn in each of some epochs.
+    """Returns the number of batches in a turn, if each pair has one turn in each of ``epochs`` epochs.
 
     Raises:
-        ValueError: All turns together are longer than those epochs, for which the learning rate's schedule is made.
+        ValueError: All turns together are longer than those epochs, for which the learning rate schedule is made.
     """
     wanted = math.ceil(min(plan.pair_seconds / seconds_per_batch, batches_per_epoch / 4) / epochs)
     available = (epochs * batches_per_epoch - 2 * plan.warm_up - 1) // (plan.pairs * epochs)
@@ -153,7 +155,7 @@ def batches_per_turn(plan: Plan, epochs: int, batches_per_epoch: int, seconds_pe
 
 
 class Trainer:
-    """One run of a study, set up as the training loop sets it up, and trained some batches at a time."""
+    """One run of a study, set up as the training loop does it, that trains a given number of batches at a time."""
 
     def __init__(self, config: RunConfig) -> None:
         dataset = data.load(config.dataset)
@@ -184,7 +186,7 @@ class Trainer:
         self._stream = self._endless()
 
     def train(self, count: int) -> float:
-        """Trains on the next batches; gives the seconds that it took."""
+        """Trains on the next batches; returns the seconds that it took."""
         batches = islice(self._stream, count)
         started = time.perf_counter()
         for batch in batches:
@@ -192,7 +194,7 @@ class Trainer:
         return time.perf_counter() - started
 
     def peak_bytes(self) -> int:
-        """The most bytes that the tensors made by one step take at a time, the batch not counted."""
+        """Returns the most bytes that the tensors of one step take at any time, not counting the batch."""
         batch = next(batch for batch in self._stream if len(batch.labels) == self.batch_size)
         with AllocationTrace() as trace:
             self.learner.step(batch)

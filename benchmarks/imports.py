@@ -1,4 +1,4 @@
-"""What ``import advanced_optimizers`` takes, beside ``import torch`` alone."""
+"""The time of ``import advanced_optimizers``, compared with ``import torch`` alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROGRAM = "import time; started = time.perf_counter(); import {}; print(time.pe
 
 
 def run(quick: bool) -> Result:
-    """Times the two imports in turns, each in a process of its own."""
+    """Times the two imports in turns, each in its own process."""
     rounds = 1 if quick else 7
     contenders: dict[str, Timed] = {module: partial(import_seconds, module) for module in MODULES}
     import_seconds(REFERENCE)  # brings the files into the system's cache
@@ -43,7 +43,7 @@ def run(quick: bool) -> Result:
 
 
 def import_seconds(module: str) -> float:
-    """Seconds of the import statement in a new process."""
+    """Returns the seconds of the import statement in a new process."""
     command = [sys.executable, "-c", _PROGRAM.format(module)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

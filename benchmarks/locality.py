@@ -17,14 +17,14 @@ _BATCH = 32
 
 
 class Property(NamedTuple):
-    """What a learning rule of a brain would need, and the test of it."""
+    """A property that a learning rule of a brain would need, and the test for it."""
 
     name: str
     test: Callable[[], bool]
 
 
 def run(quick: bool) -> Result:
-    """Tests every property; the same in both profiles, since it takes no time."""
+    """Tests every property; both profiles do the same, since it takes no time."""
     measurements = [{"property": p.name, "holds": p.test()} for p in PROPERTIES]
     return Result(
         name="locality",
@@ -37,7 +37,7 @@ def run(quick: bool) -> Result:
 
 
 def no_error_travels_back() -> bool:
-    """A layer's loss has no gradient for any other layer's weights."""
+    """A layer's loss has no gradient for the weights of any other layer."""
     net, x, y = _network()
     layers = [list(layer.parameters()) for layer in net.layers]
     for number, loss in enumerate(net.local_losses(x, y)[: len(layers)]):
@@ -49,7 +49,7 @@ def no_error_travels_back() -> bool:
 
 
 def later_weights_are_not_read() -> bool:
-    """A layer learns the same whatever the weights of the layers after it are: none are carried backward."""
+    """A layer learns the same whatever the weights of later layers are: none are carried backward."""
     return all(
         torch.equal(_update(net := _network()[0], number), _update(_scrambled(net, range(number + 1, 3)), number))
         for number in range(3)
@@ -57,7 +57,7 @@ def later_weights_are_not_read() -> bool:
 
 
 def learns_when_reached() -> bool:
-    """A layer has learnt before the next one computes anything."""
+    """A layer has learned before the next one computes anything."""
     net, x, y = _network()
     before = [_weight(layer).clone() for layer in net.layers]
     seen = []
@@ -69,21 +69,21 @@ def learns_when_reached() -> bool:
     create_sigprop_optimizer(net, 1e-2, 1e-2).learn(x, y)
     for hook in hooks:
         hook.remove()
-    return [all(learnt) for learnt in seen] == [True, True, True]
+    return [all(learned) for learned in seen] == [True, True, True]
 
 
 def labels_enter_at_the_input() -> bool:
-    """A hidden layer's loss is a function of the two streams alone: it needs no label besides."""
+    """The loss of a hidden layer is a function of the two streams only: it needs no label besides them."""
     net, x, y = _network()
     permutation = torch.tensor([1, 2, 3, 0])
-    streams, relabelled = _streams(net, x), _streams(net, x)
+    streams, relabeled = _streams(net, x), _streams(net, x)
     losses = [layer.loss(h, t, t0, y) for layer, h, t, t0 in streams]
-    others = [layer.loss(h, t, t0, permutation[y]) for layer, h, t, t0 in relabelled]
+    others = [layer.loss(h, t, t0, permutation[y]) for layer, h, t, t0 in relabeled]
     return all(torch.equal(a, b) for a, b in zip(losses[1:], others[1:], strict=True))
 
 
 def one_sample_at_a_time() -> bool:
-    """The update of a batch is the mean of its samples' own: no sample needs another's activity."""
+    """The update of a batch is the mean of the updates of its samples: no sample needs the activity of another."""
     net, x, y = _network()
     whole = torch.autograd.grad(torch.stack(list(net.local_losses(x, y))).sum(), list(net.parameters()))
     single = [torch.zeros_like(gradient) for gradient in whole]
@@ -95,7 +95,7 @@ def one_sample_at_a_time() -> bool:
 
 
 def one_neuron_at_a_time() -> bool:
-    """A neuron's update needs its own activity and its inputs', and not what its neighbours in the layer do."""
+    """A neuron's update needs only its own activity and its inputs', not what its neighbors in the layer do."""
     net, _, _ = _network()
     changed = copy.deepcopy(net)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def _weight(layer: Any) -> Tensor:
 
 
 def _update(net: SigPropNet, number: int) -> Tensor:
-    """The gradient that a hidden layer's weight learns from."""
+    """Returns the gradient from which the weight of a hidden layer learns."""
     _, x, y = _network()
     (gradient,) = torch.autograd.grad(net.local_losses(x, y)[number], _weight(net.layers[number]))
     return gradient

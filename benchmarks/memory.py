@@ -1,4 +1,4 @@
-"""Which memory an optimizer takes, counted tensor by tensor."""
+"""How much memory an optimizer takes, counted tensor by tensor."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class AllocationTrace(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations inside it make, until they are freed.
+    """Counts the bytes of all tensors that operations inside it create, until they are freed.
 
     Attributes:
-        live: Bytes of them that are held now.
-        peak: The most that ever were, since the start or since it was set.
+        live: Bytes that are held now.
+        peak: The most bytes that were held at any time, since the start or since this attribute was set.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class AllocationTrace(TorchDispatchMode):
 
 
 def state_bytes(optimizer: Any) -> int:
-    """Bytes of the tensors that a checkpoint of the optimizer holds."""
+    """Returns the bytes of the tensors in a checkpoint of the optimizer."""
     return sum(tensor.untyped_storage().nbytes() for tensor in _tensors(optimizer.state_dict()))
 
 

@@ -1,4 +1,4 @@
-"""Batches a second of signal propagation with layers in parallel threads, beside one thread and a parallel torch."""
+"""Batches per second of signal propagation: layers in parallel threads, one thread, and torch in parallel."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(quick: bool) -> Result:
 
 
 def measure(name: str, net: SigPropSequential, count: int, rounds: int) -> list[dict[str, Any]]:
-    """Times one network; its layers' costs are measured first, and the stages are cut by them for all turns."""
+    """Times one network; the costs of its layers are measured first, and define the stages for all turns."""
     generator = torch.Generator().manual_seed(0)
     batches = [
         (torch.randn(BATCH_SIZE, *net.input_shape, generator=generator), torch.arange(BATCH_SIZE) % _CLASSES)
@@ -72,7 +72,7 @@ def measure(name: str, net: SigPropSequential, count: int, rounds: int) -> list[
 
 
 def measure_costs(optimizer: SigPropOptimizer, batches: list[tuple[Tensor, Tensor]]) -> list[float]:
-    """Processor seconds of each layer and the output, as the pipeline measures them."""
+    """Returns the processor seconds of each layer and the output, as the pipeline measures them."""
     with SigPropPipeline(optimizer, stages=1) as pipeline:
         for x, y in batches[:4]:
             pipeline.submit(x, y)
@@ -81,26 +81,26 @@ def measure_costs(optimizer: SigPropOptimizer, batches: list[tuple[Tensor, Tenso
 
 
 def learn(optimizer: SigPropOptimizer, batches: list[tuple[Tensor, Tensor]], number: int) -> None:
-    """Batch by batch, with so many threads of torch in each operation."""
+    """Learns batch by batch, with ``number`` threads of torch in each operation."""
     with threads(number):
         for x, y in batches:
             optimizer.learn(x, y)
 
 
 def learn_in_pipeline(optimizer: SigPropOptimizer, batches: list[tuple[Tensor, Tensor]], costs: list[float]) -> None:
-    """The same batches through two stages of one thread each."""
+    """Learns the same batches through two stages with one thread each."""
     with SigPropPipeline(optimizer, STAGES, costs=costs) as pipeline:
         for x, y in batches:
             pipeline.submit(x, y)
 
 
 def dense() -> SigPropNet:
-    """Four layers of the same size."""
+    """Returns a network with four layers of the same size."""
     return SigPropNet(1024, [1024] * 4, _CLASSES)
 
 
 def convolutional() -> SigPropConvNet:
-    """The first layers are the dear ones."""
+    """Returns a network whose first layers are the slowest."""
     net = SigPropConvNet((3, 32, 32), [32, 64, 128], _CLASSES)
     return net.to(memory_format=torch.channels_last)
 

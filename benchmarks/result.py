@@ -1,4 +1,4 @@
-"""What a part of the benchmark gives: a table to read, and its measurements in a file."""
+"""The result of one part of the benchmark: a table to read, and its measurements in a file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from advanced_optimizers.experiments.records.machine import environment
 
 Rows = list[dict[str, str]]
 
-# Of the minute before the benchmark added its own.
+# The load in the minute before the benchmark added its own.
 LOAD_AT_START = os.getloadavg()[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One part's outcome.
+    """The outcome of one part.
 
     Attributes:
-        name: The files' stem.
-        caption: What the table shows: threads, repeats, and what a ratio is to.
-        rows: The table's cells by column.
-        measurements: What was measured, as the file keeps it.
+        name: The stem of the file names.
+        caption: What the table shows: threads, repeats, and what each ratio refers to.
+        rows: The cells of the table, by column.
+        measurements: What was measured, as the file stores it.
         environment: Versions, commit, hardware, threads, and how busy the machine was at the start.
     """
 
@@ -42,7 +42,7 @@ class Result:
         return f"{self.caption}\n\n{aligned(self.rows)}\n"
 
     def save(self, folder: Path) -> list[Path]:
-        """Writes ``<name>.json`` and the table ``<name>.md``, each whole or not at all."""
+        """Writes ``<name>.json`` and the table ``<name>.md``, each completely or not at all; returns their paths."""
         content = {"measurements": self.measurements, "environment": self.environment, "caption": self.caption}
         written = []
         for suffix, text in (("json", json.dumps(content, indent=1, allow_nan=False) + "\n"), ("md", self.text)):
@@ -56,7 +56,7 @@ class Result:
 
 
 def aligned(rows: Rows) -> str:
-    """A Markdown table whose columns line up: the first one to the left, the others to the right."""
+    """Returns a Markdown table with aligned columns: the first one to the left, the others to the right."""
     header = list(rows[0])
     lines = [header, *([row[column] for column in header] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -68,10 +68,10 @@ def aligned(rows: Rows) -> str:
 
 
 def cpu_environment() -> dict[str, Any]:
-    """What a run's record says of versions and hardware, and how many processes were busy before the start."""
+    """Returns what a run's record says about versions and hardware, and how many processes were busy before."""
     return {**environment(torch.device("cpu")), "load_at_start": LOAD_AT_START}
 
 
 def number_of_threads(threads: int) -> str:
-    """In words, for captions."""
+    """Returns a number of threads in words, for captions."""
     return f"{threads} thread{'s' if threads > 1 else ''}"

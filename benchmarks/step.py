@@ -1,4 +1,4 @@
-"""An optimizer's step over ResNet-18's parameters, beside its base, its peers and the memory's own speed."""
+"""An optimizer's step over ResNet-18's parameters, compared with its base, its peers and the speed of memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from benchmarks.timing import (
 
 REFERENCE = "Adam, for loop"
 PEERS = "pytorch_optimizer"
-# A repeat is the mean of five steps, because Lookahead moves its slow weights on every fifth.
+# A repeat is the mean of five steps, because Lookahead moves its slow weights at every fifth step.
 STEPS_PER_REPEAT = 5
 UNLIKE_STEPS = 8
 
@@ -42,9 +42,9 @@ UNLIKE_STEPS = 8
 #                  reads                 writes               words
 #   SGD momentum   g, p, buffer          p, buffer                5
 #   Adam           g, p, m, v            p, m, v                  7
-#   FER            g, memory             memory, g'               4  and the base reads g' in the place of g
+#   FER            g, memory             memory, g'               4  and the base reads g' instead of g
 #   Correction     g, memory             memory, g'           4.5  with another g written and read at every fourth step
-#   OrthoGrad      g, p                  g'                       3  and the base reads g' in the place of g
+#   OrthoGrad      g, p                  g'                       3  and the base reads g' instead of g
 #   Lookahead      p, slow               p, slow              4 / 5  every fifth step
 #   MuSGD, MuAdam  their base's, in several parameter groups
 SGD_WORDS, ADAM_WORDS = 5.0, 7.0
@@ -59,9 +59,9 @@ class Contender:
     """One row of the table.
 
     Attributes:
-        name: What the table calls it.
-        base: The contender that is its own base optimizer; None for a base.
-        words: Numbers that its formula must move for each parameter and step.
+        name: Its name in the table.
+        base: The contender that is its base optimizer; None for a base.
+        words: How many numbers its formula must move for each parameter and step.
         build: Makes it for a list of parameters.
     """
 
@@ -72,12 +72,12 @@ class Contender:
 
 
 class Memory(NamedTuple):
-    """Memory in buffers, one being as large as all gradients together: float32 numbers over parameters.
+    """Memory in units of one buffer that is as large as all gradients together: one float32 number per parameter.
 
     Attributes:
         state: What a checkpoint holds.
-        scratch: What is held between steps beside it.
-        transient: What a step takes and gives back.
+        scratch: What else is held between steps.
+        transient: What a step allocates and frees again.
     """
 
     state: float
@@ -86,7 +86,7 @@ class Memory(NamedTuple):
 
 
 def run(quick: bool) -> Result:
-    """Times the contenders in turns; quickly over a narrow ResNet-18, which says nothing of the real one."""
+    """Times the contenders in turns; the quick profile has a narrow ResNet-18, which says nothing of the real one."""
     width, repeats = (0.125, 2) if quick else (1.0, 20)
     shapes = [p.shape for p in build_model("resnet18", (3, 32, 32), 10, width).parameters()]
     parameters = sum(shape.numel() for shape in shapes)
@@ -118,7 +118,7 @@ def run(quick: bool) -> Result:
 
 
 def available_contenders() -> list[Contender]:
-    """All contenders whose package is here; says which peers are not."""
+    """Returns all contenders whose package is installed; prints which peers are not."""
     own = [
         Contender("SGD momentum, fused", None, SGD_WORDS, lambda p: SGD(p, **_SGD_SETTINGS)),
         Contender(REFERENCE, None, ADAM_WORDS, lambda p: Adam(p, foreach=False)),
@@ -144,7 +144,7 @@ def available_contenders() -> list[Contender]:
         Contender("MuAdam, fused", "Adam, fused", ADAM_WORDS, lambda p: MuAdam(mu_model(p), fused=True)),
     ]
     if importlib.util.find_spec(PEERS) is None:
-        print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; get it with the extra 'peers'\n")
+        print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; install the extra 'peers' to get it\n")
         return own
     from pytorch_optimizer import Lookahead, OrthoGrad
 
@@ -166,22 +166,22 @@ def available_contenders() -> list[Contender]:
 
 
 def mu_model(params: list[nn.Parameter]) -> nn.Module:
-    """The parameters as a muP model with a base of half its width, so that their learning rates are several."""
+    """Returns the parameters as a muP model whose base has half its width, so that there are several learning rates."""
     base = {str(i): [size // 2 if size % 8 == 0 else size for size in p.shape] for i, p in enumerate(params)}
     return set_base_shapes(nn.ParameterList(params), base, rescale_params=False)
 
 
 def floor_seconds(words: float, parameters: int, bytes_per_second: float) -> float:
-    """The seconds that moving the formula's numbers takes at the memory's own speed."""
+    """Returns the seconds that it takes to move the formula's numbers at the full speed of the memory."""
     return words * FLOAT_BYTES * parameters / bytes_per_second
 
 
 def prepared(contender: Contender, shapes: Iterable[torch.Size]) -> Any:
-    """The optimizer after steps whose gradients are unlike each other.
+    """Returns the optimizer after steps with gradients that differ from one another.
 
-    FER corrects a gradient that disagrees with its memory, as nearly every gradient of a small batch does. Were the
-    gradients the same from the start, it would agree with all of them and skip the correction, and gradient correction
-    would have nothing to learn.
+    FER corrects a gradient that disagrees with its memory, as nearly every gradient of a small batch does. If the
+    gradients were the same from the start, they would all agree with it and FER would skip the correction; and gradient
+    correction would have nothing to learn.
     """
     params, *gradients = _random(shapes)
     optimizer = contender.build(params)
@@ -190,7 +190,7 @@ def prepared(contender: Contender, shapes: Iterable[torch.Size]) -> Any:
 
 
 def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory:
-    """Counts what the optimizer holds after its first steps, and what further steps take beside."""
+    """Counts what the optimizer holds after its first steps, and what else further steps take."""
     params, *gradients = _random(shapes)
     buffer = sum(p.numel() for p in params) * FLOAT_BYTES
     with AllocationTrace() as trace:
@@ -201,19 +201,19 @@ def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory
             optimizer.step()
         transient = trace.peak - held
     state = state_bytes(optimizer)
-    # To a thousandth of a buffer: tensors of one number, such as a step's count, are not what this is about.
+    # Rounded to a thousandth of a buffer, so that tensors of one number, such as step counters, do not show.
     return Memory(*(round(size / buffer, 3) + 0.0 for size in (state, held - state, transient)))
 
 
 def _random(shapes: Iterable[torch.Size]) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor]]:
-    """Parameters and two sets of gradients, the same for every contender."""
+    """Returns parameters and two sets of gradients, the same for every contender."""
     generator = torch.Generator().manual_seed(0)
     params, first, second = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(3))
     return [nn.Parameter(p) for p in params], first, second
 
 
 def _step_unlike(optimizer: Any, params: Iterable[nn.Parameter], gradients: list[list[Tensor]]) -> None:
-    """Enough steps with gradients by turns for a correction that learns at every fourth to have learned."""
+    """Steps with alternating gradients, until a correction that learns at every fourth step has learned."""
     for _ in range(UNLIKE_STEPS // len(gradients)):
         for each in gradients:
             _give(params, each)

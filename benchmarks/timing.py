@@ -1,4 +1,4 @@
-"""Timing contenders in turns, so that whatever else the machine does hits all of them alike."""
+"""Times contenders in turns, so that other work on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-# Each call does one share of a contender's work and gives the seconds that it took.
+# Each call does one share of a contender's work and returns the seconds that it took.
 Timed = Callable[[], float]
 
 FLOAT_BYTES = 4
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles; of a single value, that value three times."""
+    """Returns median and quartiles; for a single value, that value three times."""
     if len(values) < 2:
         return Spread(values[0], values[0], values[0])
     low, _, high = quantiles(values, n=4, method="inclusive")
@@ -33,7 +33,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def timed(work: Callable[[], object]) -> Timed:
-    """Wraps work without a clock of its own."""
+    """Adds a clock to work that has none of its own."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -44,13 +44,13 @@ def timed(work: Callable[[], object]) -> Timed:
 
 
 def interleaved(contenders: Mapping[str, Timed], rounds: int) -> dict[str, list[float]]:
-    """Calls every contender once a round, each round beginning with the next one; gives the seconds of each call.
+    """Calls every contender once per round and returns the seconds of each call.
 
-    Two contenders therefore take turns in going first.
+    Each round begins with the next contender, so two contenders take turns in going first.
 
     Args:
         contenders: What to call, by name.
-        rounds: Calls of each contender, >= 1.
+        rounds: Number of calls of each contender, >= 1.
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -62,36 +62,37 @@ def interleaved(contenders: Mapping[str, Timed], rounds: int) -> dict[str, list[
 
 
 def ratios(seconds: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """Round by round, how many times as long as the reference."""
+    """Returns, round by round, how many times as long as the reference each took."""
     return [own / other for own, other in zip(seconds, reference, strict=True)]
 
 
 def block_means(values: Sequence[float], size: int) -> list[float]:
-    """The means of consecutive blocks; ``size`` must divide the number of values."""
+    """Returns the means of consecutive blocks; ``size`` must divide the number of values."""
     if len(values) % size:
         raise ValueError(f"size must divide the {len(values)} values, got {size}")
     return [fmean(values[i : i + size]) for i in range(0, len(values), size)]
 
 
 def block_sums(values: Sequence[float], size: int) -> list[float]:
-    """The sums of consecutive blocks; ``size`` must divide the number of values."""
+    """Returns the sums of consecutive blocks; ``size`` must divide the number of values."""
     return [mean * size for mean in block_means(values, size)]
 
 
-# Names of the passes over memory, beside the contenders of a benchmark.
+# Names of the passes over memory, which are timed together with the contenders of a benchmark.
 COPY, IN_PLACE = "copy", "in-place scaling"
 
 
 def memory_passes(elements: int) -> dict[str, Timed]:
-    """The two simplest passes over ``elements`` float32 numbers; each reads and writes every one once.
+    """Returns the two simplest passes over ``elements`` float32 numbers; each reads and writes every number once.
 
-    Two, because a copy writes to memory that it has not read, which many processors fetch first: three transfers for
-    two. An optimizer's updates in place pay no such fee, so a copy alone would give a floor that they can undercut.
+    There are two, because a copy writes to memory that it has not read, and many processors fetch such memory first:
+    three transfers instead of two. An optimizer's updates in place do not pay this cost, so a copy alone would give a
+    floor that they can undercut.
     """
     source, target = torch.ones(elements), torch.empty(elements)
     return {COPY: timed(lambda: target.copy_(source)), IN_PLACE: timed(lambda: source.mul_(1.0))}
 
 
 def bandwidth(elements: int, seconds: float) -> float:
-    """Bytes a second of one of :func:`memory_passes`."""
+    """Returns the bytes per second of one of :func:`memory_passes`."""
     return 2 * FLOAT_BYTES * elements / seconds

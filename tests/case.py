@@ -1,8 +1,27 @@
-"""What a row of the table of algorithms under test says, and how a gradient transform's slow twin is run."""
+"""What a row of the contract tests says, and how a gradient transform's slow twin is run.
+
+**A new algorithm** is one new file ``tests/cases_<topic>.py`` with its :class:`Case` at module level, and usually a
+slow twin in ``tests/reference/``. Nothing else has to be edited: ``cases.py`` finds the file, and every test in
+``test_contract.py`` and ``test_contract_training.py`` runs over the row. To run one row alone::
+
+    python -m pytest tests/test_contract.py tests/test_contract_training.py -k "fer"
+
+**A row outside this folder** is tested in the same way. Put ``cases_<topic>.py`` into any folder; it can import the
+modules next to it by their names. Then, from the root of the repository::
+
+    CONTRACT_CASES=path/to/folder python -m pytest tests/test_contract.py tests/test_contract_training.py
+
+runs the contract over the rows of that folder alone. From within a test, ``contract.run_contract(folder)`` does the
+same, and returns what passed, what failed and what was skipped.
+
+**A test that does not apply** to a row is named in ``not_applicable`` with the reason, and is reported as skipped. What
+a row leaves out (``reference=None``, ``limit=None``, ``is_transform=False``, ...) is not skipped: the tests that need
+it do not include the row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,21 +59,23 @@ class Case:
     """One algorithm.
 
     Attributes:
-        name: Shown in test ids.
+        name: Shown in test ids; unique.
         build: ``build(params, **settings) -> Optimizer``.
-        variants: Settings by name; the first is the one that tests of plumbing use. At least one decays weights.
+        variants: Settings by name; the first is the one for tests of plumbing. At least one decays weights.
         reference: ``reference(params, settings)`` starts the slow twin; None where there is none.
         limit: Settings for which the algorithm must equal its base optimizer bit for bit, and that base.
-        group_override: What a parameter group may say, and the settings that say the same for all groups.
+        group_override: What a parameter group may override, and settings that do the same for all groups.
         newest_setting: The hyperparameter that an old checkpoint lacks, and the default that it must get.
         bad_values: Settings that must be refused.
         bad_overrides: What ``add_param_group`` must refuse.
-        minimising: Settings that reach a minimiser within ``minimising_steps``.
+        minimizing: Settings that reach a minimizer within ``minimizing_steps``.
         learning: Settings that learn the digits.
         for_model: ``for_model(model, **settings)``, where parameters alone are not enough.
         couples_parameters: Whether one parameter's update depends on another's gradient, so groups are not separate.
-        learns_from_gradients: False for algorithms that need the forward pass; they skip tests with made-up gradients.
-        is_transform: Whether it wraps a ``base_optimizer`` and nests.
+        learns_from_gradients: False for algorithms that need the forward pass; tests with made-up gradients do not
+            include them.
+        is_transform: Whether it is a gradient transform over a ``base_optimizer``, and nests.
+        not_applicable: Contract tests that do not apply, each with the reason: ``{"test_name": "why not"}``.
     """
 
     name: str
@@ -66,17 +87,23 @@ class Case:
     newest_setting: tuple[str, Any]
     bad_values: tuple[BadValue, ...]
     bad_overrides: tuple[BadValue, ...] = ()
-    minimising: Settings = field(default_factory=dict)
-    minimising_steps: int = 3000
+    minimizing: Settings = field(default_factory=dict)
+    minimizing_steps: int = 3000
     learning: Settings = field(default_factory=dict)
     for_model: Callable[..., Optimizer] | None = None
     couples_parameters: bool = False
     learns_from_gradients: bool = True
     is_transform: bool = False
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for test, reason in self.not_applicable.items():
+            if not reason.strip():
+                raise ValueError(f"not_applicable of {self.name!r} must give a reason for {test!r}, got {reason!r}")
 
     @property
     def plain(self) -> Settings:
-        """The settings for tests that any settings would do for."""
+        """The settings for tests in which any settings would do."""
         return next(iter(self.variants.values()))
 
     def optimize(self, model: nn.Module, **settings: Any) -> Optimizer:
@@ -84,7 +111,7 @@ class Case:
         return self.for_model(model, **settings) if self.for_model else self.build(list(model.parameters()), **settings)
 
 
-class GradientsTransform(Protocol):
+class SlowTransform(Protocol):
     """The slow twin of a gradient transform: ``g -> g'`` for the list of all tensors, in float64."""
 
     def transform(self, grads: list[Any]) -> list[Any]: ...
@@ -97,7 +124,7 @@ class TransformRun:
         self,
         params: list[Tensor],
         settings: Settings,
-        transform: Callable[..., GradientsTransform],
+        transform: Callable[..., SlowTransform],
         state: Callable[[Any, int], dict[str, Any]],
     ) -> None:
         own = {key: value for key, value in settings.items() if not key.startswith("base_optimizer")}

@@ -1,77 +1,52 @@
-"""The table of algorithms under test: one row each, and ``test_contract.py`` runs every row through every test.
-
-A new algorithm adds a reference under ``tests/reference``, its row in a ``cases_*.py`` of its own, and its name to
-``CASES`` here. What a row leaves out (a reference, a limit) skips nothing silently: the lists at the end say which
-tests a row takes part in.
-"""
+"""The table of algorithms under test: one row per algorithm, found in the files ``cases_*.py``. See ``case.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import importlib
+import itertools
+import os
+import sys
+from pathlib import Path
 
-from torch import Tensor
-from torch.optim import SGD, Adam, AdamW
+from tests.case import Case
+from tests.cases_scaled import SCALED
 
-from advanced_optimizers._base import GradientTransform
-from tests.case import SGD_KWARGS, BadValue, Build, Case, Settings, TransformRun
-from tests.cases_fer import FER
-from tests.cases_forward_signal import SIGPROP
-from tests.cases_gradient_correction import GRADIENT_CORRECTION
-from tests.cases_localized_learning import LOCALIZED
+HERE = Path(__file__).resolve().parent
 
 
-class Scaled(GradientTransform):
-    """The simplest transform there is, ``g' = scale g``: a partner to nest with, and a test of the base class alone."""
+def find_cases(folder: Path) -> tuple[Case, ...]:
+    """The rows in the files ``cases_*.py`` of a folder, in the order of file names and then of definition.
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        base_optimizer: Build = SGD,
-        base_optimizer_kwargs: Settings | None = None,
-        scale: float = 0.5,
-    ) -> None:
-        super().__init__(params, base_optimizer, base_optimizer_kwargs, {"scale": scale})
+    A row under a private name, such as one that is imported to be varied, does not count.
+    """
+    names = sorted(path.stem for path in folder.glob("cases_*.py"))
+    if folder != HERE:
+        sys.path.insert(0, str(folder))
+    cases: list[Case] = []
+    for name in names:
+        module = importlib.import_module(f"tests.{name}" if folder == HERE else name)
+        rows = [row for name, row in vars(module).items() if isinstance(row, Case) and not name.startswith("_")]
+        if not rows:
+            raise ValueError(f"{folder / name}.py must define a Case at module level, found none")
+        cases += [row for row in rows if not any(row is case for case in cases)]
+    if not cases:
+        raise ValueError(f"{folder} must hold files named cases_<topic>.py, found none")
+    repeated = [name for name, same in itertools.groupby(sorted(case.name for case in cases)) if len(list(same)) > 1]
+    if repeated:
+        raise ValueError(f"every Case needs a name of its own, {folder} has several named {' and '.join(repeated)}")
+    return tuple(cases)
 
-    def _transform(self, params: list[Tensor], grads: list[Tensor], group: Settings) -> list[Tensor]:
-        return [self._output(p, g).copy_(g).mul_(group["scale"]) for p, g in zip(params, grads, strict=True)]
+
+def pairs(cases: tuple[Case, ...]) -> tuple[tuple[Case, Case], ...]:
+    """All ordered pairs of outer and inner transform; the simplest one is always there as a partner."""
+    return tuple(itertools.permutations(cases if SCALED in cases else (*cases, SCALED), 2))
 
 
-class _Scaling:
-    def __init__(self, scale: float = 0.5) -> None:
-        self.scale = scale
-
-    def transform(self, grads: list[Any]) -> list[Any]:
-        return [None if g is None else g * self.scale for g in grads]
-
-
-SCALED = Case(
-    name="scaled",
-    build=Scaled,
-    variants={
-        "sgd": {"base_optimizer": SGD, "base_optimizer_kwargs": SGD_KWARGS},
-        "weight decay": {"base_optimizer": AdamW, "base_optimizer_kwargs": {"lr": 1e-2}, "scale": 2.0},
-    },
-    reference=lambda params, settings: TransformRun(params, settings, _Scaling, lambda scaling, i: {}),
-    limit=(
-        {"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 1e-2, "weight_decay": 0.01}, "scale": 1.0},
-        lambda params: Adam(params, lr=1e-2, weight_decay=0.01, fused=True),
-    ),
-    group_override=(
-        {"lr": 0.01, "scale": 2.0},
-        {"base_optimizer": SGD, "base_optimizer_kwargs": {**SGD_KWARGS, "lr": 0.01}, "scale": 2.0},
-    ),
-    newest_setting=("scale", 0.5),
-    bad_values=(BadValue({"base_optimizer_kwargs": {"lr": -1}}, ValueError, "lr must be >= 0.*got -1"),),
-    bad_overrides=(BadValue({"lr": -1.0}, ValueError, r"lr must be >= 0.*got -1\.0"),),
-    minimising={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}},
-    learning={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 5e-3}},
-    is_transform=True,
-)
-
-CASES = (FER, GRADIENT_CORRECTION, SCALED, LOCALIZED, SIGPROP)
+CASES = find_cases(Path(os.environ.get("CONTRACT_CASES", HERE)).resolve())
 FROM_GRADIENTS = tuple(case for case in CASES if case.learns_from_gradients)
 SEPARABLE = tuple(case for case in FROM_GRADIENTS if not case.couples_parameters)
 WITH_REFERENCE = tuple(case for case in CASES if case.reference is not None)
 WITH_LIMIT = tuple(case for case in CASES if case.limit is not None)
 TRANSFORMS = tuple(case for case in CASES if case.is_transform)
+NESTED = pairs(TRANSFORMS)
+NESTED_WITH_REFERENCE = pairs(tuple(case for case in TRANSFORMS if case.reference is not None))

@@ -84,7 +84,7 @@ FER = Case(
         BadValue({"consistency_threshold": 2}, ValueError, "consistency_threshold must be .*got 2"),
         BadValue({"memory_size": 0}, ValueError, "memory_size must be >= 1.*got 0"),
     ),
-    minimising={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}, "memory_size": 10},
+    minimizing={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}, "memory_size": 10},
     learning={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 5e-3}},
     is_transform=True,
 )

@@ -1,7 +1,7 @@
-"""The row of SigPropOptimizer: what it owes torch as an optimizer of a network's layers.
+"""The row of SigPropOptimizer: torch's contract for an optimizer of a network's layers.
 
-The contract's loop gives it the gradients of an ordinary loss, over the user's own modules, which it steps with like
-any other; that it trains by local losses is the business of ``test_forward_signal*.py``.
+The contract tests train the user's own modules with an ordinary loss, and the optimizer steps with these gradients like
+any other. Its training by local losses is tested in ``test_forward_signal*.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.case import BadValue, Case
 
 
 def for_model(model: nn.Module, **settings: Any) -> SigPropOptimizer:
-    """The optimizer of a model's own modules, every module with weights a layer."""
+    """The optimizer of a model's own modules; every module with weights is a layer."""
     modules = model if isinstance(model, nn.Sequential) else nn.Sequential(model)
     first = next(module for module in modules if isinstance(module, nn.Linear | nn.Conv2d))
     shape = (1, 8, 8) if isinstance(first, nn.Conv2d) else (first.in_features,)
@@ -35,9 +35,9 @@ SIGPROP = Case(
         "weight decay": {"base_optimizer": AdamW, "base_optimizer_kwargs": {"weight_decay": 0.1}},
     },
     reference=None,  # needs the forward pass: test_forward_signal.py
-    limit=None,  # the same
+    limit=None,  # as above
     group_override=({}, {}),
-    newest_setting=("maximize", False),  # the base optimizer's; it has none of its own
+    newest_setting=("maximize", False),  # the base optimizer's, since it has none of its own
     bad_values=(
         BadValue({"lr": -0.1}, ValueError, r"lr must be >= 0.*got -0\.1"),
         BadValue({"lr": math.nan}, ValueError, "lr must be .*got nan"),

@@ -1,4 +1,4 @@
-"""The row of gradient correction, from the parameters alone."""
+"""The row of gradient correction, without a model."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ GRADIENT_CORRECTION = Case(
         BadValue({"predictor_lr": -1}, ValueError, "predictor_lr must be .*got -1"),
         BadValue({"train_every": 0}, ValueError, "train_every must be >= 1.*got 0"),
     ),
-    minimising={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}},
+    minimizing={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}},
     learning={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 5e-3}, "gcw_strength": 0.5},
     is_transform=True,
 )

@@ -13,15 +13,12 @@ from advanced_optimizers import LocalizedOptimizer, create_localized_optimizer
 from tests.case import BadValue, Case, Settings
 
 MOMENTUM: Settings = {"momentum": 0.9}
-AT_ONCE: Settings = {
-    "lr": 0.1,
-    "selection_mode": "static",
-    "total_epochs": 1,
-}  # all but the last block, after end_epoch
+# After the first end_epoch, all blocks but the last are localized.
+AT_ONCE: Settings = {"lr": 0.1, "selection_mode": "static", "total_epochs": 1}
 
 
 def build(model: nn.Module, **settings: Any) -> LocalizedOptimizer:
-    """The optimizer after its first epoch: with a static transition of one epoch, localized below the last block."""
+    """The optimizer after its first epoch; with ``AT_ONCE`` all blocks but the last are localized."""
     optimizer = create_localized_optimizer(model, **settings)
     optimizer.end_epoch(1.0)
     return optimizer
@@ -44,7 +41,7 @@ LOCALIZED = Case(
         "dynamic over adam": {"lr": 0.01, "base_optimizer": Adam},
     },
     reference=None,  # needs the forward pass: test_localized_learning.py
-    limit=None,  # the same
+    limit=None,  # as above
     group_override=({}, {}),
     newest_setting=("hebbian_lr", 0.001),
     bad_values=(

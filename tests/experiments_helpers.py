@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -19,9 +20,10 @@ import torch
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.registry import STUDIES
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study, Task
-from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
 
 _LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
@@ -32,11 +34,6 @@ _OWN = {
     "correction": {"gcw_strength": 0.3, "gcode_strength": 0.3},
     "correction-hidden": {"gcw_strength": 0.3, "gcode_strength": 0.3},
 }
-
-# The networks of algorithms that the MLP does not do for.
-_MODELS = {"correction-hidden": "convnet"}
-# muP needs a model with a readout of its own and a base; test_sweeps has its tests.
-FOR_ANY_MODEL = tuple(name for name in ALGORITHMS if name != "mup-sgd")
 
 # What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
 CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}
@@ -63,13 +60,42 @@ _PATIENCE = 600.0
 
 
 def hyperparameters_of(algorithm: str) -> Hyperparameters:
-    base = ALGORITHMS[algorithm].baseline or algorithm
-    return {"lr": _LEARNING_RATES[base], **_OWN.get(algorithm.removesuffix(f"-{base}"), {})}
+    """Hyperparameters that learn the digits; for an algorithm without values of its own, the middle of its ranges."""
+    row = ALGORITHMS[algorithm]
+    base = row.baseline or algorithm
+    values: Hyperparameters = {name: _middle_of(space) for name, space in row.search_space.items()}
+    known = {"lr": _LEARNING_RATES.get(base, values["lr"]), **_OWN.get(algorithm.removesuffix(f"-{base}"), {})}
+    return {name: known.get(name, value) for name, value in values.items()}
+
+
+def _middle_of(space: Range) -> float:
+    middle = math.sqrt(space.low * space.high) if space.log else (space.low + space.high) / 2
+    return round(middle) if space.integer else middle
+
+
+def model_of(algorithm: str) -> str:
+    """A network that the algorithm can train: that of the first quick comparison which runs it, or the MLP."""
+    tasks = [
+        task
+        for study in STUDIES.values()
+        if isinstance(study, Study) and study.profile == "quick"
+        for task in study.tasks
+        if algorithm in study.algorithms_on(task)
+    ]
+    return tasks[0].model if tasks and not tasks[0].model.startswith("mlp") else "mlp"
+
+
+# The algorithms of comparisons, and all baselines; a sweep's other algorithm needs the sweep's own network.
+FOR_ANY_MODEL = tuple(
+    name
+    for name, row in ALGORITHMS.items()
+    if row.baseline is None or any(name in study.algorithms for study in STUDIES.values() if isinstance(study, Study))
+)
 
 
 def make_config(**changes: Any) -> RunConfig:
     """A run of a tenth of a second; the algorithm's hyperparameters come with its name."""
-    model = _MODELS.get(changes.get("algorithm", "sgd"), "mlp")
+    model = model_of(changes.get("algorithm", "sgd"))
     tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1}
     settings = {**tiny, **changes}
     if "hyperparameters" not in settings:

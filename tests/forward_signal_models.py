@@ -11,7 +11,7 @@ def labels(rng: torch.Generator, count: int, classes: int) -> Tensor:
 
 
 def conv_model(dropout: float = 0.0) -> nn.Sequential:
-    """Two convolutions, a dense layer and a classifier, for images of (1, 8, 8) in three classes."""
+    """Two convolutions, a dense layer and a classifier, for images of shape (1, 8, 8) and three classes."""
     return nn.Sequential(
         *(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout2d(dropout)),
         *(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Flatten()),

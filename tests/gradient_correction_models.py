@@ -1,4 +1,4 @@
-"""A small network with two down-sampling layers, and gradient correction for it."""
+"""A small network with two down-sampling layers, with gradient correction for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small_net() -> nn.Sequential:
 
 
 def digits(rng: torch.Generator, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Batches of noisy images of three patterns, so that there is something to learn."""
+    """Batches of noisy images with three patterns, so that there is something to learn."""
     patterns = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = [torch.randint(3, (12,), generator=rng) for _ in range(count)]
     return [(patterns[y] + 0.5 * torch.randn(12, 1, 8, 8, generator=rng), y) for y in labels]

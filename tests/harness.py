@@ -1,10 +1,10 @@
-"""What the contract tests share: made-up gradients, a small model, twins to compare with."""
+"""What the contract tests share: decorators that pick the rows, made-up gradients, a small model, copies."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -13,20 +13,54 @@ from torch.optim import Optimizer
 
 from tests.case import Case
 
-SHAPES = ((), (3,), (5, 7), (5, 7), (33, 65), (4, 3, 3, 3))  # two alike: what one keeps is not the other's
+SHAPES = ((), (3,), (5, 7), (5, 7), (33, 65), (4, 3, 3, 3))  # two of one shape: their state must not be shared
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 Gradients = list[list[Tensor]]
+Test = TypeVar("Test", bound=Callable[..., None])
+Decorator = Callable[[Test], Test]
 
 
-def every(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+# ---- the rows that a contract test runs over ---------------------------------------------------------------------
 
 
-def every_variant(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    pairs = [pytest.param(c, s, id=f"{c.name}, {name}") for c in cases for name, s in c.variants.items()]
-    return pytest.mark.parametrize(("case", "settings"), pairs)
+def every(cases: Iterable[Case]) -> Decorator:
+    """Runs a test for every case."""
+    return _over("case", [((case,), (case,), case.name) for case in cases])
+
+
+def every_variant(cases: Iterable[Case]) -> Decorator:
+    """Runs a test for every variant of every case."""
+    rows = [((case,), (case, s), f"{case.name}, {name}") for case in cases for name, s in case.variants.items()]
+    return _over("case, settings", rows)
+
+
+def every_bad(cases: Iterable[Case], field: str) -> Decorator:
+    """Runs a test for every bad value of every case, from its field ``bad_values`` or ``bad_overrides``."""
+    rows = [((c,), (c, bad), f"{c.name} {bad.settings}") for c in cases for bad in getattr(c, field)]
+    return _over("case, bad", rows)
+
+
+def every_pair(pairs: Iterable[tuple[Case, Case]]) -> Decorator:
+    """Runs a test for every pair of transforms to nest."""
+    return _over("outer, inner", [((a, b), (a, b), f"{a.name} over {b.name}") for a, b in pairs])
+
+
+def _over(names: str, rows: Iterable[tuple[tuple[Case, ...], tuple[Any, ...], str]]) -> Decorator:
+    """Parametrizes a test over rows of (cases, values, id); one that does not apply to a case is skipped there."""
+
+    def decorate(test: Test) -> Test:
+        params = []
+        for cases, values, name in rows:
+            reasons = [case.not_applicable[test.__name__] for case in cases if test.__name__ in case.not_applicable]
+            params.append(pytest.param(*values, id=name, marks=[pytest.mark.skip(reason=r) for r in reasons]))
+        return pytest.mark.parametrize(names, params)(test)
+
+    return decorate
+
+
+# ---- parameters, gradients, a model and its training -------------------------------------------------------------
 
 
 def make_params(
@@ -36,7 +70,7 @@ def make_params(
 
 
 def make_gradients(rng: torch.Generator, params: Sequence[Tensor], steps: int) -> Gradients:
-    """Gradients that share a direction, so that some agree with the past ones and some do not."""
+    """Gradients with a common drift plus noise, so that some agree with the past ones and some do not."""
     drift = [torch.randn(p.shape, generator=rng) for p in params]
     noise = [[torch.randn(p.shape, generator=rng) for p in params] for _ in range(steps)]
     return [[(d + n).to(p) for d, n, p in zip(drift, ns, params, strict=True)] for ns in noise]
@@ -73,7 +107,7 @@ def lr_of(optimizer: Optimizer) -> float:
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    """The state as a checkpoint brings it back, read as data only."""
+    """The state as it comes back from a checkpoint file, loaded as data only."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)

@@ -1,4 +1,4 @@
-"""What the tests of selective localized learning share: a small network, batches, an optimizer past its first epoch."""
+"""What the tests of selective localized learning share: a small network, batches, and an optimizer for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tenso
 
 
 def localized(model: nn.Module, transition: int | None = None, **settings: Any) -> LocalizedOptimizer:
-    """The optimizer in its second epoch, with that many blocks localized; all but the last by default."""
+    """The optimizer in its second epoch, with ``transition`` blocks localized; by default all but the last."""
     highest = 3 if transition is None else transition
     settings = {"selection": AT_ONCE, "max_transition": highest, "update_every": 1, **settings}
     optimizer = LocalizedOptimizer(model, SGD, KWARGS, **settings)

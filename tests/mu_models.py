@@ -1,4 +1,4 @@
-"""Small models for the tests of muTransfer; the readout's class is given, so that the mup package's fits in too."""
+"""Small models for the tests of muTransfer; the class of the readout is an argument, so that mup's fits too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ReadoutClass = Callable[..., nn.Module]
 
 
 def mlp(width: int, readout: ReadoutClass = MuReadout, inputs: int = 12, hidden: int | None = None, **kwargs: Any):
-    """d -> n -> n -> 5; ``hidden`` sets the second hidden size apart."""
+    """d -> n -> n -> 5; ``hidden`` sets the second hidden size separately."""
     second = width if hidden is None else hidden
     return nn.Sequential(
         nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, second), nn.ReLU(), readout(second, 5, **kwargs)

@@ -1,4 +1,4 @@
-"""GC-ODE on hidden states: its adjoint, its training, and a model that it leaves as it was."""
+"""GC-ODE on hidden states: its adjoint, its training, and that it leaves the model as it was."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.reference.adjoint_correction import Field, adjoint, solution
 from tests.reference.adjoint_correction import HiddenCorrection as SlowHiddenCorrection
 from tests.reference.gradient_correction import complex_step
 
-# ---- the adjoint ---------------------------------------------------------------------------------------------------
+# ---- the adjoint -------------------------------------------------------------------------------------------------
 
 
 def example_of(rng: torch.Generator, n: int = 2, c: int = 3, side: int = 4) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def test_adjoint_is_the_gradient_of_the_solution(rng):
 
 
 def test_adjoint_solves_its_differential_equation(rng):
-    """For a slow field one Euler step is near the exact solution of da/dtau = -a^T df/dh, a(1) = delta."""
+    """For a slow field, one Euler step is close to the exact solution of da/dtau = -a^T df/dh, a(1) = delta."""
     h, delta = (t.numpy() for t in example_of(rng))
     theta = some_theta(rng).numpy()
     theta[-1] = 0.05
@@ -80,10 +80,10 @@ def test_equals_its_reference(rng, strength, min_cosine, every):
         h, delta = example_of(rng)
         expected = slow.correct(h.numpy(), delta.numpy())
         actual = ours._correct(h, delta)
-        loss, gate = ours.learn()
+        loss, gate = ours.train()
         changed += not actual.equal(delta)
         np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-11)
-        np.testing.assert_allclose(ours.learned.numpy(), np.stack([slow.theta, slow.m, slow.v]), rtol=0, atol=1e-11)
+        np.testing.assert_allclose(ours.values.numpy(), np.stack([slow.theta, slow.m, slow.v]), rtol=0, atol=1e-11)
         assert gate == pytest.approx(slow.theta[-1])
     assert loss == pytest.approx(slow.losses[-1])
     assert changed >= 4
@@ -96,16 +96,16 @@ def test_corrected_gradient_is_as_long_and_no_farther_than_allowed(rng):
     for _ in range(8):
         h, delta = example_of(rng)
         actual = ours._correct(h, delta)
-        ours.learn()
+        ours.train()
         assert_close(actual.norm(), delta.norm())
         cosines.append(float(F.cosine_similarity(actual.flatten(), delta.flatten(), dim=0)))
     assert min(cosines) == pytest.approx(0.9)
 
 
-# ---- in training ---------------------------------------------------------------------------------------------------
+# ---- in training -------------------------------------------------------------------------------------------------
 
 
-def test_forward_is_unchanged_and_gradients_are_in_evaluation(rng):
+def test_forward_is_always_unchanged_and_gradients_are_in_evaluation(rng):
     model, twin = small_net(), small_net()
     optimizer = corrected(model)
     train(model, optimizer, digits(rng, 6))
@@ -123,10 +123,10 @@ def test_forward_is_unchanged_and_gradients_are_in_evaluation(rng):
         assert gradients[0][0].equal(gradients[1][0])
         same = [a.equal(b) for a, b in zip(*gradients, strict=True)]
         assert all(same) != training
-        assert all(same[-2:])  # the last layer lies behind every hidden state that is corrected
+        assert all(same[-2:])  # the last layer comes after every corrected hidden state
 
 
-def test_equals_its_base_to_the_bit_until_it_has_learned(rng):
+def test_equals_its_base_bit_for_bit_until_it_is_trained(rng):
     model, twin, batches = small_net(), small_net(), digits(rng, 8)
     optimizer, base = corrected(model, train_every=4), SGD(twin.parameters(), lr=0.05, momentum=0.9)
     train(model, optimizer, batches[:3])
@@ -139,7 +139,7 @@ def test_equals_its_base_to_the_bit_until_it_has_learned(rng):
 
 
 def test_its_loss_falls_where_hidden_gradients_have_a_predictable_part(rng):
-    """A gradient that is smooth across positions, under noise that is not: averaging neighbours predicts the next."""
+    """The gradient is smooth across positions and the noise is not, so averaging neighbors predicts the next one."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 8), torch.linspace(-1, 1, 8), indexing="ij")
     smooth = torch.stack([x + y, x * y])
     hidden = HiddenCorrection(Downsampling(nn.MaxPool2d(2), torch.zeros(1, 2, 8, 8), None), 1.0, 0.0, 0.02, 1)
@@ -148,7 +148,7 @@ def test_its_loss_falls_where_hidden_gradients_have_a_predictable_part(rng):
         h = 0.3 * torch.randn(16, 2, 8, 8, generator=rng)
         delta = smooth + 8.0 * torch.randn(16, 2, 8, 8, generator=rng)
         actual = hidden._correct(h, delta)
-        losses.append(hidden.learn()[0])
+        losses.append(hidden.train()[0])
         true = smooth.flatten()
         gains.append(
             F.cosine_similarity(actual.sum(0).flatten(), true, dim=0)
@@ -167,12 +167,12 @@ def test_learns_the_patterns_and_reports_it(rng):
     assert (model.eval()(x).argmax(dim=1) == y).float().mean() > 0.9
     records = optimizer.history
     assert len(records) == 20
-    assert math.isnan(records[0].gcw_loss)  # two gradients are not enough to learn from
+    assert math.isnan(records[0].gcw_loss)  # two gradients are not enough to train on
     assert all(0 <= r.gcode_loss <= 4 and 0 <= r.gcw_loss <= 4 for r in records[1:])
     assert records[-1].gcode_gate != 0.0
 
 
-def test_micro_batches_are_learned_from_together(rng):
+def test_micro_batches_are_summed(rng):
     model = small_net().double()
     model[1].eval()
     twin = copy.deepcopy(model)
@@ -192,25 +192,25 @@ def test_backward_passes_before_zero_grad_are_forgotten(rng):
     optimizer, plain = corrected(model), corrected(twin)
     for x, y in batches:
         saved = copy.deepcopy(model[1].state_dict())
-        F.cross_entropy(model(x * 2), y).backward()  # looked at, not stepped with
+        F.cross_entropy(model(x * 2), y).backward()  # computed, but not stepped with
         model[1].load_state_dict(saved)
         train(model, optimizer, [(x, y)])
     train(twin, plain, batches)
     assert_close(list(model.parameters()), list(twin.parameters()), **BITWISE)
 
 
-def test_gradients_that_are_not_finite_are_passed_on_and_not_learned_from(rng):
+def test_gradients_that_are_not_finite_are_passed_on_but_not_trained_on(rng):
     h, delta = (t.float() for t in example_of(rng))
     hidden = HiddenCorrection(place_for(h), 1.0, 0.5, 0.1, 1)
     for _ in range(3):
         hidden._correct(h, delta)
-        hidden.learn()
-    before = hidden.learned.clone()
+        hidden.train()
+    before = hidden.values.clone()
     bad = delta.clone()
     bad[0, 0, 0, 0] = math.inf
     assert hidden._correct(h, bad) is bad
-    hidden.learn()
-    assert hidden.learned.equal(before)
+    hidden.train()
+    assert hidden.values.equal(before)
 
 
 def test_autocast(rng):
@@ -222,16 +222,16 @@ def test_autocast(rng):
             loss = F.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-    assert all(hidden.learned.dtype == torch.float32 for hidden in optimizer._hidden)
+    assert all(hidden.values.dtype == torch.float32 for hidden in optimizer._hidden)
     assert optimizer.history[-1].gcode_gate != 0.0
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-# ---- checkpoints, copies, and leaving ------------------------------------------------------------------------------
+# ---- checkpoints, copies, detaching ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("carry", [copy.deepcopy, through_a_file, lambda state: state], ids=["copy", "file", "itself"])
-@pytest.mark.parametrize("steps", [4, 5])  # one with a lesson pending, one without
+@pytest.mark.parametrize("steps", [4, 5])  # with and without a previous step to train on
 def test_resumes_bit_for_bit(carry, steps, rng):
     model, batches = small_net(), digits(rng, 10)
     optimizer = corrected(model)
@@ -277,7 +277,7 @@ def test_detach_leaves_the_model_as_it_was(rng):
     train(model, optimizer, digits(rng, 5))
     optimizer.detach()
     assert hooks(model) == 0
-    optimizer.detach()  # a second time is harmless
+    optimizer.detach()  # a second call is harmless
     twin.load_state_dict(model.state_dict())
     batch = digits(rng, 1)
     train(model, SGD(model.parameters(), lr=0.1), batch)
@@ -292,6 +292,6 @@ def test_the_coursework_s_function_takes_a_model_too(rng):
     assert len(optimizer._hidden) == 2
     train(model, optimizer, digits(rng, 5))
     assert len(optimizer.history) == 1
-    with pytest.raises(ValueError, match="device must be where the parameters are, got 'cuda' and one on cpu"):
+    with pytest.raises(ValueError, match="device must be where the parameters are, got 'cuda' and a parameter on cpu"):
         create_gradient_correction_optimizer(model.parameters(), device="cuda", model=model, example_input=EXAMPLE)
-    assert hooks(model) == 2  # those of the first
+    assert hooks(model) == 2  # those of the first optimizer

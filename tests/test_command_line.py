@@ -132,6 +132,20 @@ def test_list_shows_studies_and_algorithms_and_writes_nothing(
     assert files_under(trained) == before
 
 
+@pytest.mark.parametrize(("columns", "widest"), [(60, 60), (80, 80), (200, 100)])
+def test_list_wraps_what_a_study_asks(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, widest: int
+) -> None:
+    title = " ".join(["Which"] + 20 * ["optimizer"] + ["wins?"])
+    monkeypatch.setitem(registry.STUDIES, ("tiny", "quick"), replace(TINY, title=title))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["list"]) == 0
+    paragraphs = capsys.readouterr().out.split("\n\n")
+    (tiny,) = [paragraph.splitlines() for paragraph in paragraphs if "optimizer optimizer" in paragraph]
+    assert " ".join(line.strip() for line in tiny[1:]) == title
+    assert widest - len("optimizer ") < max(map(len, tiny[1:])) <= widest
+
+
 def test_reproduce_compares_every_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files_under(trained)
     assert main(["reproduce", "tiny", "--jobs", "1"]) == 0

@@ -1,9 +1,8 @@
-"""What a training loop does to an optimizer: odd gradients, closures, hooks, mixed precision, nesting, compilation."""
+"""What a training loop does with an optimizer: odd gradients, closures, hooks, mixed precision, nesting, compiling."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import pytest
@@ -13,10 +12,11 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.testing import assert_close
 
 from tests.case import Case, Settings
-from tests.cases import CASES, FROM_GRADIENTS, TRANSFORMS, WITH_REFERENCE
+from tests.cases import CASES, FROM_GRADIENTS, NESTED, NESTED_WITH_REFERENCE, TRANSFORMS, WITH_REFERENCE
 from tests.harness import (
     BITWISE,
     every,
+    every_pair,
     every_variant,
     feed,
     make_batches,
@@ -27,7 +27,7 @@ from tests.harness import (
     twins,
 )
 
-# ---- gradients that are missing, zero, or laid out oddly ---------------------------------------------------------
+# ---- gradients that are missing, zero, or oddly laid out ---------------------------------------------------------
 
 
 @every(FROM_GRADIENTS)
@@ -107,7 +107,7 @@ def test_memory_layout_does_not_matter(case: Case, settings: Settings, layout, w
 
 @every_variant(FROM_GRADIENTS)
 @pytest.mark.parametrize("when", ["from the start", "added later"])
-def test_parameter_that_is_a_strided_view_leaves_what_lies_between_alone(case: Case, settings: Settings, when, rng):
+def test_parameter_that_is_a_strided_view_leaves_the_memory_in_between_alone(case: Case, settings: Settings, when, rng):
     memory = torch.zeros(8)
     view, dense, first = nn.Parameter(memory[::2]), nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(2))
     optimizer = case.build([view] if when == "from the start" else [first], **settings)
@@ -122,7 +122,7 @@ def test_parameter_that_is_a_strided_view_leaves_what_lies_between_alone(case: C
 
 
 @every_variant(FROM_GRADIENTS)
-def test_gradient_that_is_one_number_shown_many_times(case: Case, settings: Settings):
+def test_gradient_that_is_an_expanded_number(case: Case, settings: Settings):
     p, q = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
     a, b = case.build([p], **settings), case.build([q], **settings)
     for sign in (1.0, -1.0, 1.0):
@@ -160,7 +160,7 @@ def test_gradients_are_put_back_when_the_base_optimizer_fails(case: Case, rng):
     breaking = case.build(params, **{**case.plain, "base_optimizer": Breaking, "base_optimizer_kwargs": {"lr": 0.1}})
     first, second = make_gradients(rng, params, steps=2)
     feed(working, params, [first])
-    breaking.load_state_dict(working.state_dict())  # so that its step has something to correct
+    breaking.load_state_dict(working.state_dict())  # so that the step has something to correct
     for p, g in zip(params, second, strict=True):
         p.grad = g
     shown = [g.clone() for g in second]
@@ -229,7 +229,7 @@ def test_accumulated_gradients_equal_one_large_batch(case: Case, rng):
 
 
 @every(CASES)
-def test_zero_grad_clears_in_both_ways(case: Case, rng):
+def test_zero_grad_works_in_both_ways(case: Case, rng):
     model, batches = make_model(), make_batches(rng, 3)
     twin = copy.deepcopy(model)
     runs = [(model, case.optimize(model, **case.plain), True), (twin, case.optimize(twin, **case.plain), False)]
@@ -313,15 +313,13 @@ def test_half_precision_state_equals_the_reference(case: Case, dtype, rng):
 
 # ---- nesting, compilation, repr ----------------------------------------------------------------------------------
 
-PAIRS = [pytest.param(a, b, id=f"{a.name} over {b.name}") for a, b in itertools.permutations(TRANSFORMS, 2)]
-
 
 def nest(outer: Case, inner: Case, params: list[nn.Parameter]) -> Optimizer:
     own = {key: value for key, value in outer.plain.items() if not key.startswith("base_optimizer")}
     return outer.build(params, base_optimizer=inner.build, base_optimizer_kwargs=inner.plain, **own)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@every_pair(NESTED_WITH_REFERENCE)
 def test_nested_transforms_act_one_after_the_other(outer: Case, inner: Case, rng):
     params = make_params(rng, torch.float64)
     assert outer.reference is not None
@@ -336,7 +334,7 @@ def test_nested_transforms_act_one_after_the_other(outer: Case, inner: Case, rng
     assert_close([p.detach() for p in params], [p.detach() for p in inner_run.params], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+@every_pair(NESTED)
 def test_nested_transforms_share_groups_and_resume_bit_for_bit(outer: Case, inner: Case, rng):
     params = make_params(rng)
     gradients = make_gradients(rng, params, steps=6)
@@ -358,7 +356,7 @@ def test_nested_transforms_share_groups_and_resume_bit_for_bit(outer: Case, inne
 
 
 @every(FROM_GRADIENTS)
-@pytest.mark.filterwarnings("ignore")  # dynamo says what it does not trace
+@pytest.mark.filterwarnings("ignore")  # dynamo warns about what it does not trace
 def test_compiled_step_equals_eager(case: Case, rng):
     torch._dynamo.reset()
     params = make_params(rng)

@@ -88,7 +88,7 @@ def test_statistics_are_per_channel():
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(ValueError, match=r"'cifar-10'; did you mean cifar10 or"):
         load("cifar-10")
-    with pytest.raises(ValueError, match=r"'zzz'; did you mean digits or mnist or"):
+    with pytest.raises(ValueError, match=r"'zzz'; did you mean mnist or fashion_mnist or"):
         load("zzz")
 
 

@@ -1,4 +1,4 @@
-"""Which hidden states gradient correction acts on: the layers that a probe forward finds in a model."""
+"""The hidden states on which gradient correction acts: the layers that a probing forward pass finds in a model."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_refuses_bad_models(model, example, error, match):
     assert not isinstance(model, nn.Module) or hooks(model) == 0
 
 
-def test_gcw_is_left_to_the_last_layer_before_each():
+def test_gcw_acts_only_on_the_last_layer_before_each():
     model = small_net()
     optimizer = corrected(model)
     train(model, optimizer, digits(torch.Generator().manual_seed(0), 3))

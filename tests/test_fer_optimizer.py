@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer, create_fer_optimizer
 from advanced_optimizers.fer_optimizer.consistency import consistency_correction
-from tests.reference.fer import consistency_regulariser, cosine, project_on_cone
+from tests.reference.fer import consistency_regularizer, cosine, project_on_cone
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 thresholds = st.floats(-1.0, 1.0)
@@ -29,7 +29,7 @@ seeds = st.integers(0, 10_000)
 
 
 def correct(g: Tensor, m: Tensor, weight: float, threshold: float) -> Tensor:
-    """g' by way of the optimizer: the memory is m when g arrives, and SGD with lr 1 shows what it stepped with."""
+    """The optimizer's g' for memory m and gradient g, read off a step of SGD with learning rate 1."""
     p = nn.Parameter(torch.zeros_like(g))
     optimizer = FEROptimizer([p], SGD, {"lr": 1.0}, weight, threshold)
     p.grad = m.clone()
@@ -52,19 +52,19 @@ def at_angle(degrees: float) -> tuple[Tensor, Tensor]:
     return g, torch.tensor([3.0, 0.0, 0.0], dtype=torch.float64)
 
 
-# ---- the regulariser ---------------------------------------------------------------------------------------------
+# ---- the regularizer ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_correction_is_the_gradient_of_the_regulariser(threshold, seed):
+def test_correction_is_the_gradient_of_the_regularizer(threshold, seed):
     g, m = vectors(seed)
     start = torch.randn(6, generator=torch.Generator().manual_seed(99), dtype=torch.float64).numpy()
-    gradient = optimize.approx_fprime(start, consistency_regulariser, 1e-7, start, g.numpy(), m.numpy(), threshold)
+    gradient = optimize.approx_fprime(start, consistency_regularizer, 1e-7, start, g.numpy(), m.numpy(), threshold)
     weight = 0.3
     corrected = correct(g, m, weight, threshold).numpy()
     np.testing.assert_allclose((corrected - g.numpy()) / weight, gradient, atol=1e-5)
-    assert consistency_regulariser(start, start, g.numpy(), m.numpy(), threshold) >= 0
+    assert consistency_regularizer(start, start, g.numpy(), m.numpy(), threshold) >= 0
 
 
 def distance_to_cone(v: Tensor, m: Tensor, threshold: float) -> Tensor:
@@ -75,13 +75,13 @@ def distance_to_cone(v: Tensor, m: Tensor, threshold: float) -> Tensor:
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.3, 0.9])
 @pytest.mark.parametrize("seed", range(4))
-def test_correction_is_autograd_of_the_regularised_loss(threshold, seed):
+def test_correction_is_autograd_of_the_regularized_loss(threshold, seed):
     g, m = vectors(seed)
     theta = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     weight = 0.3
     loss = torch.dot(theta, g)  # any loss whose gradient is g
-    regulariser = 0.5 * distance_to_cone(0 - (theta - g), m, threshold).square()
-    (expected,) = torch.autograd.grad(loss + weight * regulariser, theta)
+    regularizer = 0.5 * distance_to_cone(0 - (theta - g), m, threshold).square()
+    (expected,) = torch.autograd.grad(loss + weight * regularizer, theta)
     assert_close(correct(g, m, weight, threshold), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -118,7 +118,7 @@ def test_weight_one_lands_on_the_cone(seed, threshold):
     g, m = vectors(seed)
     assume(cosine(g.numpy(), m.numpy()) < threshold)
     corrected = correct(g, m, 1.0, threshold)
-    if corrected.norm() > 1e-6:  # behind the cone its nearest point is 0
+    if corrected.norm() > 1e-6:  # behind the cone the nearest point is 0
         assert cosine(corrected.numpy(), m.numpy()) == pytest.approx(threshold, abs=1e-7)
 
 
@@ -136,7 +136,7 @@ def test_scale_of_the_memory_does_not_matter(seed, weight, threshold, scale):
 
 
 @given(seeds, weights, thresholds, st.floats(1e-3, 1e3))
-def test_scale_of_the_gradient_carries_over(seed, weight, threshold, scale):
+def test_corrected_gradient_scales_with_the_gradient(seed, weight, threshold, scale):
     g, m = vectors(seed)
     expected = scale * correct(g, m, weight, threshold)
     assert_close(correct(scale * g, m, weight, threshold), expected, rtol=1e-9, atol=1e-9 * scale)
@@ -155,7 +155,7 @@ def test_correction_is_continuous_at_the_threshold(threshold):
     steps = [correct(*at_angle(edge + d), 1.0, threshold) - at_angle(edge + d)[0] for d in (-1e-4, 1e-4, 2e-4)]
     assert steps[0].norm() < 1e-14
     assert 0 < steps[1].norm() < 1e-5
-    assert_close(steps[2].norm(), 2 * steps[1].norm(), rtol=1e-3, atol=0)  # grows from 0, in proportion
+    assert_close(steps[2].norm(), 2 * steps[1].norm(), rtol=1e-3, atol=0)  # it grows from 0 in proportion to the angle
 
 
 def test_known_angles():
@@ -163,7 +163,7 @@ def test_known_angles():
     root = math.sqrt(0.5)
     assert_close(correct(g, m, 1.0, root), torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))  # 45 degrees from both
     assert_close(correct(g, m, 0.5, root), torch.tensor([0.5, 1.5, 0.0], dtype=torch.float64))
-    assert_close(correct(g, m, 1.0, 1.0), torch.zeros(3, dtype=torch.float64))  # the axis, a right angle away
+    assert_close(correct(g, m, 1.0, 1.0), torch.zeros(3, dtype=torch.float64))  # the axis is at a right angle
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -176,9 +176,9 @@ def test_opposite_gradient_shrinks_toward_zero(dtype, threshold):
 
 @pytest.mark.parametrize("size", [1, 6])
 @pytest.mark.parametrize("seed", range(8))
-def test_opposite_gradient_with_a_negative_threshold_has_no_part_across(size, seed):
+def test_opposite_gradient_with_a_negative_threshold_has_no_component_across(size, seed):
     _, m = vectors(seed, size=size, dtype=torch.float32)
-    expected = -2 * 0.25 * m  # tau^2 of the gradient, along the memory: the mean of all equally near points
+    expected = -2 * 0.25 * m  # tau^2 times the gradient, which is the mean of all equally near points
     assert_close(correct(-2 * m, m, 1.0, -0.5), expected, rtol=1e-3, atol=1e-5)
 
 
@@ -207,7 +207,7 @@ def test_first_step_is_the_base_optimizer():
     assert_close(p, q, **BITWISE)
 
 
-def test_memory_size_one_compares_with_the_last_gradient_alone():
+def test_memory_size_one_compares_with_the_previous_gradient_only():
     grads = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
     p = nn.Parameter(torch.zeros(6))
     optimizer = FEROptimizer([p], SGD, {"lr": 0.1}, memory_size=1)
@@ -231,7 +231,7 @@ def test_neutral_settings_are_the_base_optimizer_bit_for_bit(settings, base):
         for x, opt in ((p, optimizer), (q, plain)):
             x.grad = grad.clone()
             opt.step()
-            x.grad = -grad  # the opposite of the memory, too
+            x.grad = -grad  # also the opposite of the memory
             opt.step()
     assert_close(p, q, **BITWISE)
     assert len(optimizer.consistency_history) == 19
@@ -257,7 +257,7 @@ def test_gradient_that_is_not_finite_passes_through_and_does_not_enter_the_memor
     optimizer = FEROptimizer([seen], SGD, {"lr": 1.0})
     seen.grad = torch.tensor([1.0, bad, 1.0])
     optimizer.step()
-    assert not math.isfinite(seen[1].item())  # the base optimizer got it, as it would have alone
+    assert not math.isfinite(seen[1].item())  # the base optimizer received it, as it would alone
     assert_close(seen.detach()[[0, 2]], torch.tensor([-1.0, -1.0]))
 
 

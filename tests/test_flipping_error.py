@@ -1,4 +1,4 @@
-"""The published FER: its loss and state against the per-sample reference, golden numbers, and the flipping errors."""
+"""The published FER: its loss and state vs the per-sample reference, golden numbers, and the flipping errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.harness import through_a_file
 from tests.reference import fer as reference
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0}
-CERTAIN = 200.0  # a logit so far ahead that its softmax is 1
+CERTAIN = 200.0  # a logit so large that its softmax is 1
 
 
 def make(num_samples: int = 4, num_classes: int = 3, total_epochs: int = 240, **settings) -> FlippingErrorReduction:
@@ -50,7 +50,7 @@ def batch(rng: torch.Generator, size: int = 4, num_classes: int = 3) -> tuple[Te
         (0.3, {1: 0.2592, 5: 0.7769, 10: 0.9502, 20: 0.9975}),
     ],
 )
-def test_mass_of_what_is_remembered(mu, masses):
+def test_mass_of_the_remembered_predictions(mu, masses):
     criterion = make(mu=mu)
     for updates in range(1, max(masses) + 1):
         criterion(logits_for([1]), torch.tensor([1]), torch.tensor([2]))
@@ -138,7 +138,7 @@ def test_loss_uses_the_state_from_before_its_own_update(rng):
     criterion = make(init_epochs=0)
     criterion.set_epoch(120)
     z, y, i = logits_for([0, 1], size=1.0), torch.tensor([0, 1]), torch.tensor([0, 1])
-    assert_close(criterion(z, y, i), cross_entropy(z, y), **BITWISE)  # correct for the first time just now
+    assert_close(criterion(z, y, i), cross_entropy(z, y), **BITWISE)  # correct for the first time only now
     assert criterion(z, y, i) != cross_entropy(z, y)
 
 
@@ -187,7 +187,7 @@ def test_never_correct_sample_stays_zero_and_ever_correct_is_sticky():
     y, i = torch.tensor([0, 1]), torch.tensor([0, 1])
     criterion(logits_for([0, 0]), y, i)
     remembered = criterion.remembered.clone()
-    criterion(logits_for([2, 0]), y, i)  # both wrong now
+    criterion(logits_for([2, 0]), y, i)  # both are wrong now
     assert criterion.ever_correct.tolist() == [True, False, False, False]
     assert_close(criterion.remembered, remembered, **BITWISE)
     assert not criterion.remembered[1:].any()
@@ -207,7 +207,7 @@ def test_eval_mode_is_cross_entropy_and_remembers_nothing(rng):
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 3.0), st.floats(0.5, 10.0))
-def test_what_is_remembered_is_a_share_of_a_distribution(seed, mu, temperature):
+def test_remembered_predictions_are_part_of_a_distribution(seed, mu, temperature):
     rng = torch.Generator().manual_seed(seed)
     criterion = make(mu=mu, temperature=temperature)
     for _ in range(5):
@@ -267,7 +267,7 @@ def test_double_precision_logits_keep_their_precision(rng):
 # ---- checkpoint --------------------------------------------------------------------------------------------------
 
 
-def test_state_dict_in_a_fresh_module_gives_the_same_loss(rng):
+def test_state_dict_in_a_fresh_module_yields_the_same_loss(rng):
     criterion = make(total_epochs=10)
     z, _, i = batch(rng)
     y = z.argmax(dim=1)
@@ -282,7 +282,7 @@ def test_state_dict_in_a_fresh_module_gives_the_same_loss(rng):
     assert criterion(other, y, i) != cross_entropy(other, y)
 
 
-def test_state_takes_the_stated_memory_and_repr_shows_the_settings():
+def test_state_has_the_documented_size_and_repr_shows_the_settings():
     criterion = make(num_samples=1000, num_classes=10)
     size = sum(b.numel() * b.element_size() for b in (criterion.remembered, criterion.ever_correct))
     assert size == 1000 * (4 * 10 + 1)
@@ -332,17 +332,17 @@ LOGITS, LABELS, INDICES = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), torch.a
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ((LOGITS[:, :2], LABELS, INDICES), r"logits must have the shape \(batch, 3\), got \(4, 2\)"),
-        ((LOGITS[0], LABELS, INDICES), r"logits must have the shape .*got \(3,\)"),
-        ((LOGITS, LABELS + 1, INDICES), r"labels must lie in \[0, 2\], got values from 1 to 3"),
-        ((LOGITS, LABELS - 1, INDICES), r"labels must lie in \[0, 2\], got values from -1 to 1"),
-        ((LOGITS, LABELS, INDICES + 1), r"indices must lie in \[0, 3\], got values from 1 to 4"),
-        ((LOGITS, LABELS, INDICES - 2), r"indices must lie in \[0, 3\], got values from -2 to 1"),
-        ((LOGITS, LABELS.float(), INDICES), r"labels must be int64 of the shape \(4,\), got torch.float32"),
-        ((LOGITS, LABELS, INDICES.int()), r"indices must be int64 of the shape \(4,\), got torch.int32"),
-        ((LOGITS, F.one_hot(LABELS), INDICES), r"labels must be int64 of the shape \(4,\), got .*\(4, 3\)"),
-        ((LOGITS, LABELS[:3], INDICES), r"labels must be int64 of the shape \(4,\), got .*\(3,\)"),
-        ((LOGITS, LABELS, INDICES[:1]), r"indices must be int64 of the shape \(4,\), got .*\(1,\)"),
+        ((LOGITS[:, :2], LABELS, INDICES), r"logits must have shape \(batch, 3\), got \(4, 2\)"),
+        ((LOGITS[0], LABELS, INDICES), r"logits must have shape .*got \(3,\)"),
+        ((LOGITS, LABELS + 1, INDICES), r"labels must be in \[0, 2\], got values from 1 to 3"),
+        ((LOGITS, LABELS - 1, INDICES), r"labels must be in \[0, 2\], got values from -1 to 1"),
+        ((LOGITS, LABELS, INDICES + 1), r"indices must be in \[0, 3\], got values from 1 to 4"),
+        ((LOGITS, LABELS, INDICES - 2), r"indices must be in \[0, 3\], got values from -2 to 1"),
+        ((LOGITS, LABELS.float(), INDICES), r"labels must be int64 of shape \(4,\), got torch.float32"),
+        ((LOGITS, LABELS, INDICES.int()), r"indices must be int64 of shape \(4,\), got torch.int32"),
+        ((LOGITS, F.one_hot(LABELS), INDICES), r"labels must be int64 of shape \(4,\), got .*\(4, 3\)"),
+        ((LOGITS, LABELS[:3], INDICES), r"labels must be int64 of shape \(4,\), got .*\(3,\)"),
+        ((LOGITS, LABELS, INDICES[:1]), r"indices must be int64 of shape \(4,\), got .*\(1,\)"),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
@@ -387,8 +387,8 @@ def test_tracker_state_round_trip_is_independent():
 @pytest.mark.parametrize(
     ("correct", "match"),
     [
-        (torch.ones(2, dtype=torch.bool), r"correct must be bool of the shape \(3,\), got .*\(2,\)"),
-        (torch.ones(3), r"correct must be bool of the shape \(3,\), got torch.float32"),
+        (torch.ones(2, dtype=torch.bool), r"correct must be bool of shape \(3,\), got .*\(2,\)"),
+        (torch.ones(3), r"correct must be bool of shape \(3,\), got torch.float32"),
     ],
 )
 def test_tracker_refuses_bad_input(correct, match):
@@ -396,5 +396,5 @@ def test_tracker_refuses_bad_input(correct, match):
         FlippingTracker(3).update(correct)
     with pytest.raises(ValueError, match=r"num_samples must be >= 1.*got 0"):
         FlippingTracker(0)
-    with pytest.raises(ValueError, match=r"ever_correct must have the shape \(3,\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"ever_correct must have shape \(3,\), got \(2,\)"):
         FlippingTracker(3).load_state_dict(FlippingTracker(2).state_dict())

@@ -1,4 +1,4 @@
-"""SigProp's mathematics: equal to its slow twin, its local losses, and what may and may not flow where."""
+"""SigProp's mathematics: equality with its slow twin, the local losses, and what may flow where."""
 
 from __future__ import annotations
 
@@ -99,16 +99,16 @@ def test_nearest_target_is_the_label_when_targets_are_deterministic(rng):
     y = labels(rng, 40, 4)
     counts = torch.bincount(y, minlength=4)
     t0 = nn.functional.normalize(random_targets(rng), dim=1)
-    drawn_to = positives("target_max", similarities(t0, t0), counts, top_k=1)
-    assert_close(drawn_to[y], nn.functional.one_hot(y, 4).double())
-    everyone = positives("target_max_all", similarities(t0, t0), counts, top_k=1)
-    assert_close(everyone, torch.diag(counts).double())
+    counted = positives("target_max", similarities(t0, t0), counts, top_k=1)
+    assert_close(counted[y], nn.functional.one_hot(y, 4).double())
+    all_nearest = positives("target_max_all", similarities(t0, t0), counts, top_k=1)
+    assert_close(all_nearest, torch.diag(counts).double())
 
 
 def test_longer_target_of_another_class_is_nearer_as_in_the_library(rng):
     t0 = torch.tensor([[1.0, 0.0], [3.0, 0.1]])
-    drawn_to = positives("target_max", similarities(t0, t0), torch.tensor([2, 2]), top_k=1)
-    assert_close(drawn_to, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+    counted = positives("target_max", similarities(t0, t0), torch.tensor([2, 2]), top_k=1)
+    assert_close(counted, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
 
 def test_all_nearest_targets_weigh_as_much_as_there_are(rng):
@@ -116,7 +116,7 @@ def test_all_nearest_targets_weigh_as_much_as_there_are(rng):
     y = torch.tensor([0, 0, 0, 1, 1, 2])
     one, many = (LocalLoss(name)(h, t, torch.eye(3), y) for name in ("target_max", "target_max_all"))
     rows = [LocalLoss("target_max")(h[[i]], t, torch.eye(3), y[[i]]) for i in range(6)]
-    assert all(row == pytest.approx(0, abs=1e-6) for row in rows)  # alone in a batch, nothing to be told apart from
+    assert all(row == pytest.approx(0, abs=1e-6) for row in rows)  # alone in a batch, there is nothing to compare with
     assert many > one
 
 
@@ -277,8 +277,8 @@ def test_losses_without_negatives_collapse_where_nothing_keeps_the_targets_apart
 def test_softmax_losses_keep_the_targets_apart(name, fixed, rng):
     net = SigPropNet(20, [32, 32], 4, loss=name, fixed_signal=fixed)
     optimizer = SigPropOptimizer(net, lr=3e-3, signal_lr=3e-3)
-    centres = torch.randn(4, 20, generator=rng)
+    centers = torch.randn(4, 20, generator=rng)
     for _ in range(60):
         y = labels(rng, 32, 4)
-        optimizer.learn(centres[y] + torch.randn(32, 20, generator=rng), y)
+        optimizer.learn(centers[y] + torch.randn(32, 20, generator=rng), y)
     assert min(spread_of_targets(net)) > 0.3

@@ -244,7 +244,7 @@ SHARED = nn.Linear(4, 4)
         (nn.Sequential(nn.ReLU()), {}, ValueError, "model must end with the Linear"),
         (TWO[:2], {}, ValueError, r"model must end with the Linear.*ReLU"),
         (nn.Sequential(*TWO, nn.LogSoftmax(1)), {}, ValueError, "model must end with the Linear.*LogSoftmax"),
-        (TWO, {"num_classes": 5}, ValueError, "num_classes must be the 3 outputs of model's last Linear, got 5"),
+        (TWO, {"num_classes": 5}, ValueError, "num_classes must equal the 3 outputs of model's last Linear, got 5"),
         (TWO, {"num_classes": 1}, ValueError, "num_classes must be >= 2.*got 1"),
         (TWO, {"num_classes": 3.0}, TypeError, r"num_classes must be an integer, got 3\.0"),
         (TWO, {"input_shape": (5,)}, ValueError, r"input_shape \(5,\) does not fit the model"),
@@ -264,7 +264,7 @@ def test_sequential_refuses(model, arguments, error, match):
     ("arguments", "match"),
     [
         ({"input_dim": 0}, "input_dim must be >= 1.*got 0"),
-        ({"hidden_dims": []}, r"hidden_dims must name .*at least one layer, got \[\]"),
+        ({"hidden_dims": []}, r"hidden_dims must list .*at least one layer, got \[\]"),
         ({"hidden_dims": [4, 0]}, "hidden_dims must be >= 1.*got 0"),
         ({"output_dim": 1}, "output_dim must be >= 2.*got 1"),
     ],
@@ -279,7 +279,7 @@ def test_dense_network_refuses(arguments, match):
     [
         ({"image_shape": (1, 3, 8)}, r"image_shape must be .*at least 4 pixels for 2 stages, got \(1, 3, 8\)"),
         ({"image_shape": (8, 8)}, "image_shape must be"),
-        ({"channels": ()}, r"channels must name .*got \(\)"),
+        ({"channels": ()}, r"channels must list .*got \(\)"),
         ({"channels": (4, 0)}, "channels must be >= 1.*got 0"),
         ({"num_classes": 1}, "num_classes must be >= 2.*got 1"),
         ({"convolutions_per_stage": 0}, "convolutions_per_stage must be >= 1.*got 0"),
@@ -298,13 +298,13 @@ GOOD_X, GOOD_Y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
 @pytest.mark.parametrize(
     ("x", "y", "match"),
     [
-        (GOOD_X, torch.tensor([0, 1, 3, 0, 1]), "y must hold labels from 0 to 2.*got 3"),
-        (GOOD_X, torch.tensor([0, -1, 2, 0, 1]), "y must hold labels from 0 to 2.*got -1"),
-        (GOOD_X, GOOD_Y[:4], r"y must be int64 labels of the shape \(5,\), got torch.int64 of \(4,\)"),
-        (GOOD_X, GOOD_Y.float(), r"y must be int64 .*got torch.float32 of \(5,\)"),
-        (GOOD_X, F.one_hot(GOOD_Y, 3), r"y must be int64 .*\(5,\), got torch.int64 of \(5, 3\)"),
-        (torch.randn(5, 3), GOOD_Y, r"x must be floating and of the shape \(batch, 4\), got .*\(5, 3\)"),
-        (torch.zeros(5, 4, dtype=torch.uint8), GOOD_Y, "x must be floating.*got torch.uint8"),
+        (GOOD_X, torch.tensor([0, 1, 3, 0, 1]), "y must contain labels from 0 to num_classes - 1 = 2, got 3"),
+        (GOOD_X, torch.tensor([0, -1, 2, 0, 1]), "y must contain labels from 0 to num_classes - 1 = 2, got -1"),
+        (GOOD_X, GOOD_Y[:4], r"y must be int64 labels of shape \(5,\), got torch.int64 of shape \(4,\)"),
+        (GOOD_X, GOOD_Y.float(), r"y must be int64 .*got torch.float32 of shape \(5,\)"),
+        (GOOD_X, F.one_hot(GOOD_Y, 3), r"y must be int64 .*\(5,\), got torch.int64 of shape \(5, 3\)"),
+        (torch.randn(5, 3), GOOD_Y, r"x must be floating-point of shape \(batch, 4\), got .*\(5, 3\)"),
+        (torch.zeros(5, 4, dtype=torch.uint8), GOOD_Y, "x must be floating-point.*got torch.uint8"),
         (GOOD_X[:0], GOOD_Y[:0], r"x must be .*\(0, 4\)"),
     ],
 )

@@ -102,7 +102,7 @@ def test_both_ways_give_the_same_bits_in_bfloat16_autocast(layout, rng):
     with torch.autocast("cpu", torch.bfloat16):
         for x, y in image_batches(rng, 4):
             x = x.contiguous(memory_format=layout)
-            losses, scores = learning.learn(x, y)  # all batches in one context: its cached weights would be old ones
+            losses, scores = learning.learn(x, y)  # all batches in one context: its cached weights would be stale
             assert losses.dtype == scores.dtype == torch.float32
             looping.zero_grad()
             other = sum(twin.local_losses(x, y))
@@ -210,7 +210,7 @@ def test_memory_of_learn_does_not_grow_with_depth():
 # ---- groups and schedulers ---------------------------------------------------------------------------------------
 
 
-def test_one_group_a_layer_and_one_for_the_signal():
+def test_one_group_per_layer_and_one_for_the_signal():
     net = network()
     optimizer = create_sigprop_optimizer(net, lr=0.1, signal_lr=0.02)
     units = [list(layer.block.parameters()) for layer in net.layers]
@@ -280,7 +280,7 @@ def test_resumes_bit_for_bit_in_a_fresh_object(build, step, carry, rng):
     resumed = build(twin)
     resumed.load_state_dict(carry(optimizer.state_dict()))
     assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
-    for stepped in (resumed, optimizer):  # one after the other: shared state would have moved
+    for stepped in (resumed, optimizer):  # one after the other: shared state would have changed
         for batch in batches[3:]:
             step(stepped, *batch)
     assert_close(twin.state_dict(), net.state_dict(), **BITWISE)
@@ -401,6 +401,7 @@ def test_signatures_are_the_coursework_s():
     assert list(parameters) == ["model", "lr", "signal_lr"]
     own = inspect.signature(SigPropOptimizer).parameters
     assert list(own) == ["net", "lr", "signal_lr", "base_optimizer", "base_optimizer_kwargs"]
+    assert inspect.signature(SigPropOptimizer.step).return_annotation == "float | None"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +424,7 @@ def test_refuses_bad_values(arguments, error, match):
 
 
 def test_create_refuses_a_plain_module_and_bad_rates():
-    with pytest.raises(TypeError, match=r"wrap it, as SigPropSequential\(model, input_shape, num_classes\)"):
+    with pytest.raises(TypeError, match=r"wrap it in SigPropSequential\(model, input_shape, num_classes\)"):
         create_sigprop_optimizer(nn.Sequential(nn.Linear(2, 2)), 1e-3, 1e-3)
     with pytest.raises(ValueError, match="signal_lr must be >= 0"):
         create_sigprop_optimizer(network(), 1e-3, -1.0)

@@ -1,4 +1,4 @@
-"""SigPropPipeline: the same weights as one batch at a time, errors that arrive, and threads that end."""
+"""SigPropPipeline: the same weights as one batch at a time, errors that reach the caller, and threads that end."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_stages_work_at_the_same_time(rng):
         batches = 0
 
         def forward(self, x: Tensor) -> Tensor:
-            self.batches += len(x) == 5  # not a class's targets
+            self.batches += len(x) == 5  # the batch, not the targets
             if self.waits_for is not None and len(x) == 5 and self.batches == self.waits_for[0]:
                 _, own, other = self.waits_for
                 begun[own].set()
@@ -162,18 +162,18 @@ def test_settings_belong_to_the_caller_again_afterwards(rng):
 def test_cut_is_the_best_of_all(costs, stages):
     stages = min(stages, len(costs))
 
-    def dearest(ends: tuple[int, ...]) -> float:
+    def highest_cost(ends: tuple[int, ...]) -> float:
         return max(sum(costs[a:b]) for a, b in itertools.pairwise((0, *ends, len(costs))))
 
     parts = split_by_cost(costs, stages)
     assert len(parts) == stages
     assert all(parts)
     assert list(itertools.chain(*parts)) == list(range(len(costs)))
-    best = min(dearest(ends) for ends in itertools.combinations(range(1, len(costs)), stages - 1))
+    best = min(highest_cost(ends) for ends in itertools.combinations(range(1, len(costs)), stages - 1))
     assert max(sum(costs[i] for i in part) for part in parts) == pytest.approx(best)
 
 
-def test_measured_costs_find_the_dear_layer(rng):
+def test_measured_costs_find_the_slow_layer(rng):
     net = SigPropNet(64, [512, 8, 8, 8], 3)
     pipeline = SigPropPipeline(create_sigprop_optimizer(net), 2)
     with pipeline:
@@ -212,7 +212,7 @@ def submit_all(pipeline: SigPropPipeline, sizes: Iterable[int], futures: list[Fu
 def test_error_in_a_stage_reaches_the_caller_and_no_thread_hangs():
     pipeline = SigPropPipeline(fragile_optimizer(), 3, queue_length=1, costs=[1, 1, 1])
     futures: list[Future[Any]] = []
-    endless = itertools.chain((5, 5, 7), itertools.repeat(5))  # refused sooner or later, and nobody waits for ever
+    endless = itertools.chain((5, 5, 7), itertools.repeat(5))  # refused sooner or later, and nobody waits forever
     with pytest.raises(RuntimeError, match="batch 3 was not learned: seven") as raised:
         submit_all(pipeline, endless, futures)
     assert isinstance(raised.value.__cause__, ArithmeticError)
@@ -258,7 +258,7 @@ def test_error_of_the_caller_is_not_replaced_and_the_batches_are_learned():
 def test_batch_that_does_not_fit_is_refused_at_once_and_the_others_are_learned(rng):
     with SigPropPipeline(fragile_optimizer(), 2, costs=[1, 1, 1]) as pipeline:
         good = submit(pipeline, 5)
-        with pytest.raises(ValueError, match=r"y must hold labels from 0 to 2.*got 3"):
+        with pytest.raises(ValueError, match=r"y must contain labels from 0 to num_classes - 1 = 2, got 3"):
             pipeline.submit(torch.randn(2, 4), torch.tensor([0, 3]))
     assert good.result(timeout=0)
 
@@ -272,7 +272,7 @@ def test_must_be_open_and_only_once():
     pipeline = SigPropPipeline(fragile_optimizer(), 2)
     with pytest.raises(RuntimeError, match="must be opened with 'with'"):
         submit(pipeline, 5)
-    with pipeline, pytest.raises(RuntimeError, match="open already"):
+    with pipeline, pytest.raises(RuntimeError, match="already open"):
         pipeline.__enter__()
 
 
@@ -280,11 +280,11 @@ def test_must_be_open_and_only_once():
     ("arguments", "error", "match"),
     [
         ({"stages": 0}, ValueError, "stages must be >= 1.*got 0"),
-        ({"stages": 4}, ValueError, "stages must be at most 3, the layers and the output, got 4"),
+        ({"stages": 4}, ValueError, "stages must be at most 3, one per layer and one for the output, got 4"),
         ({"stages": 1.5}, TypeError, r"stages must be an integer, got 1\.5"),
         ({"queue_length": 0}, ValueError, "queue_length must be >= 1.*got 0"),
         ({"threads": 0}, ValueError, "threads must be >= 1.*got 0"),
-        ({"costs": [1, 2]}, ValueError, r"costs must be one number for each of 3 units, got \[1, 2\]"),
+        ({"costs": [1, 2]}, ValueError, r"costs must have one number for each of the 3 units, got \[1, 2\]"),
         ({"costs": [1, 2, -3]}, ValueError, "costs must be >= 0.*got -3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The predictors' mathematics beside the reference's, and what keeps a corrected gradient safe."""
+"""The mathematics of the predictors vs the reference, and the safety of corrected gradients."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)
 
 
-# ---- the predictions, beside the reference's ------------------------------------------------------------------------
+# ---- the predictions vs the reference ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [2, 7, 64, 65, 130])
 def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
-    """Also with more rows than there are tokens to attend to."""
+    """Also with more rows than a row can attend to."""
     g, m = torch.randn(2, rows, 3, generator=rng, dtype=torch.float64)
-    following = torch.randn(rows, 3, generator=rng, dtype=torch.float64)
+    next_gradient = torch.randn(rows, 3, generator=rng, dtype=torch.float64)
     unit, length_g, length_m = unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])
     past = Past(g.numpy(), m.numpy())
     for predictor, slow in ((GCW, predict_with_attention), (GCODE, predict_with_ode)):
@@ -40,12 +40,12 @@ def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
         predicted = mix.gradient[0, :, None] * g + (length_g / length_m * mix.memory)[0, :, None] * m
         at = theta.detach()[0].numpy()
         np.testing.assert_allclose(predicted.detach().numpy(), slow(at, past), rtol=0, atol=1e-12)
-        (derivative,) = torch.autograd.grad((predicted * following).sum(), theta)
-        along = complex_step(lambda t, slow=slow: (slow(t, past) * following.numpy()).sum(), at)
+        (derivative,) = torch.autograd.grad((predicted * next_gradient).sum(), theta)
+        along = complex_step(lambda t, slow=slow: (slow(t, past) * next_gradient.numpy()).sum(), at)
         np.testing.assert_allclose(derivative[0].numpy(), along, rtol=0, atol=1e-10)
 
 
-# ---- safety --------------------------------------------------------------------------------------------------------
+# ---- safety ------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +68,7 @@ def rows_of(g: Tensor, m: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("mix", [(-1.0, 0.0), (0.0, 0.0), (math.nan, 0.0), (math.inf, 1.0), (1.0, -math.inf)])
-def test_a_mix_without_meaning_gives_the_gradient_itself(mix, rng):
+def test_an_undefined_mix_becomes_the_gradient_itself(mix, rng):
     rows = rows_of(*torch.randn(2, 4, 3, generator=rng))
     safe = make_safe(Mix(*(torch.full((1, 4), value) for value in mix)), rows, 0.5)
     assert_close(safe, Mix(torch.ones(1, 4), torch.zeros(1, 4)), **BITWISE)

@@ -1,4 +1,4 @@
-"""The localized rules against sums over neurons and positions, and when a layer is looked at."""
+"""The localized rules vs sums over neurons and positions, and when a layer is observed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "pointwise": {"kernel_size": 1},
     "padding": {"kernel_size": 3, "padding": 1},
     "stride": {"kernel_size": 3, "stride": 2, "padding": 1},
-    "stride that leaves a rest": {"kernel_size": 2, "stride": 3},
+    "stride that leaves a remainder": {"kernel_size": 2, "stride": 3},
     "dilation": {"kernel_size": 3, "dilation": 2, "padding": 2},
     "groups": {"kernel_size": 3, "groups": 2},
     "depthwise": {"kernel_size": 3, "groups": 4, "padding": 1},
@@ -77,7 +77,7 @@ MODES = {"zeros": "constant", "reflect": "reflect", "circular": "wrap", "replica
 def padding_of(layer: nn.Conv2d) -> reference.Pads:
     if layer.padding == "valid":
         return ((0, 0), (0, 0))
-    if layer.padding == "same":  # as torch documents it: what is odd goes after
+    if layer.padding == "same":  # as torch documents it: an odd one is added after
         totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         return ((totals[0] // 2, -(-totals[0] // 2)), (totals[1] // 2, -(-totals[1] // 2)))
     height, width = layer.padding
@@ -115,7 +115,7 @@ def test_convolution_product_is_the_unfolded_linear_one(rng):
 
 
 @pytest.mark.parametrize("name", ["plain", "groups", "same, even kernel"])
-def test_oja_takes_the_squared_output_times_the_filter_off(name, rng):
+def test_oja_subtracts_the_squared_output_times_the_filter(name, rng):
     layer, a, z, seen = convolution_seen(CONVOLUTIONS[name], rng)
     product = reference.hebbian_convolution(seen, z.numpy(), layer.groups)
     expected = reference.oja(product, z.numpy(), layer.weight.detach().numpy())
@@ -123,7 +123,7 @@ def test_oja_takes_the_squared_output_times_the_filter_off(name, rng):
 
 
 def test_oja_of_a_linear_layer_finds_the_principal_component(rng):
-    """Oja's theorem: one unit's weight tends to the leading eigenvector of the inputs' correlation, of length 1."""
+    """Oja's theorem: a unit's weight tends to the leading eigenvector of the input correlation, with length 1."""
     spread = torch.tensor([3.0, 1.0, 0.5, 0.2], dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(4, 4, generator=rng, dtype=torch.float64)).Q
     a = torch.randn(500, 4, generator=rng, dtype=torch.float64) * spread @ rotation.T
@@ -138,7 +138,7 @@ def test_oja_of_a_linear_layer_finds_the_principal_component(rng):
 
 @pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv2d(4, 4, 3, padding=1)], ids=["linear", "convolution"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_gives_nearly_the_direction_in_float32(layer, dtype, rng):
+def test_half_precision_yields_nearly_the_direction_in_float32(layer, dtype, rng):
     a = 50 * torch.randn(*((256, 4) if isinstance(layer, nn.Linear) else (32, 4, 16, 16)), generator=rng)
     a, z = seen_by(layer, a)
     exact, rough = hebbian(layer, a, z), hebbian(layer, a.to(dtype), z.to(dtype))  # float16 sums would overflow
@@ -155,7 +155,7 @@ def test_channels_last_is_the_same(rng):
     assert_close(hebbian(layer, a, z), expected, rtol=1e-4, atol=1e-4, check_stride=False)
 
 
-def test_random_direction_follows_its_generator_alone(rng):
+def test_random_direction_depends_on_its_generator_only(rng):
     layer = nn.Linear(4, 3)
     a, z = seen_by(layer, torch.randn(5, 4, generator=rng))
     source = generator()
@@ -174,7 +174,7 @@ class Doubled(nn.Linear):
 
 
 class Named(nn.Conv2d):
-    """A subclass that computes what its parent does."""
+    """A subclass that computes the same as its parent."""
 
 
 def test_eligible_layers_compute_their_pre_activation_from_a_weight_of_their_own():
@@ -198,7 +198,7 @@ def observed(layer: nn.Linear | nn.Conv2d, rule: str = "hebbian") -> Observers:
     return observers
 
 
-def test_directions_add_up_until_they_are_collected(rng):
+def test_directions_are_added_until_they_are_collected(rng):
     layer = nn.Linear(4, 3)
     observers = observed(layer)
     x = torch.randn(6, 4, generator=rng)
@@ -210,7 +210,7 @@ def test_directions_add_up_until_they_are_collected(rng):
     assert observers.collect() == {}
 
 
-def test_layers_that_share_a_weight_add_up(rng):
+def test_directions_of_layers_that_share_a_weight_are_added(rng):
     first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
     second.weight = first.weight
     observers = Observers([first, second], hebbian, generator())
@@ -223,7 +223,7 @@ def test_layers_that_share_a_weight_add_up(rng):
         assert_close(direction, z.T @ x + y.T @ z, rtol=1e-5, atol=1e-5)
 
 
-def test_only_active_layers_in_training_with_gradients_are_looked_at(rng):
+def test_only_active_layers_in_training_with_gradients_are_observed(rng):
     layer, x = nn.Linear(4, 3), torch.randn(6, 4, generator=rng)
     observers = observed(layer)
     layer.eval()(x)
@@ -242,7 +242,7 @@ def test_only_active_layers_in_training_with_gradients_are_looked_at(rng):
     assert len(observers.collect()) == 1
 
 
-def test_without_a_rule_nothing_is_looked_at(rng):
+def test_without_a_rule_nothing_is_observed(rng):
     layer = nn.Linear(4, 3)
     observers = observed(layer, "frozen")
     layer(torch.randn(6, 4, generator=rng))
@@ -259,7 +259,7 @@ def test_a_sample_without_a_batch_dimension_is_a_batch_of_one(layer, shape, rng)
     assert_close(direction, hebbian(layer, *seen_by(layer, x[None])), rtol=1e-5, atol=1e-5)
 
 
-def test_products_are_taken_outside_autocast(rng):
+def test_products_are_computed_outside_autocast(rng):
     layer = nn.Linear(4, 3)
     observers = observed(layer)
     x = 300 * torch.randn(512, 4, generator=rng)
@@ -271,7 +271,7 @@ def test_products_are_taken_outside_autocast(rng):
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_copy_of_a_layer_is_not_looked_at(duplicate, rng):
+def test_copy_of_a_layer_is_not_observed(duplicate, rng):
     layer = nn.Linear(4, 3)
     observers = observed(layer)
     twin = duplicate(layer)

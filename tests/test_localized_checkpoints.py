@@ -1,4 +1,4 @@
-"""Selective localized learning lets go of a model, is copied with it, and resumes where it was."""
+"""Selective localized learning: detaching from a model, being copied with it, and resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def hooks_of(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("stepped", [False, True])
-def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
+def test_detach_restores_the_model_and_the_optimizer_acts_as_its_base(stepped):
     model = network()
     model[8].bias.requires_grad_(False)
     optimizer = localized(model, 2)
@@ -34,9 +34,9 @@ def test_detach_leaves_the_model_as_it_was_and_goes_on_as_the_base(stepped):
     before = weights(optimizer)
     step(model, optimizer, *data[1])
     assert all(not a.equal(b) for a, b in zip(weights(optimizer), before, strict=True))
-    with pytest.raises(RuntimeError, match=r"detach\(\) has let go"):
+    with pytest.raises(RuntimeError, match=r"detach\(\) has released them: build a new"):
         optimizer.end_epoch(1.0)
-    optimizer.detach()  # once more does nothing
+    optimizer.detach()  # a second call does nothing
     assert hooks_of(copy.deepcopy((model, optimizer))[0]) == 0
 
 
@@ -53,7 +53,7 @@ def test_a_second_optimizer_on_the_same_model_is_refused_until_the_first_is_deta
     step(model, second, *batches(1)[0])
 
 
-def test_copy_of_the_model_alone_trains_as_any_model():
+def test_copy_of_the_model_alone_trains_like_any_model():
     model = network()
     optimizer = localized(model)
     twin = copy.deepcopy(model).requires_grad_(True)
@@ -73,7 +73,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("stop", [3, 6, 8, 10])  # at the end of an epoch and inside one
+@pytest.mark.parametrize("stop", [3, 6, 8, 10])  # at the end of an epoch and within one
 def test_resumes_bit_for_bit_while_the_transition_moves(settings, stop):
     def run(model: nn.Module, optimizer: LocalizedOptimizer, first: int, last: int) -> list[tuple[int, float]]:
         seen = []
@@ -103,7 +103,7 @@ def test_resumes_bit_for_bit_while_the_transition_moves(settings, stop):
     assert_close(resumed.state_dict(), optimizer.state_dict(), **BITWISE)
 
 
-def test_loading_an_earlier_checkpoint_gives_the_gradient_back():
+def test_loading_an_earlier_checkpoint_restores_requires_grad():
     model = network()
     model[3].weight.requires_grad_(False)
     optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=AT_ONCE, max_transition=3)
@@ -136,7 +136,7 @@ def test_checkpoints_of_something_else_are_refused_and_change_nothing():
     with pytest.raises(ValueError, match=r"under 'localized', got the keys \['param_groups', 'state'\]"):
         optimizer.load_state_dict(SGD(model.parameters(), **KWARGS).state_dict())
     other = LocalizedOptimizer(network()[3:], SGD, KWARGS)
-    with pytest.raises(ValueError, match="of a model with 4 blocks of 5 modules, got one of 3 blocks"):
+    with pytest.raises(ValueError, match="that of a model with 4 blocks in 5 modules, got one with 3 blocks: build"):
         optimizer.load_state_dict(other.state_dict())
     further = localized(network(), 3)
     with pytest.raises(ValueError, match="transition of state_dict must be <= 2, got 3"):
@@ -152,5 +152,23 @@ def test_an_epoch_at_learning_rate_zero_measures_nothing():
         step(model, optimizer, *batches(1)[0])
         optimizer.end_epoch(1.0)
     assert optimizer.transition == 0
-    optimizer.end_epoch(1.0)  # nor does one without a step
+    optimizer.end_epoch(1.0)  # and neither does one without a step
     assert optimizer.transition == 0
+
+
+def test_an_epoch_begins_only_once_when_its_first_steps_have_learning_rate_zero():
+    """As in a warm-up from 0, while something else also changes the weights, such as a projection after each step."""
+    model = network()
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, selection=DynamicTransition())
+    weight, data = model[0].weight, batches(3)
+    start = weight.detach().clone()
+    for lr, (x, y) in zip((0.0, 0.0, 0.1), data, strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        step(model, optimizer, x, y)
+        assert_close(optimizer.state[weight]["epoch_start"], start, **BITWISE)
+        with torch.no_grad():
+            weight.mul_(1.5)
+    optimizer.end_epoch(1.0)
+    assert not optimizer.state
+    step(model, optimizer, *data[0])
+    assert not optimizer.state[weight]["epoch_start"].equal(start)

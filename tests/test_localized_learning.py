@@ -1,4 +1,4 @@
-"""Selective localized learning: training equals the slow twin, and at transition 0 the base optimizer alone."""
+"""Selective localized learning: training equals the slow twin and, at transition 0, the base optimizer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.reference.localized_learning import LocalizedTraining
 
 # ---- training as a whole -----------------------------------------------------------------------------------------
 
-LOSSES = [2.0, 1.8, 1.9, 1.7, 1.7, 1.9, 1.0, 0.9]  # rises twice, so that the direction is reversed
+LOSSES = [2.0, 1.8, 1.9, 1.7, 1.7, 1.9, 1.0, 0.9]  # rises twice, so the direction is reversed
 COURSES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "static": (
         {"selection": StaticTransition(total_epochs=6, warmup=0.2, power=1.0), "update_every": 1},
@@ -59,7 +59,7 @@ def test_training_equals_the_reference(settings, course, weak_supervision_weight
         assert optimizer.localized_direction == reference.sigma
         transitions.append(optimizer.transition)
         for i, (x, y) in enumerate(batches(4, seed=epoch, dtype=torch.float64)):
-            lr = 0.1 * 0.8**epoch / (1 + 0.3 * (i % 3))  # a schedule
+            lr = 0.1 * 0.8**epoch / (1 + 0.3 * (i % 3))  # as a scheduler would
             optimizer.param_groups[0]["lr"] = lr
             assert step(model, optimizer, x, y) == pytest.approx(reference.step(x, y, lr), abs=1e-10)
         assert_close(list(model.parameters()), list(twin.parameters()), rtol=0, atol=1e-10)

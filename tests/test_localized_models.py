@@ -44,7 +44,7 @@ def test_resnet_learns_localized_up_to_a_residual_block():
 
 
 class Scrambled(nn.Module):
-    """Lists its children in another order than they run in; has a skip connection and a parameter of its own."""
+    """Runs its children in another order than it lists them; has a skip connection and a parameter of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def test_blocks_are_in_the_order_of_the_first_forward_pass():
     (x, y), *_ = batches(1)
     step(model, optimizer, x, y)
     assert [block.name for block in optimizer.blocks] == ["first.1", "second", "head", "idle"]
-    assert len(optimizer.blocks[0].params) == 4  # with the LayerNorm that follows it
+    assert len(optimizer.blocks[0].params) == 4  # with the LayerNorm that follows
     optimizer.end_epoch(1.0)
     optimizer.end_epoch(0.9)
     step(model, optimizer, x, y)
@@ -126,7 +126,7 @@ def test_a_layer_that_runs_twice_learns_from_the_sum_of_both():
 
 
 def test_gradient_with_respect_to_the_input_flows_through_localized_layers():
-    """The weights must not move before the backward pass is over, which has saved them."""
+    """The weights must not change before the end of the backward pass, which uses them."""
     model = network().double()
     optimizer = localized(model)
     (x, y), *_ = batches(1, dtype=torch.float64)
@@ -183,7 +183,7 @@ def test_autocast_in_channels_last_follows_float32(rule):
             assert (rough - exact).norm() < 0.05 * (exact - start).norm()
 
 
-@pytest.mark.filterwarnings("ignore")  # dynamo says what it does not trace
+@pytest.mark.filterwarnings("ignore")  # dynamo warns about what it does not trace
 @pytest.mark.parametrize(("given", "update_every"), [("the model", 2), ("the compiled model", 1)])
 def test_compiled_model_equals_eager(given, update_every):
     torch._dynamo.reset()
@@ -208,7 +208,7 @@ def test_compiled_model_equals_eager(given, update_every):
 
 def test_models_spread_over_devices_are_refused():
     model = network()
-    with pytest.raises(TypeError, match=r"must not be wrapped in DataParallel.*give the module itself"):
+    with pytest.raises(TypeError, match=r"must not be wrapped in DataParallel.*pass the module itself"):
         LocalizedOptimizer(nn.DataParallel(model), SGD, KWARGS)
     with tempfile.NamedTemporaryFile() as file:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
@@ -221,13 +221,13 @@ def test_models_spread_over_devices_are_refused():
 
 
 @pytest.mark.parametrize("bad", [None, [nn.Linear(2, 2)], nn.Linear(2, 2).parameters()])
-def test_what_is_no_model_is_refused(bad):
+def test_what_is_not_a_model_is_refused(bad):
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got"):
         LocalizedOptimizer(bad, SGD, KWARGS)
 
 
 @pytest.mark.parametrize(("value", "error"), [(-1, "max_transition must be >= 0"), (4, "max_transition must be <= 3")])
-def test_transition_out_of_the_model_is_refused(value, error):
+def test_transition_beyond_the_model_is_refused(value, error):
     with pytest.raises(ValueError, match=f"{error}, got {value}"):
         LocalizedOptimizer(network(), SGD, KWARGS, max_transition=value)
     with pytest.raises(TypeError, match=r"max_transition must be an integer, got 1\.0"):

@@ -1,4 +1,4 @@
-"""What the transition moves over, and when it moves."""
+"""The blocks over which the transition moves, and when it moves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_resnet_has_a_block_for_each_residual_block():
     assert [len(block.layers) for block in blocks] == [1, 2, 2, 3, 2, 3, 2, 3, 2, 1]
 
 
-def test_normalization_of_the_input_goes_with_the_first_block_and_other_layers_with_the_one_before():
+def test_normalization_of_the_input_goes_with_the_first_block_and_other_layers_with_the_previous_one():
     model = nn.Sequential(
         nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.PReLU(), nn.ConvTranspose2d(2, 2, 3), nn.Flatten(), nn.Linear(8, 2)
     )
@@ -53,7 +53,7 @@ def test_normalization_of_the_input_goes_with_the_first_block_and_other_layers_w
 
 
 class Branching(nn.Module):
-    """Children in another order than they run in, a list, a skip connection, a parameter of its own, an idle head."""
+    """Runs its children in another order than it lists them; has a list, a skip, a parameter and an idle head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def test_a_sequential_with_a_forward_of_its_own_is_one_unit():
         (nn.Sequential(nn.Conv1d(2, 2, 1), nn.ReLU(), nn.BatchNorm1d(2)), 0),
     ],
 )
-def test_a_model_of_less_than_two_blocks_is_refused(model, found):
+def test_a_model_with_fewer_than_two_blocks_is_refused(model, found):
     with pytest.raises(ValueError, match=rf"model must have at least two blocks.*got {found}: "):
         blocks_of(model)
 
@@ -151,7 +151,7 @@ def test_static_transition_of_the_studies():
     assert static_course(StaticTransition(total_epochs=10, power=1.0), 5, 10) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]
 
 
-def test_static_transition_to_the_first_block_is_the_last_epoch_s():
+def test_static_transition_past_one_block_only_reaches_it_in_the_last_epoch():
     for power in (0.5, 1.0, 2.0):
         assert static_course(StaticTransition(total_epochs=10, power=power), 1, 10) == [0] * 9 + [1]
 
@@ -176,7 +176,7 @@ def test_warmup_is_whole_epochs():
     st.integers(1, 3),
 )
 def test_dynamic_transition_is_the_rule_and_never_goes_down(table, alpha, shift, warmup_epochs):
-    """``table[block][epoch]`` is what the block's update would be, were it on SGD."""
+    """``table[block][epoch]`` is the size that the block's update would have if it learned by SGD."""
     highest = len(table) - 1
     selection = DynamicTransition(alpha=alpha, shift=shift, total_epochs=6, warmup=(warmup_epochs - 0.5) / 6)
     schedule, expected = Schedule(updates=[[] for _ in table]), 0
@@ -197,7 +197,7 @@ def test_dynamic_transition_by_hand():
     selection = DynamicTransition(alpha=0.5)
     assert selection.following(2, 0, 3, [[1.0, 0.6], [], [], []]) == 0
     assert selection.following(2, 0, 3, [[1.0, 0.5], [], [], []]) == 1
-    assert selection.following(3, 0, 3, [[1.0, 0.6, 0.4], [], [], []]) == 1  # the mean before is 0.8
+    assert selection.following(3, 0, 3, [[1.0, 0.6, 0.4], [], [], []]) == 1  # the mean of the earlier ones is 0.8
     assert selection.following(3, 0, 3, [[1.0, 0.6, 0.41], [], [], []]) == 0
     assert selection.following(1, 0, 3, [[0.0], [], [], []]) == 0  # nothing to compare with
     assert selection.following(2, 0, 3, [[1.0, math.nan], [], [], []]) == 0

@@ -1,4 +1,4 @@
-"""What happens below the transition, what does not, and what the end of an epoch decides."""
+"""What happens below the transition, what does not happen there, and what the end of an epoch decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.localized_helpers import AT_ONCE, BITWISE, KWARGS, batches, localized
 def test_each_localized_weight_moves_by_the_same_distance_whatever_the_rule(rule, update_every):
     model = network().double()
     optimizer = localized(model, rule=rule, hebbian_lr=0.01, update_every=update_every)
-    optimizer.param_groups[0]["lr"] = 0.05  # half of that at construction
+    optimizer.param_groups[0]["lr"] = 0.05  # half of the rate at construction
     before = weights(optimizer)
     biases = [p.clone() for name, p in model.named_parameters() if "bias" in name]
     for x, y in batches(update_every, dtype=torch.float64):
@@ -31,14 +31,14 @@ def test_each_localized_weight_moves_by_the_same_distance_whatever_the_rule(rule
     assert [a.equal(b) for a, b in zip(after, biases, strict=True)] == [True, True, True, False]
 
 
-def test_frozen_control_leaves_all_below_the_transition_bitwise_and_trains_the_rest():
+def test_frozen_control_changes_nothing_below_the_transition_and_trains_the_rest():
     model = network()
     optimizer = localized(model, 2, rule="frozen")
     before = copy.deepcopy(model.state_dict())
     for x, y in batches(4):
         step(model, optimizer, x, y)
     same = {name for name, value in model.state_dict().items() if value.equal(before[name])}
-    assert same == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias"}  # the running statistics move
+    assert same == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias"}  # the running statistics still change
 
 
 def test_random_control_shares_the_schedule_and_its_numbers_are_not_the_initial_weights():
@@ -92,7 +92,7 @@ def test_localized_blocks_record_nothing_and_the_others_do(transition, first):
 
 
 def saved_bytes(model: nn.Module, x: Tensor) -> int:
-    """What a forward pass keeps for the backward pass, beside the weights."""
+    """The bytes that a forward pass saves for the backward pass, besides the weights."""
     own = {p.data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 
@@ -146,7 +146,7 @@ def test_what_the_user_froze_stays_frozen():
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["3.weight"]
 
 
-def test_a_step_without_a_forward_pass_moves_nothing_and_one_more_forward_pass_adds_up():
+def test_a_step_without_a_forward_pass_moves_nothing_and_directions_of_two_are_added():
     model, twin = network().double(), network().double()
     optimizer, other = localized(model), localized(twin)
     (x, y), (more, _) = batches(2, dtype=torch.float64)
@@ -162,12 +162,12 @@ def test_a_step_without_a_forward_pass_moves_nothing_and_one_more_forward_pass_a
     other.step()
     nn.functional.cross_entropy(twin(torch.cat([x, more])), torch.cat([y, y])).backward()
     other.step()
-    # The first layer has seen the same in both: what comes after depends on the batch through BatchNorm.
+    # Only the first layer has seen the same inputs in both; the later ones depend on the batch through BatchNorm.
     assert_close(weights(optimizer)[0], weights(other)[0], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
-def test_direction_without_length_or_finite_numbers_moves_nothing(bad):
+def test_direction_that_is_zero_or_not_finite_moves_nothing(bad):
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 2))
     optimizer = localized(model, 1)
     before = weights(optimizer)[0]
@@ -193,14 +193,14 @@ def test_gradient_from_before_the_transition_moved_is_dropped():
 
 
 @pytest.mark.parametrize("kind", [float, torch.tensor], ids=["float", "tensor"])
-def test_end_epoch_takes_a_number_or_a_tensor_of_one(kind):
+def test_end_epoch_accepts_a_number_or_a_tensor_with_one_element(kind):
     optimizer = localized(network())
     optimizer.end_epoch(kind(0.5))
     assert optimizer.loss_history == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("bad", ["1.0", None, True, torch.ones(2)])
-def test_end_epoch_refuses_what_is_no_number(bad):
+def test_end_epoch_refuses_what_is_not_a_number(bad):
     optimizer = localized(network(), 1)
     with pytest.raises(TypeError, match="train_loss must be a number, got"):
         optimizer.end_epoch(bad)
@@ -212,7 +212,7 @@ def test_end_epoch_notices_that_the_localized_layers_never_ran():
     optimizer = localized(model)
     twin = copy.deepcopy(model)
     for x, y in batches(2):
-        step(twin, optimizer, x, y)  # trains a copy
+        step(twin, optimizer, x, y)  # the training of a copy
     with pytest.raises(RuntimeError, match="the 3 localized blocks saw no forward pass"):
         optimizer.end_epoch(0.9)
     assert optimizer.loss_history == [1.0]

@@ -70,6 +70,8 @@ EVERY_BLOCK = {
     "difference": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
     "ratio": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
     "verdict": {"claim": "fer-overhead"},
+    "symbol": {"claim": "fer-overhead"},
+    "legend": {},
     "reason": {"claim": "fer-overhead"},
     "rule": {"claim": "fer-overhead"},
     "table": {"study": "fer", "name": "fer-hyperparameters"},
@@ -167,6 +169,8 @@ class TestFilling:
         for key, arguments in EVERY_BLOCK.items():
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
+        assert render_block(context, "symbol", {"claim": "fer-overhead"}) == "…"
+        assert "… pending" in render_block(context, "legend", {})
         assert render_block(context, "ratio", EVERY_BLOCK["ratio"]).startswith("1.02")
         assert render_block(context, "runs", {"study": "fer"}).startswith(
             "24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05"

@@ -113,7 +113,7 @@ def test_the_tables_agree_for_every_kind_of_layer(kind, name):
     assert losses[2] == pytest.approx(losses[0], rel=1e-7)
     sp = seeded(lambda: MODELS[name](24))
     plain = train(set_base_shapes(sp, None), make(sp, **kwargs), batch(name, torch.float64), steps=5)
-    assert plain[-1] != pytest.approx(losses[0][-1], rel=1e-3)  # so the agreement says something
+    assert plain[-1] != pytest.approx(losses[0][-1], rel=1e-3)  # so the agreement means something
 
 
 class Tied(nn.Module):

@@ -1,4 +1,4 @@
-"""The coursework's one call for a plain model: what it gives, which dimensions it takes for widths, what it refuses."""
+"""The coursework's one call for a plain model: its result, the dimensions it takes for widths, what it refuses."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from advanced_optimizers import (
     create_mu_transfer_optimizer,
     set_base_shapes,
 )
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 from tests.harness import BITWISE
 from tests.mu_models import mlp, residual_mlp, seeded, train
 
@@ -57,7 +58,7 @@ def test_one_call_takes_the_other_optimizers_and_their_settings():
     assert sorted({g["lr"] for g in optimizer.param_groups}) == pytest.approx([0.1 / 4, 0.1, 0.4])
 
 
-def test_one_call_recognises_convolutions_embeddings_norms_and_attention():
+def test_one_call_recognizes_convolutions_embeddings_norms_and_attention():
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -70,7 +71,7 @@ def test_one_call_recognises_convolutions_embeddings_norms_and_attention():
     net = Net()
     create_mu_transfer_optimizer(net, {"width": 8}, {"width": 32}, {"lr": 0.1})
     bases = {
-        name: [dim.base for dim in net.get_submodule(module).__dict__["mu_shapes"][own].dims]
+        name: [dim.base for dim in mu_shapes(net.get_submodule(module))[own].dims]
         for name in dict(net.named_parameters())
         for module, _, own in [name.rpartition(".")]
     }
@@ -121,7 +122,7 @@ def test_ends_that_are_as_large_as_the_width_must_be_named():
             ValueError,
             "512 and target_model_config 256: are they swapped",
         ),
-        ({"base_model_config": {"depth": 2}}, ValueError, "base_model_config must give 'width'"),
+        ({"base_model_config": {"depth": 2}}, ValueError, "base_model_config must contain 'width'"),
         ({"base_model_config": 64}, TypeError, "base_model_config must be a dict.*got 64"),
         ({"target_model_config": {"width": 2.0, "depth": 2}}, TypeError, r"\['width'\] must be an integer, got 2\.0"),
         ({"target_model_config": {"width": 256, "depth": 0}}, ValueError, r"\['depth'\] must be >= 1.*got 0"),
@@ -143,7 +144,11 @@ def test_ends_that_are_as_large_as_the_width_must_be_named():
         ),
         ({"model": nn.ReLU()}, ValueError, "linear or convolutional layer"),
         ({"model": nn.Sequential(nn.LSTM(4, 256), nn.Linear(256, 5))}, ValueError, "recurrent layers .*LSTM"),
-        ({"model": nn.Sequential(nn.LazyLinear(256), nn.Linear(256, 5))}, ValueError, r"0\.weight without a shape yet"),
+        (
+            {"model": nn.Sequential(nn.LazyLinear(256), nn.Linear(256, 5))},
+            ValueError,
+            r"parameter 0\.weight of model has no shape yet",
+        ),
     ],
 )
 def test_one_call_refuses_bad_input_and_leaves_the_model_alone(arguments, error, match):
@@ -166,7 +171,7 @@ def test_one_call_twice_is_refused():
     model = plain_mlp(256)
     create_mu_transfer_optimizer(model, BASE, TARGET, TUNED)
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="rescaled already"):
+    with pytest.raises(RuntimeError, match="already rescaled"):
         create_mu_transfer_optimizer(model, BASE, TARGET, TUNED)
     create_mu_transfer_optimizer(model, BASE, TARGET, TUNED, rescale_params=False)
     assert_close(model.state_dict(), before, **BITWISE)

@@ -113,7 +113,7 @@ def test_sizes_equal_the_mup_package_s(kind):
 
 
 class Several(nn.Module):
-    """A part that gives a tuple, a dict and something that is no tensor."""
+    """A part that returns a tuple, a dict and something that is not a tensor."""
 
     class Part(nn.Module):
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> Any:

@@ -104,7 +104,7 @@ def test_twenty_steps_at_an_odd_width_equal_the_package_s_up_to_rounding(kind):
     assert losses == pytest.approx(others, rel=1e-5)  # the initial weights are rounded to float32
 
 
-INITIALISERS: list[tuple[str, dict[str, Any]]] = [
+INITIALIZERS: list[tuple[str, dict[str, Any]]] = [
     *itertools.product(("kaiming_normal_", "kaiming_uniform_"), ({"mode": "fan_in"}, {"mode": "fan_out", "a": 1.0})),
     *itertools.product(("xavier_normal_", "xavier_uniform_"), ({}, {"gain": 2.0})),
     ("normal_", {"std": 0.02}),
@@ -113,7 +113,7 @@ INITIALISERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "kwargs"), INITIALISERS)
+@pytest.mark.parametrize(("name", "kwargs"), INITIALIZERS)
 @pytest.mark.parametrize("width", [8, 16, 24])
 @pytest.mark.parametrize("kind", ["mlp", "convnet"])
 def test_initializers_equal_the_package_s(name, kwargs, width, kind):

@@ -24,6 +24,7 @@ from advanced_optimizers import (
     save_base_shapes,
     set_base_shapes,
 )
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 from tests.harness import BITWISE
 from tests.mu_models import MODELS, convnet, mlp, sizes_of, wide
 
@@ -94,9 +95,9 @@ class Cube(nn.Module):
             mlp(32, inputs=13),
             mlp(8),
             {"delta": mlp(16)},
-            r"dimension 1 of 0\.weight is 12 in base and in delta.*but 13",
+            r"dimension 1 of 0\.weight is 12 in base and in delta.*but it is 13",
         ),
-        (mlp(32), nn.Sequential(nn.Linear(12, 8)), {}, r"same parameters; only model has \['2\.bias'"),
+        (mlp(32), nn.Sequential(nn.Linear(12, 8)), {}, r"same parameters, but only model has \['2\.bias'"),
         (mlp(32), {**sizes_of(mlp(8)), "0.weight": (8,)}, {}, r"0\.weight has 2 dimensions in model .* and 1 in base"),
         (
             mlp(32),
@@ -104,16 +105,26 @@ class Cube(nn.Module):
             {},
             r"base must map names to sizes.*'0\.weight': \(8, -1\)",
         ),
-        (mlp(32), {**sizes_of(mlp(8)), "0.bias": (None,)}, {"delta": mlp(16)}, "base already says with None"),
+        (
+            mlp(32),
+            {**sizes_of(mlp(8)), "0.bias": (None,)},
+            {"delta": mlp(16)},
+            "base already marks its finite dimensions with None",
+        ),
         (mlp(32), mlp(8), {"table": 7}, "table must be 3, 8 or 9, got 7"),
         (Cube(8, 8, 8), Cube(4, 4, 4), {}, r"cube has the widths .* in dimensions \(0, 1, 2\)"),
-        (Cube(3, 8, 8), Cube(3, 4, 4), {}, r"in dimensions \(1, 2\): a parameter has at most two, in dimensions 0"),
+        (
+            Cube(3, 8, 8),
+            Cube(3, 4, 4),
+            {},
+            r"in dimensions \(1, 2\): a parameter may have at most two, in dimensions 0",
+        ),
         (nn.Conv2d(8, 3, 1), nn.Conv2d(4, 3, 1), {}, "maps a width .*MuReadoutConv2d"),
         (nn.Conv1d(8, 3, 1), nn.Conv1d(4, 3, 1), {}, "maps a width .*MuReadoutConv1d"),
         (nn.ConvTranspose2d(8, 3, 2), nn.ConvTranspose2d(4, 3, 2), {}, "maps a width .*followed by a MuReadout"),
         (MuReadout(8, 8), MuReadout(4, 4), {}, "belongs to a readout.*use the ordinary layer"),
         (MuReadout(5, 8), MuReadout(5, 4), {}, "belongs to a readout.*use the ordinary layer"),
-        (nn.LazyLinear(8), nn.Linear(3, 4), {}, "model has the parameter weight without a shape yet"),
+        (nn.LazyLinear(8), nn.Linear(3, 4), {}, "parameter weight of model has no shape yet"),
         (
             parametrizations.weight_norm(MuReadout(8, 3)),
             None,
@@ -129,7 +140,7 @@ def test_refused_with_one_error_and_the_model_left_alone(model, base, kwargs, ma
         set_base_shapes(model, base, **kwargs)
     if before is not None:
         assert_close(model.state_dict(), before, **BITWISE)
-    assert not any("mu_shapes" in m.__dict__ for m in model.modules())
+    assert not any(mu_shapes(m) for m in model.modules())
 
 
 def test_other_refusals(tmp_path):
@@ -139,7 +150,7 @@ def test_other_refusals(tmp_path):
         set_base_shapes(mlp(8), tmp_path / "missing.json")
     for text in ("fc.weight: 64", "{broken", '{"a": [1.5]}', "a:\n- x\n", '{"a": 3}'):
         (tmp_path / "bad").write_text(text)
-        with pytest.raises(ValueError, match=r"file '.*bad' holds no base shapes"):
+        with pytest.raises(ValueError, match=r"file '.*bad' contains no base shapes"):
             load_base_shapes(tmp_path / "bad")
     with pytest.raises(ValueError, match="shapes must map names to sizes"):
         save_base_shapes({"a": 3}, tmp_path / "bad")
@@ -170,7 +181,7 @@ def test_wider_base_can_be_asked_for():
     assert model[4].multiplier == 4.0
 
 
-def test_target_given_as_base_is_warned_of():
+def test_target_given_as_base_causes_a_warning():
     with pytest.warns(UserWarning, match="every width multiplier is 1, which is standard parametrization"):
         set_base_shapes(mlp(32), mlp(32), delta=mlp(16))
     with warnings.catch_warnings():
@@ -179,6 +190,6 @@ def test_target_given_as_base_is_warned_of():
         set_base_shapes(mlp(32), mlp(32))
 
 
-def test_width_that_stays_while_others_grow_is_warned_of():
+def test_width_that_stays_while_others_grow_causes_a_warning():
     with pytest.warns(UserWarning, match=r"grows from base to model, but 0\.weight \(12 -> 12\) stays"):
         set_base_shapes(mlp(32), mlp(8), delta=mlp(16, inputs=10))

@@ -1,4 +1,4 @@
-"""What carries base shapes along (copies, checkpoints, wrappers), and what keeps the learning rates' ratios."""
+"""What keeps base shapes (copies, checkpoints, wrappers), and what keeps the ratios of the learning rates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.mu_models import MODELS, batch, mlp, sizes_of, train, wide
 ADAMW: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}
 
 
-# ---- what carries them along ---------------------------------------------------------------------------------------
+# ---- what keeps base shapes -----------------------------------------------------------------------------------------
 
 
 def through_pickle(model: nn.Module) -> nn.Module:
@@ -85,7 +85,7 @@ def test_weights_alone_give_the_same_function_in_a_fresh_model_and_are_not_resca
     assert_close(fresh(x), model(x), **BITWISE)
     with pytest.raises(RuntimeError, match="has no base shapes"):
         MuAdam(fresh, lr=0.1)
-    with pytest.raises(RuntimeError, match=r"rescaled already.*rescale_params=False"):
+    with pytest.raises(RuntimeError, match=r"already rescaled.*rescale_params=False"):
         set_base_shapes(fresh, base, depth=4, base_depth=1)
     set_base_shapes(fresh, base, depth=4, base_depth=1, rescale_params=False)
     assert_close(fresh(x), model(x), **BITWISE)
@@ -187,13 +187,13 @@ def test_schedule_with_absolute_learning_rates_is_refused_at_the_next_step(sched
     model = wide()
     optimizer = MuAdamW(model, lr=0.01)
     schedule(optimizer).step()
-    with pytest.raises(RuntimeError, match=r"no longer in the ratio .*mu_learning_rates"):
+    with pytest.raises(RuntimeError, match=r"no longer in muP's ratios .*mu_learning_rates"):
         step(model, optimizer)
     for group, lr in zip(optimizer.param_groups, mu_learning_rates(optimizer, 0.02), strict=True):
         group["lr"] = lr
     step(model, optimizer)
     optimizer.param_groups[0]["lr"] = 0.5
-    with pytest.raises(RuntimeError, match="no longer in the ratio"):
+    with pytest.raises(RuntimeError, match="no longer in muP's ratios"):
         step(model, optimizer)
 
 
@@ -245,7 +245,7 @@ def test_user_s_own_groups_are_left_as_they_are_and_names_are_kept():
         (lambda m: (m.parameters(),), TypeError, "MuSGD takes the model.*got generator"),
         (lambda m: (mlp(4),), RuntimeError, "Sequential has no base shapes"),
         (lambda m: (m, next(m.parameters())), TypeError, "params must be an iterable"),
-        (lambda m: (m, set(m.parameters())), TypeError, "params must have an order"),
+        (lambda m: (m, set(m.parameters())), TypeError, "params must be ordered"),
         (lambda m: (m, [nn.Parameter(torch.zeros(3))]), ValueError, r"shape \(3,\) without a base shape"),
         (lambda m: (m, None, "sgd"), TypeError, "impl must be .*'sgd'"),
     ],

@@ -1,48 +1,104 @@
-"""The command line: python -m advanced_optimizers.experiments {list,run,reproduce,notebooks,report}."""
+"""The command line: ``advanced-optimizers``, or ``python -m advanced_optimizers.experiments``.
+
+Each command imports what it needs, so that ``--help`` does not wait for torch and pandas.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
 
-from advanced_optimizers.experiments.data.datasets import DataError
-from advanced_optimizers.experiments.records.paths import PROFILES, project_root, run_store
-from advanced_optimizers.experiments.records.record import RecordError
-from advanced_optimizers.experiments.studies.registry import STUDIES, get_study
-from advanced_optimizers.experiments.studies.running import (
-    ENGINES,
-    StudyError,
-    Workers,
-    recorded_configs,
-    reproduce,
-    run_study,
-)
-from advanced_optimizers.experiments.studies.study import MissingRunsError
-from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers import __version__
+from advanced_optimizers.experiments.records.choices import ENGINES, PROFILES
+from advanced_optimizers.experiments.records.paths import output_root, project_root, run_store
+
+_INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended (128 + SIGINT)
+_READER_GONE = 141  # and for one whose output nobody reads any more (128 + SIGPIPE)
+_WIDEST = 100  # columns of text, in a terminal however wide
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status."""
-    options = _parser().parse_args(arguments)
+    """Runs one command and returns the exit status."""
     try:
+        try:
+            options = _parser().parse_args(arguments)
+            return _run_command(options)
+        finally:
+            print(end="", flush=True)  # so that a closed pipe is noticed here and not when Python exits
+    except BrokenPipeError:  # as in `advanced-optimizers list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's own flush at exit then succeeds
+        return _READER_GONE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    try:
+        if find_spec("numpy") is None:  # before torch is loaded, which would warn of it in words of its own
+            raise ModuleNotFoundError(name="numpy")
+        _load_topics(options.topic)
         status: int = options.command(options)
-    except (ValueError, DataError, RecordError, StudyError, MissingRunsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"", "advanced_optimizers", *sys.stdlib_module_names}:
+            raise
+        return _fail(f"{missing} is not installed: pip install 'advanced-optimizers[{options.extras}]'")
+    except _expected_errors() as error:
+        return _fail(error)
     return status
 
 
+def _load_topics(files: Sequence[str]) -> None:
+    if files:
+        from advanced_optimizers.experiments.studies.registry import load_topic_file
+
+        for file in files:
+            load_topic_file(file)
+
+
+def _fail(message: object) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """The errors that are explained by their message alone."""
+    from advanced_optimizers.experiments.data.datasets import DataError
+    from advanced_optimizers.experiments.records.record import RecordError
+    from advanced_optimizers.experiments.studies.running import StudyError
+    from advanced_optimizers.experiments.studies.study import MissingRunsError
+
+    return ValueError, DataError, RecordError, StudyError, MissingRunsError
+
+
+# --- Commands --------------------------------------------------------------------------------------------------------
+
+
 def _list(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.studies.registry import STUDIES
+    from advanced_optimizers.experiments.studies.running import recorded_configs
+    from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+
+    studies = [study for _, study in sorted(STUDIES.items())]
+    wide = max(len(study.name) for study in studies)
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
     print("Studies")
-    wide = max(len(name) for name, _ in STUDIES)
-    for (name, profile), study in sorted(STUDIES.items()):
-        store = run_store(profile)
-        tasks = ", ".join(task.name for task in study.tasks)
-        recorded = len(recorded_configs(study, store))
-        print(f"  {name:{wide}} {profile:6} {recorded:4} runs recorded  {tasks}\n{'':{wide + 9}} {study.title}")
-    print("\nAlgorithms")
+    for (_, title), profiles in groupby(studies, key=lambda study: (study.name, study.title)):
+        for study in profiles:
+            recorded = len(recorded_configs(study, run_store(study.profile)))
+            tasks = ", ".join(task.name for task in study.tasks)
+            print(f"  {study.name:{wide}} {study.profile:5} {recorded:3} runs recorded  {tasks}")
+        print(textwrap.fill(title, width, initial_indent=" " * 4, subsequent_indent=" " * 4), end="\n\n")
+
+    print("Algorithms")
     wide = max(map(len, ALGORITHMS))
     for name, algorithm in ALGORITHMS.items():
         print(f"  {name:{wide}} {algorithm.label}")
@@ -50,6 +106,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.studies.registry import get_study
+    from advanced_optimizers.experiments.studies.running import Workers, run_study
+
     study = get_study(options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     outcome = run_study(study, run_store(options.profile), workers, retrain=options.retrain)
@@ -57,7 +116,25 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _show(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.report.results import results_of
+    from advanced_optimizers.experiments.studies.registry import get_study
+
+    root = output_root(options.profile)
+    results = results_of(get_study(options.study, options.profile), root)
+    print(results.loaded)
+    if options.profile == "quick":  # the full profile's figures belong to the report, which draws them
+        for path in results.write():
+            print(f"written: {path.relative_to(project_root())}")
+    for name, table in results.tables.items():
+        print(f"\n{name}\n{table.to_string(index=False)}")
+    return 0
+
+
 def _reproduce(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.studies.registry import get_study
+    from advanced_optimizers.experiments.studies.running import Workers, reproduce
+
     study = get_study(options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
@@ -74,8 +151,7 @@ def _notebooks(options: argparse.Namespace) -> int:
     try:
         run_notebooks(options.profile)
     except NotebookError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _fail(error)
     return 0
 
 
@@ -90,37 +166,83 @@ def _report(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+_PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in hours (default: quick)"
+_EXAMPLES = """\
+examples:
+  {prog} list
+  {prog} run STUDY
+  {prog} reproduce STUDY --profile full --only RUN_ID
+
+`{prog} COMMAND --help` describes the options of a command.
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m advanced_optimizers.experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    installed = Path(sys.argv[0]).stem == "advanced-optimizers"
+    prog = "advanced-optimizers" if installed else "python -m advanced_optimizers.experiments"
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Train the studies, reproduce recorded runs, and write the report.",
+        epilog=_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"advanced-optimizers {__version__}")
+    parser.add_argument(
+        "--topic",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with your own TOPIC; repeatable",
+    )
+    parser.set_defaults(command=lambda _: _explain(parser))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    listing = commands.add_parser("list", help="the studies and the algorithms")
-    listing.set_defaults(command=_list)
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(command=command, extras="experiments")
+        return added
 
-    run = commands.add_parser("run", help="train the runs of a study that have no record")
+    add("list", _list, "list the studies, how many of their runs are recorded, and the algorithms")
+    run = add("run", _run, "train the runs of a study that have no record")
     run.add_argument("--retrain", action="store_true", help="train all of them again and replace their records")
-    run.set_defaults(command=_run)
-
-    again = commands.add_parser("reproduce", help="train recorded runs again and compare, run by run")
-    again.add_argument("--only", nargs="+", default=[], metavar="RUN_ID", help="beginnings of run ids; default: all")
-    again.set_defaults(command=_reproduce)
-
+    show = add("show", _show, "print a study's tables and verdicts; in the quick profile, draw its figures too")
+    again = add("reproduce", _reproduce, "train recorded runs again and compare each with its record")
+    again.add_argument(
+        "--only", nargs="+", default=[], metavar="RUN_ID", help="ids of runs, or their first characters (default: all)"
+    )
+    for command in (run, show, again):
+        _add_study(command)
     for command in (run, again):
-        command.add_argument("study", help="such as fer; see list")
-        command.add_argument("--profile", choices=PROFILES, default="quick", help="default: quick")
-        jobs = os.cpu_count() or 1
-        command.add_argument("--jobs", type=int, default=jobs, help=f"runs at a time, one thread each; default {jobs}")
-        command.add_argument("--engine", choices=ENGINES, default="loky", help="this machine, or a cluster")
-        command.add_argument("--device", default="cpu", help="where each run trains; default: cpu")
-
-    notebooks = commands.add_parser("notebooks", help="execute every notebook from top to bottom")
-    notebooks.add_argument("--profile", choices=PROFILES, default="quick", help="default: quick")
-    notebooks.set_defaults(command=_notebooks)
-
-    report = commands.add_parser("report", help="fill the generated parts of README.md and coursework_report.md")
-    report.add_argument("--check", action="store_true", help="change nothing; fail when they differ from the records")
-    report.set_defaults(command=_report)
+        _add_workers(command)
+    notebooks = add("notebooks", _notebooks, "execute every notebook from top to bottom")
+    notebooks.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
+    notebooks.set_defaults(extras="experiments,notebooks")
+    report = add("report", _report, "fill the generated parts of README.md and coursework_report.md")
+    report.add_argument("--check", action="store_true", help="change nothing; fail if they differ from the records")
     return parser
+
+
+def _explain(parser: argparse.ArgumentParser) -> int:
+    parser.print_help(sys.stderr)
+    parser.exit(2)
+
+
+def _add_study(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", help="name of a study; `list` shows them all")
+    command.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
+
+
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    jobs = os.cpu_count() or 1
+    command.add_argument(
+        "--jobs", type=int, default=jobs, metavar="N", help=f"runs at a time, one thread each (default here: {jobs})"
+    )
+    command.add_argument(
+        "--engine", choices=ENGINES, default="loky", help="loky: this machine; ray, dask: a cluster (default: loky)"
+    )
+    command.add_argument("--device", default="cpu", help="where each run trains, such as cpu or cuda (default: cpu)")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,10 @@
-r"""FER, under both meanings that the name has here.
-
-- :class:`FEROptimizer` is the coursework's reading, *gradient consistency*: it works on gradients.
-- :class:`FlippingErrorReduction` is the published method, *flipping error reduction* (Deng, Xiao, Long, Zhang, AAAI
-  2022, arXiv 2203.08390): a loss that works on each training sample's predictions. :class:`FlippingTracker` measures
-  the flipping errors that the paper is about. Both live in ``flipping_error.py`` and can be imported from here too.
-
-They share a name and nothing else.
-"""
+"""FER as gradient consistency, the coursework's method: gradients are pulled toward the average of past ones."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,19 +12,12 @@ from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
 from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.fer_optimizer.flipping import FlippingErrorReduction, FlippingErrors, FlippingTracker
 
-__all__ = [
-    "FEROptimizer",
-    "FlippingErrorReduction",
-    "FlippingErrors",
-    "FlippingTracker",
-    "create_fer_optimizer",
-]
+__all__ = ["FEROptimizer", "create_fer_optimizer"]
 
 
 class Correction(NamedTuple):
-    """The corrected gradient as ``gradient * g + memory * m``, and the cosine that asked for it."""
+    """The corrected gradient as ``gradient * g + memory * m``, and the cosine between g and m."""
 
     cosine: float
     gradient: float
@@ -46,17 +30,17 @@ def consistency_correction(
     r"""Coefficients of :math:`g' = g + w\,(P(g) - g)` in terms of :math:`g` and :math:`m`.
 
     With :math:`c = \cos(g, m)`, :math:`s = \sqrt{1 - c^2}`, :math:`\sigma = \sqrt{1 - \tau^2}`, unit vectors
-    :math:`\hat m` and :math:`\hat n = (\hat g - c\,\hat m) / s`, the projection of :math:`g` on the cone of half-angle
-    :math:`\arccos\tau` around :math:`m` is
+    :math:`\hat m` and :math:`\hat n = (\hat g - c\,\hat m) / s`, the projection of :math:`g` onto the cone of
+    half-angle :math:`\arccos\tau` around :math:`m` is
     :math:`P(g) = \rho \lVert g \rVert (\tau \hat m + \sigma \hat n)`, :math:`\rho = \max(0, \tau c + \sigma s)`.
 
     Args:
         gm: The inner product of gradient and memory.
         gg: The squared norm of the gradient.
         mm: The squared norm of the memory.
-        weight: :math:`w`, the share of the way to the projection.
-        threshold: :math:`\tau`, the cosine from which on a gradient counts as consistent.
-        eps: Machine epsilon of the precision that the products were computed in.
+        weight: :math:`w`, the fraction of the way to the projection.
+        threshold: :math:`\tau`, the cosine at and above which a gradient counts as consistent.
+        eps: Machine epsilon of the precision in which the products were computed.
     """
     if gg == 0.0 or mm == 0.0:
         return Correction(math.nan, 1.0, 0.0)  # a zero vector has no direction to compare
@@ -67,13 +51,13 @@ def consistency_correction(
     s = math.sqrt(1.0 - c * c) if 1.0 - c * c > 8.0 * eps else 0.0  # below, s is rounding error
     sigma = math.sqrt(1.0 - threshold * threshold)
     rho = max(0.0, threshold * c + sigma * s)
-    # At s = 0 every direction across m is equally near; their mean has no part across m.
+    # At s = 0 all directions across m are equally near, and their mean has no component across m.
     across = sigma / s if s > 0.0 else 0.0
     return Correction(c, 1.0 - weight + weight * rho * across, weight * rho * (threshold - across * c) * ratio)
 
 
 class FEROptimizer(GradientTransform):
-    r"""Gradient-consistency FER (the coursework's): pulls a gradient that disagrees with past ones toward them.
+    r"""Gradient-consistency FER, the coursework's: pulls a gradient that disagrees with past ones toward their average.
 
     For each parameter tensor, with gradient :math:`g_t`, memory :math:`m_{t-1}`, weight :math:`w` (``fer_weight``),
     threshold :math:`\tau` (``consistency_threshold``) and horizon :math:`H` (``memory_size``):
@@ -84,12 +68,12 @@ class FEROptimizer(GradientTransform):
         m_t &= (1 - 1/H)\, m_{t-1} + (1/H)\, g_t, \qquad m_1 = g_1 \\
         \theta_{t+1} &= \text{base}(\theta_t, g'_t)
 
-    where :math:`P` projects on the cone of consistent gradients
+    where :math:`P` projects onto the cone of consistent gradients
     :math:`C = \{v : \langle v, m_{t-1} \rangle \ge \tau \lVert v \rVert \lVert m_{t-1} \rVert\}`.
 
-    **Where the correction comes from.** The coursework asks for :math:`L_{FER} = L + w\,R_{consistency}` and leaves
-    :math:`R` open. We take half the squared distance from the displacement that one plain unit step makes to the
-    cone of consistent displacements, seen from the current point :math:`\theta_t`, with :math:`g_t` and :math:`m`
+    **Where the correction comes from.** The coursework asks for :math:`L_{FER} = L + w\,R_{consistency}` and does not
+    define :math:`R`. We define it as half the squared distance between the displacement of one plain unit step and the
+    cone of consistent displacements, as seen from the current point :math:`\theta_t`, with :math:`g_t` and :math:`m`
     held constant:
 
     .. math::
@@ -98,42 +82,47 @@ class FEROptimizer(GradientTransform):
     The gradient of half a squared distance :math:`\tfrac12 \operatorname{dist}^2(v, C)` is :math:`v - P(v)`, and
     :math:`v = \theta_t - \theta + g_t` has derivative :math:`-1`, so :math:`\nabla R(\theta_t) = P(g_t) - g_t` and
     :math:`\nabla L_{FER}(\theta_t) = g_t + w\,(P(g_t) - g_t)`, which is :math:`g'_t`. :math:`R` needs no second
-    derivative, is zero for a consistent gradient, and its gradient is continuous at :math:`c_t = \tau`. For
-    :math:`w \le 1`, :math:`\langle g', g \rangle \ge (1 - w) \lVert g \rVert^2`: the step stays a descent direction.
+    derivatives, it is zero for a consistent gradient, and its gradient is continuous at :math:`c_t = \tau`. For
+    :math:`w \le 1`, :math:`\langle g', g \rangle \ge (1 - w) \lVert g \rVert^2`, so :math:`-g'` remains a
+    descent direction.
 
     Args:
         params: Tensors, ``(name, tensor)`` pairs or group dicts; groups may override each hyperparameter.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``; another transform
-            too. Default Adam.
+            works too. Default Adam.
         base_optimizer_kwargs: Passed to it. Default ``{"lr": 1e-3}``. On the CPU Adam and AdamW are built with
             ``fused=True`` unless ``fused``, ``foreach`` or ``differentiable`` is given.
-        fer_weight: :math:`w \ge 0`. 0 is the base optimizer, 1 replaces an inconsistent gradient by its projection.
-        consistency_threshold: :math:`\tau` in [-1, 1], a cosine. -1 is the base optimizer. Gradients of small batches
-            seldom agree with their average beyond 0.5, so at the default 0.9 nearly every step is corrected.
-        memory_size: :math:`H \ge 1`, in steps; 1 compares with the last gradient alone. Also how many values
-            ``consistency_history`` keeps.
+        fer_weight: :math:`w \ge 0`. With 0 this is the base optimizer; 1 replaces an inconsistent gradient with its
+            projection.
+        consistency_threshold: :math:`\tau` in [-1, 1], a cosine. With -1 this is the base optimizer. The cosine between
+            a small batch's gradient and the average is rarely above 0.5, so at the default 0.9 nearly every step is
+            corrected.
+        memory_size: :math:`H \ge 1`, in steps; 1 compares with the previous gradient only. Also the number of values
+            that ``consistency_history`` keeps.
 
     Raises:
-        TypeError: ``base_optimizer`` is no optimizer, or a value is no number.
+        TypeError: ``base_optimizer`` is not an optimizer, or a value is not a number.
         ValueError: A value is out of range; at ``step``, a gradient is sparse or complex.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FEROptimizer
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 1e-3}, fer_weight=0.1)
         >>> model(torch.ones(8, 4)).square().mean().backward()
         >>> optimizer.step()
 
     References:
-        The coursework's description (gradient memory, cosine, threshold, weight). No paper describes this method; the
-        paper of the same name is :class:`FlippingErrorReduction`.
+        The coursework's description (gradient memory, cosine, threshold, weight). No paper describes this method. The
+        published method of the same name is :class:`FlippingErrorReduction`.
 
     Departures from the coursework:
-        The memory is an exponential average with a horizon of ``memory_size`` steps, not that many stored gradients.
-        The form of :math:`R`, and comparing tensor by tensor, are ours.
+        The memory is an exponential average with a horizon of ``memory_size`` steps, rather than that many stored
+        gradients. The form of :math:`R` and the comparison tensor by tensor are ours.
 
     Limitations:
-        Memory: one tensor the size of each gradient (float32 for half-precision gradients), and on the CPU one more
-        for the corrected gradient, kept between steps. A gradient that is not finite is passed on as it is and does
+        Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and on the CPU one more
+        for the corrected gradient, kept between steps. A gradient that is not finite is passed on unchanged and does
         not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
         complex gradients are refused; distributed sharding is untested.
     """
@@ -166,27 +155,25 @@ class FEROptimizer(GradientTransform):
 
     @property
     def consistency_history(self) -> list[float]:
-        """Mean over the tensors of the cosine between gradient and memory, for the last ``memory_size`` steps.
+        """The cosine between gradient and memory, averaged over the tensors, for the last ``memory_size`` steps.
 
-        The first step, and a step where every gradient is zero, has nothing to compare and adds no value.
+        The first step adds no value, since there is nothing to compare with, and neither does a step in which every
+        gradient is zero.
         """
         return list(self._history)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Corrects the gradients and lets the base optimizer step; see :meth:`GradientTransform.step`."""
+    def _update(self) -> None:
         self._cosines = []
-        loss = super().step(closure)
+        super()._update()
         known = [c for c in self._cosines if not math.isnan(c)]
         if known:
             self._history.append(sum(known) / len(known))
-        return loss
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         corrected: dict[Tensor, Tensor] = {}
         for chunk in _chunks(params, grads):
             products = [_products(grad, self.state[p].get("memory")) for p, grad in chunk]
-            values = torch.stack(products).tolist()  # one wait for the device a chunk
+            values = torch.stack(products).tolist()  # one device sync per chunk
             for (p, grad), (gm, gg, mm) in zip(chunk, values, strict=True):
                 corrected[p] = self._correct(p, grad, gm, gg, mm, group)
         return [corrected[p] for p in params]
@@ -219,13 +206,10 @@ class FEROptimizer(GradientTransform):
         return {**super().state_dict(), "consistency_history": self.consistency_history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
         super().load_state_dict(state_dict)
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_history": self._history, "_cosines": []}
 
 
 def create_fer_optimizer(
@@ -248,8 +232,8 @@ def create_fer_optimizer(
 
 
 def _chunks(params: list[Tensor], grads: list[Tensor]) -> list[list[tuple[Tensor, Tensor]]]:
-    # On the CPU one tensor at a time, so that it is still in the cache for the later passes; elsewhere all of a device
-    # at once, so that it is waited for once.
+    # On the CPU one tensor at a time, so that it is still in the cache for the later passes; elsewhere all tensors of a
+    # device together, so that there is one device sync.
     chunks: dict[object, list[tuple[Tensor, Tensor]]] = {}
     for p, grad in zip(params, grads, strict=True):
         key = p if p.device.type == "cpu" else p.device
@@ -258,11 +242,12 @@ def _chunks(params: list[Tensor], grads: list[Tensor]) -> list[list[tuple[Tensor
 
 
 def _memory_dtype(grad: Tensor) -> torch.dtype:
-    return torch.promote_types(grad.dtype, torch.float32)  # 1/H of a half-precision gradient would round away
+    # In half precision, adding 1/H of a gradient would be lost to rounding.
+    return torch.promote_types(grad.dtype, torch.float32)
 
 
 def _products(grad: Tensor, memory: Tensor | None) -> Tensor:
-    """The inner products (g, m), (g, g) and (m, m) as a tensor of three; those with a missing memory are 0."""
+    """The inner products (g, m), (g, g) and (m, m) as a tensor of three; without a memory those with m are 0."""
     g = grad.to(_memory_dtype(grad))
     if memory is None:
         flat = g.reshape(-1)

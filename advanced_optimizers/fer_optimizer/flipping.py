@@ -1,4 +1,4 @@
-"""The published FER: flipping error reduction, a loss, and the flipping errors that it is about.
+"""The published FER: flipping error reduction, which is a loss, and the flipping errors that it is meant to reduce.
 
 Deng, Xiao, Long, Zhang: Reducing Flipping Errors in Deep Neural Networks, AAAI 2022, arXiv 2203.08390.
 """
@@ -21,21 +21,22 @@ class FlippingErrorReduction(nn.Module):
     r"""The paper's FER: a loss that keeps each training sample close to its own past correct predictions.
 
     For sample :math:`i` of a batch of :math:`B`, with logits :math:`z_i`, label :math:`y_i`, epoch :math:`e` of
-    :math:`E` and temperature :math:`T`, while :math:`e >` ``init_epochs`` (before, the loss is plain cross-entropy):
+    :math:`E` and temperature :math:`T`, if :math:`e >` ``init_epochs`` (until then the loss is plain cross-entropy):
 
     .. math::
         L = \frac1B \Big[ a_e \sum_{i \in A} CE(z_i, y_i)
             - b_e T^2 \sum_{i \in A} \sum_c q_{ic} \log \mathrm{softmax}(z_i / T)_c
             + \sum_{i \notin A} CE(z_i, y_i) \Big]
 
-    with :math:`b_e = (e / E)(1 - \gamma)`, :math:`a_e = 1 - b_e`, and :math:`A` the samples that were classified
-    correctly at least once (:math:`s_i = 1`). After the loss, for each sample classified correctly now:
+    with :math:`b_e = (e / E)(1 - \gamma)` and :math:`a_e = 1 - b_e`, where :math:`A` is the set of samples that have
+    been classified correctly at least once (:math:`s_i = 1`). After the loss, for each sample that is now classified
+    correctly:
 
     .. math::
         s_i = 1, \quad w_i = 1 - e^{-\mu\, \mathrm{softmax}(z_i)_{y_i}}, \quad
         q_i \leftarrow (1 - w_i)\, q_i + w_i\, \mathrm{softmax}(z_i / T)
 
-    :math:`q` starts at zero, so it is no distribution at first; its mass approaches 1 as a sample stays correct.
+    :math:`q` starts at zero, so it is not a distribution at first; its mass approaches 1 while a sample stays correct.
     In ``eval`` mode the loss is plain cross-entropy and nothing is remembered.
 
     Args:
@@ -43,9 +44,9 @@ class FlippingErrorReduction(nn.Module):
         num_classes: Number of classes :math:`C`. The state takes ``num_samples * (4 C + 1)`` bytes.
         total_epochs: :math:`E`, in epochs.
         temperature: :math:`T > 0`. Default 5.
-        gamma: Least weight of the cross-entropy, in [0, 1]; 1 is plain cross-entropy. Default 0.1.
-        mu: :math:`\mu \ge 0`, how fast :math:`q` follows the present prediction. The authors use 0.3 to 1.0.
-        init_epochs: Epochs of plain cross-entropy at the start, in which the state is recorded already. Default 1.
+        gamma: Smallest weight of the cross-entropy, in [0, 1]; 1 is plain cross-entropy. Default 0.1.
+        mu: :math:`\mu \ge 0`, how fast :math:`q` follows the current prediction. The authors use 0.3 to 1.0.
+        init_epochs: Epochs of plain cross-entropy at the start, during which the state is already recorded. Default 1.
 
     Attributes:
         remembered: :math:`q`, float32 (num_samples, num_classes), a buffer, so it is part of ``state_dict``.
@@ -53,25 +54,27 @@ class FlippingErrorReduction(nn.Module):
         epoch: The epoch set by :meth:`set_epoch`, int64 scalar, a buffer.
 
     Raises:
-        ValueError: A value is out of range; in ``forward``, so is a label, an index or a shape.
+        ValueError: A value is out of range; in ``forward``, a label or an index is out of range or a shape is wrong.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FlippingErrorReduction
         >>> criterion = FlippingErrorReduction(num_samples=8, num_classes=3, total_epochs=10)
         >>> criterion.set_epoch(1)
         >>> loss = criterion(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]), torch.tensor([5, 1, 0, 7]))
 
     References:
         Deng, Xiao, Long, Zhang: Reducing Flipping Errors in Deep Neural Networks, AAAI 2022, arXiv 2203.08390.
-        The formulas follow the authors' released code (Xiang-Deng-DL/FER at e16489f), which we read for them.
+        The formulas follow the authors' released code (Xiang-Deng-DL/FER at e16489f), which we read for this purpose.
 
     Departures from the paper:
-        None known in the loss. "Correct" means that the largest logit is the label's, so labels must be class
-        indices: mixed or smoothed labels are not defined.
+        None known in the loss. "Correct" means that the label has the largest logit, so labels must be class indices;
+        for mixed or smoothed labels the loss is not defined.
 
     Limitations:
-        A sample that stands twice in one batch is remembered once, from one of the two.
-        The state is one row a sample on one device: data-parallel training needs the same process to see the same
-        samples, or the rows gathered.
+        If a sample occurs twice in one batch, one of the two is remembered.
+        The state has one row per sample on one device: in data-parallel training the same process must see the same
+        samples, or the rows must be gathered.
     """
 
     remembered: Tensor
@@ -106,14 +109,16 @@ class FlippingErrorReduction(nn.Module):
         self.register_buffer("epoch", torch.tensor(1))
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch runs, from 1 to ``total_epochs``; the weights of the two terms depend on it."""
+        """Sets the current epoch, from 1 to ``total_epochs``; the weights of the two terms depend on it."""
         check_integer("epoch", epoch, low=1)
         if epoch > self.total_epochs:
-            raise ValueError(f"epoch must be <= total_epochs = {self.total_epochs}, got {epoch}")
+            raise ValueError(
+                f"epoch must be <= total_epochs = {self.total_epochs}, got {epoch}: epochs are counted from 1"
+            )
         self.epoch.fill_(epoch)
 
     def weights(self) -> tuple[float, float]:
-        """The weights (cross-entropy, remembered predictions) of the present epoch; they sum to 1."""
+        """The weights (cross-entropy, remembered predictions) of the current epoch; they sum to 1."""
         kd_weight = int(self.epoch) / self.total_epochs * (1.0 - self.gamma)
         return 1.0 - kd_weight, kd_weight
 
@@ -123,10 +128,10 @@ class FlippingErrorReduction(nn.Module):
         Args:
             logits: (B, num_classes), any floating precision.
             labels: (B,) int64, from 0 to ``num_classes - 1``.
-            indices: (B,) int64, the samples' places in the training set.
+            indices: (B,) int64, the samples' positions in the training set.
 
         Returns:
-            The scalar loss, a mean over the batch.
+            The scalar loss, averaged over the batch.
         """
         self._check_batch(logits, labels, indices)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -156,15 +161,15 @@ class FlippingErrorReduction(nn.Module):
         num_samples, num_classes = self.remembered.shape
         batch = len(logits)
         if logits.shape != (batch, num_classes):
-            raise ValueError(f"logits must have the shape (batch, {num_classes}), got {tuple(logits.shape)}")
+            raise ValueError(f"logits must have shape (batch, {num_classes}), got {tuple(logits.shape)}")
         for name, value, count in (("labels", labels, num_classes), ("indices", indices, num_samples)):
             if value.shape != (batch,) or value.dtype != torch.int64:
                 raise ValueError(
-                    f"{name} must be int64 of the shape ({batch},), got {value.dtype} of {tuple(value.shape)}"
+                    f"{name} must be int64 of shape ({batch},), got {value.dtype} of shape {tuple(value.shape)}"
                 )
             low, high = (int(value.min()), int(value.max())) if batch else (0, 0)
             if low < 0 or high >= count:
-                raise ValueError(f"{name} must lie in [0, {count - 1}], got values from {low} to {high}")
+                raise ValueError(f"{name} must be in [0, {count - 1}], got values from {low} to {high}")
 
     def extra_repr(self) -> str:
         """The hyperparameters, as ``repr`` shows them."""
@@ -179,8 +184,8 @@ class FlippingErrors(NamedTuple):
     """Flipping errors after an epoch.
 
     Attributes:
-        wrongly_flipped: WFS: samples wrong now that were right at the end of an earlier epoch.
-        relative: RFE: their share of the samples that are wrong now, in [0, 1]; nan when none is wrong.
+        wrongly_flipped: WFS, the number of samples that are wrong now and were right at the end of an earlier epoch.
+        relative: RFE, their share of the samples that are wrong now, in [0, 1]; nan if none is wrong.
         absolute: Their share of all samples, in [0, 1].
     """
 
@@ -196,6 +201,8 @@ class FlippingTracker:
         num_samples: Size of the set, usually the test set.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import FlippingTracker
         >>> tracker = FlippingTracker(3)
         >>> tracker.update(torch.tensor([True, True, False])).wrongly_flipped
         0
@@ -208,15 +215,15 @@ class FlippingTracker:
         self.ever_correct = torch.zeros(num_samples, dtype=torch.bool)
 
     def update(self, correct: Tensor) -> FlippingErrors:
-        """Takes which samples are classified correctly at the end of an epoch, and gives the errors so far.
+        """Returns the flipping errors at the end of an epoch.
 
         Args:
-            correct: (num_samples,) bool, in the same order every time.
+            correct: Which samples are classified correctly now, (num_samples,) bool, in the same order every time.
         """
         if correct.shape != self.ever_correct.shape or correct.dtype != torch.bool:
             raise ValueError(
-                f"correct must be bool of the shape {tuple(self.ever_correct.shape)}, "
-                f"got {correct.dtype} of {tuple(correct.shape)}"
+                f"correct must be bool of shape {tuple(self.ever_correct.shape)}, "
+                f"got {correct.dtype} of shape {tuple(correct.shape)}"
             )
         correct = correct.cpu()
         flipped = int((self.ever_correct & ~correct).sum())
@@ -225,14 +232,15 @@ class FlippingTracker:
         return FlippingErrors(flipped, flipped / wrong if wrong else math.nan, flipped / len(correct))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Which samples were ever classified correctly."""
+        """Which samples have ever been classified correctly."""
         return {"ever_correct": self.ever_correct.clone()}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        """Restores what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
         saved = state_dict["ever_correct"]
         if saved.shape != self.ever_correct.shape:
             raise ValueError(
-                f"ever_correct must have the shape {tuple(self.ever_correct.shape)}, got {tuple(saved.shape)}"
+                f"ever_correct must have shape {tuple(self.ever_correct.shape)}, got {tuple(saved.shape)}: "
+                "the state is that of another number of samples"
             )
         self.ever_correct = saved.clone()

@@ -1,16 +1,16 @@
-"""Networks for forward signal propagation: a user's own sequential, a dense one, and a VGG-style one."""
+"""Networks for forward signal propagation: one around the user's own sequential, a dense one and a VGG-style one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_integer, check_range, unknown_name
+from advanced_optimizers._checks import check_integer, unknown_name
+from advanced_optimizers.forward_signal.architectures import check_sizes, dense_model, vgg_model
 from advanced_optimizers.forward_signal.layers import (
     ClassifierOutput,
     NeutralOutput,
@@ -26,52 +26,54 @@ from advanced_optimizers.forward_signal.losses import LocalLoss
 __all__ = ["OUTPUTS", "SigPropConvNet", "SigPropNet", "SigPropSequential"]
 
 OUTPUTS = ("classifier", "targets", "neutral")
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-}
 
 
 class SigPropSequential(nn.Module):
-    r"""A sequential whose layers learn from a signal that comes forward with the input (Kohan et al., 2023).
+    r"""A sequential model whose layers learn from a signal that travels forward with the input (Kohan et al., 2023).
 
-    Two streams go through the same weights: the input :math:`x`, and the contexts :math:`c`, one-hot, one a class. For
-    layers :math:`i = 1 \dots N` with activation :math:`f`:
+    Two streams pass through the same weights: the input :math:`x`, and the contexts :math:`c`, which are one-hot, one
+    per class. For layers :math:`i = 1 \dots N` with activation :math:`f`:
 
     .. math::
         h_1 &= f(W_1 x + b_1), \qquad t_1 = f(S_1 c + d_1) \\
         h_i &= f(W_i h_{i-1} + b_i), \qquad t_i = f(W_i t_{i-1} + b_i) \\
-        \text{loss}_i &= L(h_i, t_i), \text{ whose gradient goes to } W_i, b_i \text{ (and } S_1, d_1
-        \text{ for } i = 1) \text{ alone}
+        \text{loss}_i &= L(h_i, t_i), \text{ whose gradient reaches only } W_i, b_i \text{ (and } S_1, d_1
+        \text{ for } i = 1)
 
-    No gradient crosses a layer's boundary: there is no backward pass over depth, and a layer can learn as soon as it is
-    reached. :class:`SigPropOptimizer` does so; or sum :meth:`local_losses` and call ``backward`` as usual.
+    No gradient crosses the boundary of a layer. So there is no backward pass through the depth of the network, and a
+    layer can learn as soon as the forward pass reaches it. :class:`SigPropOptimizer` trains this way. Alternatively,
+    sum :meth:`local_losses` and call ``backward`` as usual.
 
-    A layer begins at a module with weights to learn (``Linear``, ``Conv2d``, a submodule of one's own) and takes the
-    norms, activations, dropout and pooling up to the next one. The modules stay the user's objects.
+    A layer starts at a module with weights to train (``Linear``, ``Conv2d``, a custom submodule) and includes the
+    norms, activations, dropout and pooling up to the next such module. The network uses the user's modules themselves,
+    not copies.
 
     Args:
-        model: At least one layer; with the outputs ``classifier`` and ``neutral`` then a last ``Linear`` for the
-            classes.
+        model: Must have at least one layer. With the outputs ``classifier`` and ``neutral``, a last ``Linear`` for the
+            classes must follow.
         input_shape: Shape of one input, such as ``(3, 32, 32)``.
         num_classes: C >= 2.
-        loss: Name of a local loss, or a :class:`LocalLoss`: the layers compare their streams by it.
-        output: ``classifier``: the last ``Linear`` learns the classes from the last layer's activations (the paper's
-            option B), so that calling this network is calling ``model``. ``targets``: every class's target is compared
-            with the activations (A.i); all modules with weights are layers. ``neutral``: as ``classifier``, from the
-            activations times the target of a uniform context (A.iii).
-        fixed_signal: Whether :math:`S_1, d_1` stay as they were drawn.
+        loss: Name of a local loss, or a :class:`LocalLoss`. It compares the two streams of each layer.
+        output: ``classifier``: the last ``Linear`` learns the classes from the activations of the last layer (the
+            paper's option B), so that calling this network is the same as calling ``model``. ``targets``: the
+            activations are compared with the target of each class (option A.i), and every module with weights starts a
+            layer. ``neutral``: like ``classifier``, but the ``Linear`` sees the activations times the target of a
+            uniform context (option A.iii).
+        fixed_signal: Whether :math:`S_1, d_1` keep their initial values.
 
     Attributes:
-        layers: The :class:`SigPropLayer` objects; the first one holds the generator of targets.
-        output: Gives the scores.
+        layers: The :class:`SigPropLayer` objects; the first one holds the target generator.
+        output: Computes the scores.
 
     Raises:
-        TypeError: ``model`` is no ``nn.Sequential``.
-        ValueError: It has no layer to train, its last module does not fit the output, layers share weights, or a value
-            is out of range.
+        TypeError: ``model`` is not an ``nn.Sequential``.
+        ValueError: ``model`` has no layer to train, its last module does not fit the output, layers share weights, or a
+            value is out of range.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from advanced_optimizers import SigPropSequential
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         >>> net = SigPropSequential(model, (1, 8, 8), 10)
         >>> x, y = torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 4])
@@ -81,26 +83,26 @@ class SigPropSequential(nn.Module):
 
     References:
         Kohan, Rietman, Siegelmann: Signal Propagation: The Framework for Learning and Inference in a Forward Pass, IEEE
-        TNNLS 2023, doi 10.1109/TNNLS.2022.3230914, arXiv 2204.01723. Formulas from the authors' slides and their
-        library (``amassivek/signalpropagation`` at b4cbef2), which we read for them.
+        TNNLS 2023, doi 10.1109/TNNLS.2022.3230914, arXiv 2204.01723. The formulas are from the authors' slides and from
+        their library (``amassivek/signalpropagation`` at b4cbef2), which we read for them.
 
     Departures from the paper:
-        Targets are computed once a class, not once a sample: the contexts are one-hot, so samples of a class would
-        have equal targets. To keep them equal the targets' stream has no dropout (with dropout, as in the library's
-        examples, a sample's nearest target is its own, and ``target_max`` learns to tell samples apart).
+        Targets are computed once per class, not once per sample: the contexts are one-hot, so all samples of a class
+        would have equal targets. To keep them equal, there is no dropout in the target stream. (With dropout, as in the
+        library's examples, the target nearest to a sample is its own, and ``target_max`` learns to tell samples apart.)
 
-        Norms with batch statistics take those of the targets for the targets, over the C classes, and these do not
-        enter the running statistics; the slides show one batch of both streams, the library two calls, as here.
+        Norms with batch statistics compute those of the targets separately, over the C classes, and leave them out of
+        the running statistics. The slides show one batch with both streams; the library makes two calls, as we do.
 
-        Similarities are inner products over the root of the number of values, so that one temperature suits layers of
-        any size. The library leaves dense ones as they are, and averages those of images over the positions, which
-        leaves the softmax nearly flat.
+        Similarities are inner products divided by the square root of the number of values, so that one temperature
+        suits layers of any size. The library does not scale those of dense layers, and it averages those of images over
+        the positions, which leaves the softmax nearly flat.
 
-        The paper leaves open how ``neutral`` turns one comparison into classes; the trained layer is ours.
+        The paper leaves open how ``neutral`` turns one comparison into classes; the trained layer is our choice.
 
     Limitations:
-        Modules that draw random numbers in ``eval`` mode too give targets that differ from one another at random.
-        Data-parallel wrappers hide :meth:`local_losses`; neither they nor ``torch.compile`` are tested.
+        Modules that draw random numbers even in ``eval`` mode produce targets that differ from one another at random.
+        Data-parallel wrappers hide :meth:`local_losses`; neither these wrappers nor ``torch.compile`` have been tested.
     """
 
     contexts: Tensor
@@ -118,26 +120,27 @@ class SigPropSequential(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Sequential):
             raise TypeError(
-                f"model must be an nn.Sequential, whose modules SigProp trains one by one, got {type(model).__name__}"
+                "model must be an nn.Sequential, because SigProp trains its modules one by one, "
+                f"got {type(model).__name__}"
             )
         check_integer("num_classes", num_classes, 2)
         self.input_shape = tuple(input_shape)
-        for size in self.input_shape:
-            check_integer("input_shape", size, 1)
+        check_sizes("input_shape", self.input_shape)
         if output not in OUTPUTS:
             raise unknown_name("output", output, OUTPUTS, most=1)
         self.num_classes = num_classes
         self._flattens = len(model) > 0 and isinstance(model[0], nn.Flatten)
         local_loss = loss if isinstance(loss, LocalLoss) else LocalLoss(loss)
         blocks = split_into_blocks(model)
-        head = None if output == "targets" else _take_head(blocks, num_classes)
+        classifier = _pop_classifier(blocks, num_classes) if _has_classifier(output) else None
         if not blocks:
             raise ValueError(
-                "model must have a layer to train before its last Linear (with output='targets': any layer), whose "
-                f"weights require gradients, got {model}"
+                "model must have a layer to train before its last Linear (with output='targets': anywhere), that is, "
+                f"a module whose weights require gradients, got {model}"
             )
-        _check_weights_are_apart([*blocks, *([head] if head else [])])
-        shape = _activations_shape(blocks, head, self.input_shape)
+        trained = [*blocks, *([] if classifier is None else [classifier])]
+        _check_no_shared_weights(trained)
+        shape = _first_activations_shape(trained, self.input_shape)
         like = next(p for p in blocks[0].parameters() if p.requires_grad)
         generator = TargetGenerator(num_classes, shape, last_activation(blocks[0])).to(like)
         generator.requires_grad_(not fixed_signal)
@@ -149,24 +152,24 @@ class SigPropSequential(nn.Module):
         )
         contexts = torch.eye(num_classes)
         self.output: ClassifierOutput | TargetOutput
-        if head is None:
+        if classifier is None:
             self.output = TargetOutput(local_loss.temperature)
         elif output == "classifier":
-            self.output = ClassifierOutput(head)
+            self.output = ClassifierOutput(classifier)
         else:
-            self.output = NeutralOutput(head)
+            self.output = NeutralOutput(classifier)
             contexts = torch.cat([contexts, torch.full((1, num_classes), 1.0 / num_classes)])
         self.register_buffer("contexts", contexts.to(like), persistent=False)
 
     @property
     def generator(self) -> TargetGenerator:
-        """Makes the first layer's targets."""
+        """The generator of the first layer's targets."""
         first = self.layers[0]
         assert isinstance(first, SigPropSignalLayer)
         return first.generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (B, num_classes) of inputs (B, *input_shape); no context takes part but those of the output."""
+        """Returns the scores (B, num_classes) of inputs (B, *input_shape); only the output may use a context."""
         h = x
         for layer in self.layers:
             h = layer(h)
@@ -174,21 +177,21 @@ class SigPropSequential(nn.Module):
         return self.output.scores(h, t)
 
     def targets(self) -> list[Tensor]:
-        """The targets of each layer, (contexts, ...): one row a class, then that of the neutral context if used."""
+        """Returns each layer's targets, (contexts, ...): one row per class, then that of a neutral context."""
         targets = [self.contexts]
         for layer in cast("Iterable[SigPropLayer]", self.layers):
             targets.append(layer.targets(targets[-1]))
         return targets[1:]
 
     def local_losses(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """One scalar loss a layer, then the classifier's where there is one; gradients stay in their layer.
+        """Returns one scalar loss per layer, then the classifier's if there is one; gradients stay in their layer.
 
         Args:
-            x: (B, *input_shape), floating; any shape of as many values where ``model`` begins with ``Flatten``.
+            x: (B, *input_shape), floating-point. If ``model`` begins with ``Flatten``, any shape with as many values.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:
-            ValueError: A shape, a type or a label does not fit.
+            ValueError: A shape, a dtype or a label does not fit the network.
         """
         self.check_batch(x, y)
         losses, h, t = [], x, self.contexts
@@ -198,7 +201,7 @@ class SigPropSequential(nn.Module):
         return losses
 
     def units(self) -> list[SigPropLayer | ClassifierOutput | TargetOutput]:
-        """What learns or answers on its own, in the order of the forward pass: the layers, then the output."""
+        """Returns the layers, then the output: everything that learns or answers by itself, in forward order."""
         return [*cast("Iterable[SigPropLayer]", self.layers), self.output]
 
     def check_batch(self, x: Tensor, y: Tensor) -> None:
@@ -206,13 +209,15 @@ class SigPropSequential(nn.Module):
         same_size = self._flattens and x[:1].numel() == math.prod(self.input_shape)
         if not x.is_floating_point() or not len(x) or not (x.shape[1:] == self.input_shape or same_size):
             wanted = ", ".join(str(size) for size in self.input_shape)
-            raise ValueError(f"x must be floating and of the shape (batch, {wanted}), got {x.dtype} {tuple(x.shape)}")
+            raise ValueError(
+                f"x must be floating-point of shape (batch, {wanted}), got {x.dtype} of shape {tuple(x.shape)}"
+            )
         if y.shape != (len(x),) or y.dtype != torch.int64:
-            raise ValueError(f"y must be int64 labels of the shape ({len(x)},), got {y.dtype} of {tuple(y.shape)}")
+            raise ValueError(f"y must be int64 labels of shape ({len(x)},), got {y.dtype} of shape {tuple(y.shape)}")
         low, high = (int(label) for label in torch.aminmax(y))
         if low < 0 or high >= self.num_classes:
             raise ValueError(
-                f"y must hold labels from 0 to {self.num_classes - 1}, the network's num_classes - 1, "
+                f"y must contain labels from 0 to num_classes - 1 = {self.num_classes - 1}, "
                 f"got {low if low < 0 else high}"
             )
 
@@ -222,16 +227,16 @@ class SigPropNet(SigPropSequential):
 
     Args:
         input_dim: Number of input values; images are flattened.
-        hidden_dims: Units of each layer, at least one.
+        hidden_dims: Number of units of each hidden layer; at least one layer.
         output_dim: Number of classes.
-        loss: See :class:`SigPropSequential`.
-        output: See :class:`SigPropSequential`.
-        fixed_signal: See :class:`SigPropSequential`.
+        loss, output, fixed_signal: As for :class:`SigPropSequential`.
 
     Raises:
-        ValueError: A size or a value is out of range.
+        ValueError: A value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet
         >>> net = SigPropNet(784, [512, 256], 10)
         >>> net(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
@@ -247,20 +252,8 @@ class SigPropNet(SigPropSequential):
         output: str = "classifier",
         fixed_signal: bool = False,
     ) -> None:
-        check_integer("input_dim", input_dim, 1)
-        check_integer("output_dim", output_dim, 2)
-        if not hidden_dims:
-            raise ValueError(f"hidden_dims must name the units of at least one layer, got {hidden_dims!r}")
-        for units in hidden_dims:
-            check_integer("hidden_dims", units, 1)
-        modules: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in pairwise([input_dim, *hidden_dims]):
-            modules += [nn.Linear(inputs, outputs), nn.ReLU()]
-        if output != "targets":
-            modules.append(nn.Linear(hidden_dims[-1], output_dim))
-        super().__init__(
-            nn.Sequential(*modules), (input_dim,), output_dim, loss=loss, output=output, fixed_signal=fixed_signal
-        )
+        model = dense_model(input_dim, hidden_dims, output_dim, _has_classifier(output))
+        super().__init__(model, (input_dim,), output_dim, loss=loss, output=output, fixed_signal=fixed_signal)
 
 
 class SigPropConvNet(SigPropSequential):
@@ -268,19 +261,19 @@ class SigPropConvNet(SigPropSequential):
 
     Args:
         image_shape: (channels, height, width); the sides must be at least 2 to the power of the number of stages.
-        channels: Channels of each stage; later layers being wider than early ones suits local losses.
+        channels: Number of channels of each stage. Later layers that are wider than early ones suit local losses.
         num_classes: Number of classes.
-        convolutions_per_stage: Layers a stage, >= 1.
-        width: Factor on all channels, above 0.
+        convolutions_per_stage: Number of layers per stage, >= 1.
+        width: Factor on all channels, > 0.
         norm: ``batch``, ``instance`` or None.
-        loss: See :class:`SigPropSequential`.
-        output: See :class:`SigPropSequential`.
-        fixed_signal: See :class:`SigPropSequential`.
+        loss, output, fixed_signal: As for :class:`SigPropSequential`.
 
     Raises:
-        ValueError: A size or a value is out of range.
+        ValueError: A value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropConvNet
         >>> net = SigPropConvNet((3, 32, 32), (32, 64, 128), 10)
         >>> net(torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 10])
@@ -299,66 +292,47 @@ class SigPropConvNet(SigPropSequential):
         output: str = "classifier",
         fixed_signal: bool = False,
     ) -> None:
-        for name, sizes, low in (("image_shape", image_shape, 1), ("channels", channels, 1)):
-            for size in sizes:
-                check_integer(name, size, low)
-        check_integer("num_classes", num_classes, 2)
-        check_integer("convolutions_per_stage", convolutions_per_stage, 1)
-        check_range("width", width, 0.0, math.inf, open_low=True, open_high=True)
-        if not channels:
-            raise ValueError(f"channels must name the channels of at least one stage, got {channels!r}")
-        if len(image_shape) != 3 or min(image_shape[1:]) < 2 ** len(channels):
-            raise ValueError(
-                f"image_shape must be (channels, height, width) with sides of at least {2 ** len(channels)} pixels for "
-                f"{len(channels)} stages, got {image_shape}"
-            )
-        if norm is not None and norm not in _NORMS:
-            raise ValueError(f"norm must be one of {', '.join(_NORMS)} or None, got {norm!r}")
-        modules: list[nn.Module] = []
-        inputs = image_shape[0]
-        for stage in channels:
-            outputs = max(1, round(stage * width))
-            for _ in range(convolutions_per_stage):
-                modules.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None))
-                modules += [_NORMS[norm](outputs)] if norm else []
-                modules.append(nn.ReLU(inplace=True))
-                inputs = outputs
-            modules.append(nn.MaxPool2d(2))
-        features = inputs * math.prod(side >> len(channels) for side in image_shape[1:])
-        if output != "targets":
-            modules += [nn.Flatten(), nn.Linear(features, num_classes)]
-        super().__init__(
-            nn.Sequential(*modules), image_shape, num_classes, loss=loss, output=output, fixed_signal=fixed_signal
+        model = vgg_model(
+            image_shape, channels, num_classes, convolutions_per_stage, width, norm, _has_classifier(output)
         )
+        super().__init__(model, image_shape, num_classes, loss=loss, output=output, fixed_signal=fixed_signal)
 
 
-def _take_head(blocks: list[nn.Sequential], num_classes: int) -> nn.Linear:
-    """Takes the classifier off the end of the blocks."""
+def _has_classifier(output: str) -> bool:
+    """Whether a network with this output ends with a ``Linear`` that learns the classes."""
+    return output != "targets"
+
+
+def _pop_classifier(blocks: list[nn.Sequential], num_classes: int) -> nn.Linear:
+    """Removes the classifier from the end of the blocks and returns it."""
     last = list(blocks.pop()) if blocks else []
     if len(last) != 1 or not isinstance(last[0], nn.Linear):
         raise ValueError(
-            "model must end with the Linear that gives the classes (or use output='targets'), its last module with "
-            f"weights and what follows are {last}"
+            "model must end with the Linear that computes the class scores (or use output='targets'), but its last "
+            f"module with weights and the modules after it are {last}"
         )
     outputs = last[0].out_features
     if outputs != num_classes:
-        raise ValueError(f"num_classes must be the {outputs} outputs of model's last Linear, got {num_classes}")
+        raise ValueError(f"num_classes must equal the {outputs} outputs of model's last Linear, got {num_classes}")
     return last[0]
 
 
-def _check_weights_are_apart(blocks: Sequence[nn.Module]) -> None:
+def _check_no_shared_weights(trained: Sequence[nn.Module]) -> None:
     seen: set[nn.Parameter] = set()
-    for number, block in enumerate(blocks, 1):
-        params = set(block.parameters())
+    for number, layer in enumerate(trained, 1):
+        params = set(layer.parameters())
         if seen & params:
-            raise ValueError(f"model must not share weights between layers, layer {number} has weights of another one")
+            raise ValueError(f"model must not share weights between layers, but layer {number} uses those of another")
         seen |= params
 
 
 @torch.no_grad()
-def _activations_shape(blocks: Sequence[nn.Module], head: nn.Module | None, input_shape: tuple[int, ...]) -> torch.Size:
-    """The shape of the first layer's activations; runs all modules, so that a wrong ``input_shape`` is found here."""
-    modules = nn.ModuleList([*blocks, *([head] if head else [])])
+def _first_activations_shape(trained: Sequence[nn.Module], input_shape: tuple[int, ...]) -> torch.Size:
+    """Returns the shape of the first layer's activations.
+
+    Runs all modules, so that a wrong ``input_shape`` is found here.
+    """
+    modules = nn.ModuleList(trained)
     modes = [(module, module.training) for module in modules.modules()]
     modules.eval()
     like = next(modules.parameters())

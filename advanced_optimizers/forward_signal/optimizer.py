@@ -1,20 +1,11 @@
-r"""Forward signal propagation (SigProp): every layer learns from a signal that comes forward with the input.
-
-Kohan, Rietman, Siegelmann: Signal Propagation: The Framework for Learning and Inference in a Forward Pass, IEEE TNNLS
-2023, arXiv 2204.01723.
-
-- :class:`SigPropSequential` turns an ``nn.Sequential`` into a SigProp network; :class:`SigPropNet` (dense) and
-  :class:`SigPropConvNet` (VGG-style) are such networks (``forward_signal_network.py``).
-- :class:`SigPropOptimizer` trains one, layer by layer; :func:`create_sigprop_optimizer` makes it.
-- ``SigPropPipeline`` (``forward_signal_pipeline.py``) trains groups of layers in parallel.
-"""
+"""The optimizer of a SigProp network: it trains the layers one by one, each with its own base optimizer."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,26 +20,17 @@ from advanced_optimizers.forward_signal.layers import (
     SigPropSignalLayer,
     TargetOutput,
 )
-from advanced_optimizers.forward_signal.losses import LocalLoss
-from advanced_optimizers.forward_signal.network import SigPropConvNet, SigPropNet, SigPropSequential
+from advanced_optimizers.forward_signal.network import SigPropSequential
 
-__all__ = [
-    "LearnResult",
-    "LocalLoss",
-    "SigPropConvNet",
-    "SigPropNet",
-    "SigPropOptimizer",
-    "SigPropSequential",
-    "create_sigprop_optimizer",
-]
+__all__ = ["LearnResult", "SigPropOptimizer", "create_sigprop_optimizer"]
 
 
 class LearnResult(NamedTuple):
-    """What one batch of :meth:`SigPropOptimizer.learn` gave, detached and from before its updates.
+    """What :meth:`SigPropOptimizer.learn` returns for one batch, detached and computed before its updates.
 
     Attributes:
-        losses: One a layer, then the classifier's where there is one, (number,).
-        scores: The network's scores of the batch in training, (B, num_classes).
+        losses: One per layer, then the classifier's if there is one, (number of losses,).
+        scores: The network's scores for the batch in training mode, (B, num_classes).
     """
 
     losses: Tensor
@@ -56,10 +38,13 @@ class LearnResult(NamedTuple):
 
 
 class SigPropOptimizer(Optimizer):
-    r"""Trains a SigProp network; each layer has a base optimizer of its own.
+    """Trains a SigProp network; each layer has its own base optimizer.
 
-    Two ways, which give the same weights for the same batches, bit for bit. The ordinary loop holds all layers' graphs:
+    There are two ways to train, which lead to the same weights for the same batches, bit for bit. The ordinary loop
+    keeps the graphs of all layers:
 
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet, SigPropOptimizer
         >>> net = SigPropNet(64, [32, 16], 10)
         >>> optimizer = SigPropOptimizer(net, lr=1e-3)
         >>> x, y = torch.randn(8, 64), torch.randint(10, (8,))
@@ -67,36 +52,38 @@ class SigPropOptimizer(Optimizer):
         >>> sum(net.local_losses(x, y)).backward()
         >>> optimizer.step()
 
-    :meth:`learn` updates each layer as soon as it is reached and forgets its graph and gradients, so that the memory
+    :meth:`learn` updates each layer as soon as it is reached and then drops its graph and gradients, so that the memory
     of training does not grow with the number of layers:
 
         >>> losses, scores = optimizer.learn(x, y)
 
-    ``param_groups`` holds one group a layer, with that of the generator of targets behind the first one's if it
-    learns, and the classifier's last. They are the base optimizers' own dicts, so schedulers act on all of them.
+    ``param_groups`` has one group per layer and, last, one for the classifier. If the target generator learns, its
+    group follows that of the first layer. The groups are the base optimizers' own dicts, so schedulers act on all of
+    them.
 
     Args:
         net: A :class:`SigPropSequential`, :class:`SigPropNet` or :class:`SigPropConvNet`.
         lr: Learning rate of the layers and the classifier, >= 0.
-        signal_lr: Learning rate of the generator of targets, >= 0.
+        signal_lr: Learning rate of the target generator, >= 0.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
-        base_optimizer_kwargs: Passed to it, without ``lr``. See ``build_optimizer`` for the CPU's fast path.
+        base_optimizer_kwargs: Passed to ``base_optimizer``; must not contain ``lr``. See ``build_optimizer`` for the
+            fast path on the CPU.
 
     Attributes:
         net: The network.
         bases: The base optimizers, one for each of ``net.units()``; None for an output without weights.
 
     Raises:
-        TypeError: ``net`` is no SigProp network, or ``base_optimizer`` no optimizer.
-        ValueError: A learning rate is negative, or given in ``base_optimizer_kwargs`` too.
+        TypeError: ``net`` is not a SigProp network, or ``base_optimizer`` is not an optimizer.
+        ValueError: A learning rate is negative, or ``base_optimizer_kwargs`` contains one.
 
     References:
-        Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper leaves the optimizer free.
+        Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper does not prescribe an optimizer.
 
     Limitations:
-        Parameter groups follow the network: :meth:`add_param_group` is refused. ``state`` is empty, the learned state
-        is in the bases' and in :meth:`state_dict`. ``GradScaler`` works with the ordinary loop alone; ``learn`` is for
-        float32 and for bfloat16 autocast, which need no scaling.
+        Parameter groups follow the network, so :meth:`add_param_group` is refused. ``state`` is empty: the learned
+        state is in ``bases`` and in :meth:`state_dict`. ``GradScaler`` works only with the ordinary loop; ``learn`` is
+        for float32 and for bfloat16 autocast, which need no scaling.
     """
 
     def __init__(
@@ -109,7 +96,9 @@ class SigPropOptimizer(Optimizer):
         base_optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(net, SigPropSequential):
-            hint = ": wrap it, as SigPropSequential(model, input_shape, num_classes)" if _is_module(net) else ""
+            hint = (
+                ": wrap it in SigPropSequential(model, input_shape, num_classes)" if isinstance(net, nn.Module) else ""
+            )
             raise TypeError(f"net must be a SigProp network, got {type(net).__name__}{hint}")
         check_range("lr", lr, low=0.0)
         check_range("signal_lr", signal_lr, low=0.0)
@@ -121,7 +110,7 @@ class SigPropOptimizer(Optimizer):
         self.net = net
         self.bases: list[Optimizer | None] = []
         for unit in net.units():
-            groups = _groups(unit, lr, signal_lr)
+            groups = _parameter_groups(unit, lr, signal_lr)
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
         first = next(base for base in self.bases if base is not None)
         self._adopting = True
@@ -130,35 +119,41 @@ class SigPropOptimizer(Optimizer):
         self.param_groups = self._base_groups()
 
     def learn(self, x: Tensor, y: Tensor) -> LearnResult:
-        """Learns from one batch in a single forward sweep: each layer is updated as soon as it is reached.
+        """Learns from one batch in a single forward sweep, updating each layer as soon as it is reached.
 
-        Gradients that parameters hold are dropped, and none are left. Under ``torch.autocast`` the layers run in its
-        precision, their losses and updates in float32.
+        Gradients that the parameters hold are dropped, and none are left afterwards. Under ``torch.autocast`` the
+        layers run in its precision, and their losses and updates in float32.
 
         Args:
             x: (B, *input_shape).
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:
-            ValueError: A shape, a type or a label does not fit; nothing was learned then.
+            ValueError: A shape, a dtype or a label does not fit the network; then nothing was learned.
         """
         self.net.check_batch(x, y)
-        self._opt_called = True  # what schedulers look at to warn of a step that was left out
+        self._opt_called = True  # schedulers read this to warn about a missing step
         losses, h, t = [], x, self.net.contexts
         for unit, base in zip(self.net.units(), self.bases, strict=True):
             h, t, loss = learn_unit(unit, base, h, t, y)
             losses += [loss] if loss is not None else []
         return LearnResult(torch.stack(losses), h)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Lets every layer's base optimizer step with the gradients that are there.
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Lets the base optimizer of every layer step with the current gradients.
 
         Args:
             closure: Clears the gradients, computes the losses, calls ``backward`` and returns a loss. Called once.
 
         Returns:
-            The closure's loss, or ``None``.
+            The closure's loss, or ``None`` without a closure.
         """
         loss = None
         if closure is not None:
@@ -170,27 +165,29 @@ class SigPropOptimizer(Optimizer):
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: the groups are the network's layers."""
+        """Raises a TypeError: the groups are the network's layers."""
         if not self._adopting:
-            raise TypeError("SigPropOptimizer takes its groups from the network's layers: make a new one for a new net")
+            raise TypeError(
+                "SigPropOptimizer takes its groups from the network's layers: create a new one for a new network"
+            )
         super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """The groups as torch lays them out, and each base optimizer's state under ``"bases"``."""
+        """Returns the groups in torch's format, and the state of each base optimizer under ``"bases"``."""
         return {**super().state_dict(), "bases": [None if base is None else base.state_dict() for base in self.bases]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave.
+        """Restores what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: ``state_dict`` was not made by this class, or for another number of layers.
+            ValueError: ``state_dict`` was not made by this class, or by one for another number of layers.
         """
         saved = state_dict.get("bases")
         if not isinstance(saved, list) or [s is None for s in saved] != [base is None for base in self.bases]:
             found = f"{len(saved)} of them" if isinstance(saved, list) else f"the keys {sorted(state_dict)}"
             raise ValueError(
-                f"state_dict must hold the state of {len(self.bases)} base optimizers under 'bases', got {found}: it "
-                "was not saved by SigPropOptimizer for a network like this"
+                f"state_dict must contain the state of {len(self.bases)} base optimizers under 'bases', got {found}: "
+                "it was not saved by the SigPropOptimizer of a network like this one"
             )
         before = [None if base is None else copy.deepcopy(base.state_dict()) for base in self.bases]
         try:
@@ -213,15 +210,15 @@ class SigPropOptimizer(Optimizer):
 
 
 def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_lr: float = 1e-3) -> SigPropOptimizer:
-    """SigProp over Adam.
+    """Creates a :class:`SigPropOptimizer` whose base optimizers are Adam.
 
     Args:
         model: A SigProp network.
         lr: Adam's learning rate for the layers, >= 0.
-        signal_lr: Adam's learning rate for the generator of targets, >= 0.
+        signal_lr: Adam's learning rate for the target generator, >= 0.
 
     Raises:
-        TypeError: ``model`` is no SigProp network.
+        TypeError: ``model`` is not a SigProp network.
         ValueError: A value is out of range.
     """
     return SigPropOptimizer(model, lr, signal_lr)
@@ -230,7 +227,7 @@ def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_
 def learn_unit(
     unit: SigPropLayer | ClassifierOutput | TargetOutput, base: Optimizer | None, h: Tensor, t: Tensor, y: Tensor
 ) -> Signals:
-    """Carries both streams through one unit and updates it; gives them detached, and the loss from before."""
+    """Passes both streams through one unit and updates it; returns them detached, with the loss before the update."""
     if base is None:
         with torch.no_grad():
             return unit.propagate(h, t, y)
@@ -239,7 +236,7 @@ def learn_unit(
         signals = unit.propagate(h, t, y)
     assert signals.loss is not None
     device = h.device.type
-    # Backward outside of autocast, which is done with the forward operations.
+    # Backward runs outside autocast, which is meant for the forward operations only.
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         signals.loss.backward()
     base.step()
@@ -248,18 +245,14 @@ def learn_unit(
 
 
 def _drop_gradients(base: Optimizer) -> None:
-    # As zero_grad does, without its cost, which is large beside a small layer's.
+    # Like zero_grad, but without its overhead, which is large compared with a small layer.
     for group in base.param_groups:
         for p in group["params"]:
             p.grad = None
 
 
-def _is_module(net: Any) -> bool:
-    return isinstance(net, nn.Module)
-
-
-def _groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
-    """The layer's parameters, and those of the generator of targets with their own learning rate."""
+def _parameter_groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
+    """Returns the layer's parameters, and those of the target generator with their own learning rate."""
     signal = list(unit.generator.parameters()) if isinstance(unit, SigPropSignalLayer) else []
     own = [p for p in unit.parameters() if not any(p is q for q in signal)]
     pairs = ((own, lr), (signal, signal_lr))

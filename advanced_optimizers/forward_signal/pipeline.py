@@ -1,4 +1,4 @@
-"""Training the layers of a SigProp network in parallel: a layer needs nothing from later ones, so it need not wait."""
+"""Trains the layers of a SigProp network in parallel: a layer needs nothing from later ones, so it need not wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from advanced_optimizers.forward_signal.optimizer import LearnResult, SigPropOpt
 
 __all__ = ["SigPropPipeline", "split_by_cost"]
 
-# Batches that are learned without the threads, to see where to cut: the first pays for what later ones find ready.
+# Batches that are learned without the threads, to find out where to cut; the first only warms up.
 _WARM_UP, _MEASURED = 1, 2
 
 Settings = dict[str, Any]
@@ -29,11 +29,11 @@ Settings = dict[str, Any]
 
 @dataclass
 class _Batch:
-    """A batch on its way through the stages, with what the caller had set when it came.
+    """A batch on its way through the stages, with the settings of the moment when it was submitted.
 
     Attributes:
-        number: From 1.
-        settings: The parameter groups' hyperparameters, unit by unit.
+        number: Counted from 1.
+        settings: The hyperparameters of the parameter groups, for each unit.
         autocast: Arguments of ``torch.autocast``.
     """
 
@@ -48,25 +48,30 @@ class _Batch:
 
 
 class SigPropPipeline:
-    """Learns a stream of batches with groups of layers in threads: layer i has batch n + 1 while layer i + 1 has n.
+    """Learns a stream of batches in parallel threads: while layer i + 1 learns from batch n, layer i learns from n + 1.
 
-    The weights are those of :meth:`SigPropOptimizer.learn` batch by batch, bit for bit: a layer's update needs what the
-    layers before it gave for this batch, and nothing from later ones. A batch is learned with the hyperparameters of
-    the moment of its :meth:`submit`, so schedulers step between batches as usual.
+    The weights equal those of :meth:`SigPropOptimizer.learn` batch by batch, bit for bit: the update of a layer needs
+    what the layers before it computed for this batch, and nothing from later layers. A batch is learned with the
+    hyperparameters of the moment when it was submitted, so schedulers step between batches as usual.
 
     Args:
-        optimizer: The network's optimizer. It and the network are in use until :meth:`wait` or the end of the block.
-        stages: Number of threads, from 1 to the number of layers and output.
-        queue_length: Batches that may wait before each stage, >= 1; :meth:`submit` blocks while the first is full.
-        threads: Threads of torch inside each stage, >= 1. Training without a pipeline gives the same bits with as many.
-        costs: Relative time of each of ``optimizer.net.units()``, each >= 0: stages take consecutive units, such that
-            the dearest stage is as cheap as can be. By default processor time, measured on the first three batches,
-            which are learned without the threads.
+        optimizer: The network's optimizer. It and the network are in use until :meth:`wait` returns or the ``with``
+            block ends.
+        stages: Number of threads, from 1 to the number of units, which are the layers and the output.
+        queue_length: Number of batches that may wait before each stage, >= 1; :meth:`submit` blocks while the first
+            queue is full.
+        threads: Number of torch's threads in each stage, >= 1. Training without a pipeline produces the same bits with
+            the same number.
+        costs: Relative time of each of ``optimizer.net.units()``, each >= 0. Each stage takes consecutive units, chosen
+            so that the slowest stage is as fast as possible. By default, the processor time measured on the first three
+            batches, which are learned without the threads.
 
     Raises:
         ValueError: A value is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import SigPropNet, SigPropOptimizer, SigPropPipeline
         >>> optimizer = SigPropOptimizer(SigPropNet(8, [16, 16], 3))
         >>> with SigPropPipeline(optimizer, stages=2) as pipeline:
         ...     futures = [pipeline.submit(torch.randn(4, 8), torch.tensor([0, 1, 2, 0])) for _ in range(9)]
@@ -74,9 +79,10 @@ class SigPropPipeline:
         torch.Size([4, 3])
 
     Limitations:
-        The gain is bounded by the dearest unit, and early convolutions are often by far the dearest. Dropout draws from
-        torch's one global generator in the order in which the threads come to it, so with it runs differ. Each batch
-        under way holds one layer's activations, and there may be ``stages * (queue_length + 1)`` of them.
+        The speed-up is bounded by the slowest unit, and early convolutions are often by far the slowest. Dropout draws
+        from torch's one global generator in the order in which the threads reach it, so runs with dropout differ. Each
+        batch in flight holds the activations of one layer, and there may be ``stages * (queue_length + 1)`` such
+        batches.
     """
 
     def __init__(
@@ -92,10 +98,14 @@ class SigPropPipeline:
         for name, value in (("stages", stages), ("queue_length", queue_length), ("threads", threads)):
             check_integer(name, value, 1)
         if stages > len(self.units):
-            raise ValueError(f"stages must be at most {len(self.units)}, the layers and the output, got {stages}")
+            raise ValueError(
+                f"stages must be at most {len(self.units)}, one per layer and one for the output, got {stages}"
+            )
         if costs is not None:
             if len(costs) != len(self.units):
-                raise ValueError(f"costs must be one number for each of {len(self.units)} units, got {list(costs)}")
+                raise ValueError(
+                    f"costs must have one number for each of the {len(self.units)} units, got {list(costs)}"
+                )
             for cost in costs:
                 check_range("costs", cost, low=0.0)
         self.optimizer = optimizer
@@ -109,15 +119,15 @@ class SigPropPipeline:
         self._pending: deque[Future[LearnResult]] = deque()
         self._submitted = 0
         self._failure: RuntimeError | None = None
-        self._failed = 0  # the batch that failed
+        self._failed = 0  # number of the batch that failed
         self._bases_groups: list[Settings] | None = None
 
     def __enter__(self) -> SigPropPipeline:
         if self._bases_groups is not None:
-            raise RuntimeError("the pipeline is open already: it serves one 'with' at a time")
+            raise RuntimeError("the pipeline is already open: it can be in one 'with' block at a time")
         self._submitted, self._failure = 0, None
         self._threads_before = torch.get_num_threads()
-        # The caller and its schedulers get copies; what the bases step with belongs to the workers.
+        # The caller and its schedulers get copies; the dicts that the bases step with belong to the workers.
         self._bases_groups = self.optimizer.param_groups
         self.optimizer.param_groups = [dict(group) for group in self._bases_groups]
         return self
@@ -131,23 +141,23 @@ class SigPropPipeline:
             self._workers = []
             torch.set_num_threads(self._threads_before)
         self._pending.clear()
-        self._hand_settings_to_bases()
+        self._copy_settings_to_bases()
         self.optimizer.param_groups, self._bases_groups = self._bases_groups, None
         if kind is None and self._failure is not None:
             raise self._failure
 
     def submit(self, x: Tensor, y: Tensor) -> Future[LearnResult]:
-        """Hands a batch to the first stage, waiting while that one has ``queue_length`` batches before it.
+        """Hands a batch to the first stage; blocks while ``queue_length`` batches wait before that stage.
 
         Args:
-            x: (B, *input_shape). Not to be written to until the batch is learned.
+            x: (B, *input_shape). Must not be written to until the batch is learned.
             y: Labels, int64 (B,).
 
         Returns:
-            What will hold the batch's losses and scores, or the error that kept it from being learned.
+            A future with the batch's losses and scores, or with the error that kept it from being learned.
 
         Raises:
-            ValueError: A shape, a type or a label does not fit.
+            ValueError: A shape, a dtype or a label does not fit the network.
             RuntimeError: The pipeline is not open, or an earlier batch failed.
         """
         if self._bases_groups is None:
@@ -157,10 +167,10 @@ class SigPropPipeline:
         self.optimizer.net.check_batch(x, y)
         self._submitted += 1
         if self.costs is None:
-            return self._learn_here(x, y)
+            return self._learn_and_measure(x, y)
         if not self._workers:
-            self._start(split_by_cost(self.costs, self.stages))
-        batch = self._prepare(x, y)
+            self._start_workers(split_by_cost(self.costs, self.stages))
+        batch = self._make_batch(x, y)
         while self._pending and self._pending[0].done():
             self._pending.popleft()
         self._pending.append(batch.future)
@@ -168,21 +178,21 @@ class SigPropPipeline:
         return batch.future
 
     def wait(self) -> None:
-        """Waits until every submitted batch is learned; then network and optimizer can be used as always.
+        """Waits until every submitted batch is learned; then the network and the optimizer can be used as usual.
 
         Raises:
-            RuntimeError: A batch failed. The layers before have learned from it, later ones have not, so go back to a
-                checkpoint.
+            RuntimeError: A batch failed. The layers before the failure have learned from it and later ones have not, so
+                go back to a checkpoint.
         """
         wait(self._pending)
         self._pending.clear()
         if self._failure is not None:
             raise self._failure
-        self._hand_settings_to_bases()
+        self._copy_settings_to_bases()
 
-    def _learn_here(self, x: Tensor, y: Tensor) -> Future[LearnResult]:
-        self._hand_settings_to_bases()
-        batch = self._prepare(x, y)
+    def _learn_and_measure(self, x: Tensor, y: Tensor) -> Future[LearnResult]:
+        self._copy_settings_to_bases()
+        batch = self._make_batch(x, y)
         for i in range(len(self.units)):
             started = time.thread_time()
             self._learn_unit(batch, i)
@@ -190,12 +200,12 @@ class SigPropPipeline:
                 self._measured[i] += time.thread_time() - started
         if self._submitted == _WARM_UP + _MEASURED:
             self.costs = self._measured
-        _finish(batch)
+        _set_result(batch)
         return batch.future
 
-    def _prepare(self, x: Tensor, y: Tensor) -> _Batch:
+    def _make_batch(self, x: Tensor, y: Tensor) -> _Batch:
         self.optimizer._opt_called = True  # as SigPropOptimizer.learn does
-        groups = iter(copy.deepcopy([_settings(group) for group in self.optimizer.param_groups]))
+        groups = iter(copy.deepcopy([_without_params(group) for group in self.optimizer.param_groups]))
         settings = [[next(groups) for _ in base.param_groups] if base else [] for base in self.optimizer.bases]
         device = x.device.type
         autocast = {"device_type": device, "enabled": torch.is_autocast_enabled(device)}
@@ -203,19 +213,23 @@ class SigPropPipeline:
             autocast["dtype"] = torch.get_autocast_dtype(device)
         return _Batch(x, self.optimizer.net.contexts, y, self._submitted, settings, autocast)
 
-    def _start(self, parts: list[range]) -> None:
+    def _start_workers(self, parts: list[range]) -> None:
         inbox = self._inbox = Queue(self.queue_length)
         for i, part in enumerate(parts):
             outbox: Queue[_Batch | None] | None = Queue(self.queue_length) if i + 1 < len(parts) else None
-            # A daemon, so that a pipeline that was never closed does not keep the interpreter from ending.
-            worker = Thread(target=self._work, args=(part, inbox, outbox), name=f"sigprop-{i}", daemon=True)
+            # A daemon, so that a pipeline that was never closed does not keep the interpreter from exiting.
+            worker = Thread(target=self._run_stage, args=(part, inbox, outbox), name=f"sigprop-{i}", daemon=True)
             self._workers.append(worker)
             worker.start()
             if outbox is not None:
                 inbox = outbox
 
-    def _work(self, part: range, inbox: Queue[_Batch | None], outbox: Queue[_Batch | None] | None) -> None:
-        """One stage. After a failure it still takes batches, so that nobody waits, but learns none behind that one."""
+    def _run_stage(self, part: range, inbox: Queue[_Batch | None], outbox: Queue[_Batch | None] | None) -> None:
+        """Runs one stage.
+
+        After a failure it still takes batches, so that nobody waits for it, but learns none that come after the failed
+        one.
+        """
         torch.set_num_threads(self.threads)
         while (batch := inbox.get()) is not None:
             try:
@@ -231,7 +245,7 @@ class SigPropPipeline:
                 batch.future.set_exception(error)
                 continue
             if outbox is None:
-                _finish(batch)
+                _set_result(batch)
             else:
                 outbox.put(batch)
         if outbox is not None:
@@ -245,38 +259,38 @@ class SigPropPipeline:
             batch.h, batch.t, loss = learn_unit(self.units[i], base, batch.h, batch.t, batch.y)
         batch.losses += [loss] if loss is not None else []
 
-    def _hand_settings_to_bases(self) -> None:
+    def _copy_settings_to_bases(self) -> None:
         assert self._bases_groups is not None
         for group, shown in zip(self._bases_groups, self.optimizer.param_groups, strict=True):
-            group.update(_settings(shown))
+            group.update(_without_params(shown))
 
 
 def split_by_cost(costs: Sequence[float], stages: int) -> list[range]:
-    """Consecutive parts, none empty, of which the dearest is as cheap as can be.
+    """Splits units into consecutive parts, none of them empty, so that the most expensive part is as cheap as possible.
 
     Args:
-        costs: One number a unit.
+        costs: One number per unit.
         stages: Number of parts, from 1 to ``len(costs)``.
     """
 
     @cache
     def best(first: int, parts: int) -> tuple[float, tuple[int, ...]]:
-        """The dearest part's cost and the ends of the parts, from a unit on."""
+        """Returns the cost of the most expensive part and the ends of the parts, for the units from ``first`` on."""
         if parts == 1:
             return sum(costs[first:]), (len(costs),)
         options = []
         for end in range(first + 1, len(costs) - parts + 2):
-            dearest, ends = best(end, parts - 1)
-            options.append((max(sum(costs[first:end]), dearest), (end, *ends)))
+            highest, ends = best(end, parts - 1)
+            options.append((max(sum(costs[first:end]), highest), (end, *ends)))
         return min(options)
 
     _, ends = best(0, stages)
     return [range(start, end) for start, end in zip((0, *ends), ends, strict=False)]
 
 
-def _settings(group: Settings) -> Settings:
+def _without_params(group: Settings) -> Settings:
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def _finish(batch: _Batch) -> None:
+def _set_result(batch: _Batch) -> None:
     batch.future.set_result(LearnResult(torch.stack(batch.losses), batch.h))

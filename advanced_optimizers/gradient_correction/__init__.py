@@ -1,4 +1,20 @@
-"""Gradient correction, a reconstruction of a withdrawn paper: gradients turned toward a predicted next one."""
+r"""Gradient correction, a *reconstruction*: the paper was withdrawn because it misdescribes both of its modules.
+
+The authors' words (Li, Ni, Li, Zhang, Gao: Gradient Correction beyond Gradient Descent, arXiv 2203.08345):
+
+    There are errors in the description of GC-W module and GC-ODE Section 3.2 and Section 3.3, which may mislead the
+    readers. e.g., 1. the structure of GC-W module is not described correctly. 2. the GC-ODE module is not described
+    clearly. Therefore we want to withdrawal this paper for a thorough correction
+
+Neither code nor a corrected version exists. What is known: there are two plug-in modules, GC-W for weight gradients,
+"inspired by the idea of gradient prediction" and with an attention-like structure, and GC-ODE for hidden-state
+gradients, "based on Neural ODE"; and layers before down-sampling matter most. Everything beyond that is ours.
+
+- ``optimizer.py``: :class:`GradientCorrectionOptimizer` corrects the gradients for any base optimizer.
+- ``predictor.py``: the predictors of weight gradients. ``training.py`` trains them on a batch of tensors.
+- ``history.py``: what is kept of each tensor from step to step.
+- ``hidden.py``: GC-ODE on hidden states.
+"""
 
 from advanced_optimizers.gradient_correction.history import CorrectionRecord
 from advanced_optimizers.gradient_correction.optimizer import (

@@ -1,25 +1,10 @@
-r"""Gradient correction, a *reconstruction*: the paper was withdrawn because it misdescribes both of its modules.
-
-The authors' words (Li, Ni, Li, Zhang, Gao: Gradient Correction beyond Gradient Descent, arXiv 2203.08345):
-
-    There are errors in the description of GC-W module and GC-ODE Section 3.2 and Section 3.3, which may mislead the
-    readers. e.g., 1. the structure of GC-W module is not described correctly. 2. the GC-ODE module is not described
-    clearly. Therefore we want to withdrawal this paper for a thorough correction
-
-No code and no corrected version exist. What is known: two plug-in modules, GC-W for weight gradients, "inspired by the
-idea of gradient prediction" and with an attention-like structure, and GC-ODE for hidden-state gradients, "based on
-Neural ODE"; and that layers before down-sampling matter most. Everything beyond that here is ours.
-
-- :class:`GradientCorrectionOptimizer` corrects the gradients of any base optimizer.
-- ``gradient_predictor.py`` holds the predictors of weight gradients, ``adjoint_correction.py`` the hidden states'.
-"""
+"""The optimizer of gradient correction. The package's docstring says what is known of the withdrawn paper."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,29 +13,26 @@ from torch import Tensor, nn
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection, find_downsampling
-from advanced_optimizers.gradient_correction.history import CorrectionRecord, Step, keep, squares, take_step, unit_rows
-from advanced_optimizers.gradient_correction.predictor import (
-    GCODE,
-    GCW,
-    Following,
-    Mix,
-    Predictor,
-    combine,
-    cosine,
-    has_direction,
-    learn,
-    ratio,
-    unchanged,
+from advanced_optimizers.gradient_correction.history import (
+    NOTHING_MEASURED,
+    CorrectionRecord,
+    TensorStep,
+    keep_for_training,
+    squares,
+    unit_rows,
+    update_memory,
 )
+from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Predictor, combine, ratio
+from advanced_optimizers.gradient_correction.training import load_states, train_predictors
 
 __all__ = ["CorrectionRecord", "GradientCorrectionOptimizer", "create_gradient_correction_optimizer"]
 
-# How many steps the diagnostics go back.
+# How many steps the diagnostics keep.
 HISTORY = 1000
 
 
 class GradientCorrectionOptimizer(GradientTransform):
-    r"""Adds to each gradient the offset by which the next one is predicted to differ, and learns that as it goes.
+    r"""Adds to each gradient the predicted difference to the next one, with predictors trained along the way.
 
     For each tensor with gradient :math:`g_t`, memory :math:`m_t`, strengths :math:`\alpha` (``gcw_strength``) and
     :math:`\beta` (``gcode_strength``):
@@ -61,46 +43,49 @@ class GradientCorrectionOptimizer(GradientTransform):
         GC_W(g_t) &= \hat g_t - g_t, \quad \hat g_t \text{ a prediction of } g_{t+1} \text{ as long as } g_t \\
         \theta_{t+1} &= \text{base}(\theta_t, g'_t)
 
-    **GC-W** sees a tensor as rows, one for each output unit (the matrix view of a convolution is (C_out, rest)). Each
-    row is a token that says how long its gradient and memory are beside the other rows', and how well the two agree.
-    Rows attend to rows, the outcome says how each row's gradient and memory mix to the offset, and a gate that starts
-    at zero lets it in (:func:`~advanced_optimizers.gradient_correction.predictor.attention`).
+    **GC-W** sees a tensor as rows, one per output unit (the matrix view of a convolution is (C_out, rest)). Each row
+    is a token that says how long its gradient and memory are compared with the other rows', and how well the two
+    agree. Rows attend to rows. The outcome says how to mix each row's gradient and memory into the offset, and a gate
+    that starts at zero scales it (:func:`~advanced_optimizers.gradient_correction.predictor.attention`).
 
-    **GC-ODE**, from the parameters alone, moves each gradient along a learned differential equation in the plane of
-    gradient and memory (:func:`~advanced_optimizers.gradient_correction.predictor.history_ode`). With a ``model``
-    it corrects the hidden states' gradients before each down-sampling layer instead, by the adjoint of a learned
-    differential equation (:class:`HiddenCorrection`), and GC-W is left to the last layer before each.
+    **GC-ODE**, if only the parameters are given, moves each gradient along a learned differential equation in the
+    plane of gradient and memory (:func:`~advanced_optimizers.gradient_correction.predictor.history_ode`). With a
+    ``model`` it instead corrects the gradients of the hidden states before each down-sampling layer, by the adjoint of
+    a learned differential equation (:class:`HiddenCorrection`), and GC-W acts only on the last layer before each.
 
-    **Learning.** Every ``train_every``-th gradient :math:`g_{t+1}` teaches the predictions made at the step before: by
-    an Adam of their own, on :math:`\lVert \hat g_t / \lVert \hat g_t \rVert - g_{t+1} / \lVert g_{t+1} \rVert
-    \rVert^2`. Each tensor has its own small predictors (71 and 49 parameters).
+    **Training.** Every ``train_every``-th gradient :math:`g_{t+1}` trains the predictors on the predictions of the
+    previous step, with an Adam of their own, on :math:`\lVert \hat g_t / \lVert \hat g_t \rVert - g_{t+1} /
+    \lVert g_{t+1} \rVert \rVert^2`. Each tensor has its own small predictors (71 and 49 parameters).
 
-    **Safety.** :math:`g'` is as long as :math:`g` and no farther from it than ``min_cosine``: beyond, it is turned
-    back in their common plane. Where a prediction is not finite, :math:`g' = g`. Until the first training opens a
-    gate, :math:`g'` is :math:`g` to the bit.
+    **Safety.** :math:`g'` is as long as :math:`g`, and their cosine is at least ``min_cosine``: otherwise :math:`g'` is
+    turned back in their common plane. Where a prediction is not finite, :math:`g' = g`. Until training first opens a
+    gate, :math:`g'` equals :math:`g` bit for bit.
 
     Args:
         params: Tensors, ``(name, tensor)`` pairs or group dicts; groups may override each hyperparameter.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``; another transform
-            too. Default Adam.
+            works too. Default Adam.
         base_optimizer_kwargs: Passed to it. Default ``{"lr": 1e-3}``. On the CPU Adam and AdamW are built with
             ``fused=True`` unless ``fused``, ``foreach`` or ``differentiable`` is given.
-        gcw_strength: :math:`\alpha \ge 0`, how far toward GC-W's prediction: 0 switches it off, 1 is all the way.
+        gcw_strength: :math:`\alpha \ge 0`, how far to go toward GC-W's prediction: 0 switches it off, 1 is all the way.
         gcode_strength: :math:`\beta \ge 0`, the same for GC-ODE.
-        history_decay: :math:`\rho` in (0, 1), the share of the memory that a step keeps.
-        min_cosine: The least cosine between :math:`g'` and :math:`g`, in [0, 1].
+        history_decay: :math:`\rho` in (0, 1), the share of the memory that remains after a step.
+        min_cosine: The smallest allowed cosine between :math:`g'` and :math:`g`, in [0, 1].
         predictor_lr: Learning rate of the predictors' own Adam, >= 0.
-        train_every: The predictors learn from every so many gradients, >= 1.
-        model: A network of these parameters with down-sampling layers: modules without children that shrink a side of
-            their input to half or less. Hooks are put on it; :meth:`detach` removes them. Its output is unchanged.
-        example_input: With ``model``, what to find these layers with, as in ``model(example_input)``.
+        train_every: The predictors are trained on every ``train_every``-th gradient, >= 1.
+        model: A network with these parameters and with down-sampling layers: modules without children that shrink a
+            side of their input to half or less. Hooks are installed on it; :meth:`detach` removes them. Its output is
+            unchanged.
+        example_input: Required with ``model``: these layers are found by calling ``model(example_input)``.
 
     Raises:
-        TypeError: ``base_optimizer`` is no optimizer, ``model`` no module, or a value no number.
-        ValueError: A value is out of range, the model has no down-sampling layer, or calls one more than once a
+        TypeError: ``base_optimizer`` is not an optimizer, ``model`` is not a module, or a value is not a number.
+        ValueError: A value is out of range, or the model has no down-sampling layer or calls one more than once per
             forward pass; at ``step``, a gradient is sparse or complex.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import GradientCorrectionOptimizer
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = GradientCorrectionOptimizer(model.parameters(), torch.optim.Adam, {"lr": 1e-3})
         >>> for _ in range(9):
@@ -114,18 +99,18 @@ class GradientCorrectionOptimizer(GradientTransform):
         Li, Ni, Li, Zhang, Gao: Gradient Correction beyond Gradient Descent, arXiv 2203.08345, withdrawn.
 
     Departures from the paper:
-        Unknown, since its modules are: every formula here is ours. Tensors with fewer than two dimensions or fewer
-        than two rows (biases, normalisation) are left alone. The weights themselves are not looked at. No published
-        number exists that a result could be held against.
+        Unknown, because the paper's modules are unknown: every formula here is ours. Tensors with fewer than two
+        dimensions or fewer than two rows (biases, normalization) are left alone. The weights themselves are not used.
+        There is no published number to compare a result with.
 
     Limitations:
-        Memory: two tensors the size of each corrected gradient (float32 for half-precision gradients), and on the CPU
-        one more for the result, kept between steps. A gradient that is not finite is passed on as it is, and neither
-        remembered nor learned from. Time: about 12 numbers moved for each corrected parameter and step, where Adam
-        moves 7, and a few hundred small operations for each number of rows that occurs; for each hidden state two
-        depthwise convolutions a batch. Hidden states are corrected with the arguments given here, whatever a parameter
-        group overrides. ``GradScaler``, closures, gradient accumulation and several groups work; ``torch.compile``
-        leaves the correction as it is; sparse and complex gradients are refused; distributed sharding is untested.
+        Memory: two tensors of the size of each corrected gradient (float32 for half-precision gradients), and on the
+        CPU one more for the result, kept between steps. A gradient that is not finite is passed on unchanged; it is
+        neither remembered nor used for training. Time: about 12 numbers moved per corrected parameter and step, where
+        Adam moves 7; a few hundred small operations for each distinct number of rows; and two depthwise convolutions
+        per hidden state and batch. Hidden states are corrected with the arguments given here, whatever a parameter
+        group overrides. ``GradScaler``, closures, gradient accumulation and several groups work; ``torch.compile`` does
+        not compile the correction; sparse and complex gradients are refused; distributed sharding is untested.
     """
 
     def __init__(
@@ -160,7 +145,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._placed: set[Tensor] | None = None
         places = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
-            raise ValueError("example_input is for finding the layers of a model: give model too, or neither")
+            raise ValueError("example_input is for finding the layers of a model: pass model too, or neither of them")
         super().__init__(params, base_optimizer, base_optimizer_kwargs, defaults)
         if model is not None:
             self._placed = {place.weight for place in places if place.weight is not None}
@@ -176,47 +161,41 @@ class GradientCorrectionOptimizer(GradientTransform):
         check_range("min_cosine", group["min_cosine"], low=0.0, high=1.0)
         check_integer("train_every", group["train_every"], low=1)
 
-    # ---- what it has learned -------------------------------------------------------------------------------------
+    # ---- diagnostics, and leaving the model ------------------------------------------------------------------------
 
     @property
     def history(self) -> list[CorrectionRecord]:
-        """One record for each of the last 1000 steps that the predictors learned from."""
+        """One record for each of the last 1000 steps on which the predictors were trained."""
         return list(self._history)
 
     @property
     def num_extra_parameters(self) -> int:
-        """Number of parameters that the correction trains beside the model's own."""
+        """Number of parameters that the correction trains besides the model's own."""
         groups = [(p, group) for group in self.param_groups for p in group["params"]]
         of_tensors = sum(predictor.size for p, group in groups for predictor, _ in self._predictors(p, group))
         return of_tensors + sum(hidden.size for hidden in self._hidden)
 
     def detach(self) -> None:
-        """Removes the hooks from the model; the hidden states' gradients are then its own again."""
+        """Removes the hooks from the model; its hidden states' gradients are no longer corrected."""
         for hidden in self._hidden:
             hidden.detach()
         self._hidden = []
 
     # ---- one step ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Corrects the gradients, lets the base optimizer step, and trains the predictors.
-
-        See :meth:`GradientTransform.step`.
-        """
-        self._measured = []
-        loss = super().step(closure)
-        nan = math.nan
-        for learned_loss, gate in (hidden.learn() for hidden in self._hidden):
-            self._measured.append(torch.tensor([[nan, learned_loss, nan, nan, nan, gate]], dtype=torch.float64))
-        self._record()
-        return loss
-
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears the gradients, and what the hidden states' corrections took from their backward passes."""
+        """Clears the gradients, and what the corrections of hidden states collected from their backward passes."""
         super().zero_grad(set_to_none)
         for hidden in self._hidden:
             hidden.forget()
+
+    def _update(self) -> None:
+        self._measured = []
+        super()._update()
+        for loss, gate in (hidden.train() for hidden in self._hidden):
+            record = NOTHING_MEASURED._replace(gcode_loss=loss, gcode_gate=gate)
+            self._measured.append(torch.tensor([record], dtype=torch.float64))
+        self._record()
 
     def _predictors(self, p: Tensor, group: dict[str, Any]) -> list[tuple[Predictor, float]]:
         """The predictors that correct a parameter's gradient, with their strengths."""
@@ -230,83 +209,54 @@ class GradientCorrectionOptimizer(GradientTransform):
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         if torch.compiler.is_compiling():  # a traced step would train the predictors with wrong numbers
-            return torch.compiler.disable(self._corrected)(params, grads, group)
-        return self._corrected(params, grads, group)
+            return torch.compiler.disable(self._train_and_correct)(params, grads, group)
+        return self._train_and_correct(params, grads, group)
 
-    def _corrected(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    def _train_and_correct(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         corrected = dict(zip(params, grads, strict=True))
         chosen = [(p, grad, squares(grad)) for p, grad in corrected.items() if self._predictors(p, group)]
         if not chosen:
             return grads
-        finite = torch.stack([gg.sum() for _, _, gg in chosen]).isfinite().tolist()  # one wait for the device
-        batches: dict[object, list[Step]] = {}
+        finite = torch.stack([gg.sum() for _, _, gg in chosen]).isfinite().tolist()  # one device sync
+        batches: dict[object, list[TensorStep]] = {}
         for p, grad, gg in itertools.compress(chosen, finite):
             scratch = self._output(p, grad) if grad.dtype == gg.dtype else None
-            step = take_step(p, grad, gg, self.state[p], group["history_decay"], scratch)
+            step = update_memory(p, grad, gg, self.state[p], group["history_decay"], scratch)
             if step is not None:
                 batches.setdefault((p.shape[0], gg.dtype, p.device), []).append(step)
         for batch in batches.values():
-            self._learn([step for step in batch if step.last is not None], group)
-            corrected |= self._correct(batch, group)
+            predictors = self._predictors(batch[0].param, group)
+            due = [step for step in batch if step.previous is not None]
+            if due:
+                trained = [predictor for predictor, _ in predictors]
+                self._measured.append(train_predictors(due, trained, group["predictor_lr"]))
+            corrected |= self._correct(batch, predictors, group)
         return [corrected[p] for p in params]
 
-    def _learn(self, batch: list[Step], group: dict[str, Any]) -> None:
-        """Trains the predictors with this step's gradients, and measures how near the last step came to them."""
-        if not batch:
-            return
-        products, mixes, with_gradient, with_memory = zip(*(step.last for step in batch if step.last), strict=True)
-        rows, g, m = unit_rows(list(products))
-        length = torch.stack([step.products[0].sum() for step in batch]).sqrt()[:, None]
-        following = Following(
-            length, ratio(torch.stack(with_gradient), g * length), ratio(torch.stack(with_memory), m * length)
-        )
-        known, nothing = has_direction(rows, following), torch.full_like(length, math.nan)
-        measured = dict.fromkeys(CorrectionRecord._fields, nothing)
-        applied = Mix(*torch.stack(mixes, dim=1))
-        for name, mix in (("plain_cosine", unchanged(rows)), ("corrected_cosine", applied)):
-            measured[name] = torch.where(known, cosine(mix, rows, following), nothing)
-        for predictor, _ in self._predictors(batch[0].param, group):
-            learned, steps = self._learned(batch, predictor)
-            lesson = learn(predictor, learned, steps, rows, following, group["predictor_lr"])
-            for step, new, count in zip(batch, lesson.learned, lesson.steps, strict=True):
-                self.state[step.param][predictor.name].copy_(new)
-                self.state[step.param][f"{predictor.name}_steps"].copy_(count)
-            measured[f"{predictor.name}_loss"] = lesson.loss
-            measured[f"{predictor.name}_gate"] = lesson.learned[:, 0, -1:]
-        self._measured.append(torch.cat(list(measured.values()), dim=1).double().cpu())
-
-    def _learned(self, batch: list[Step], predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """What a predictor has learned for each tensor, (T, 3, size), and how often it was trained, (T, 1)."""
-        name, counts = predictor.name, f"{predictor.name}_steps"
-        states = [self.state[step.param] for step in batch]
-        for state in states:
-            if name not in state:
-                state[name] = predictor.start(state["memory"].dtype, state["memory"].device)
-                state[counts] = state[name].new_zeros(1)
-        return torch.stack([state[name] for state in states]), torch.stack([state[counts] for state in states])
-
-    def _correct(self, batch: list[Step], group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """The gradients that change."""
+    def _correct(
+        self, batch: list[TensorStep], predictors: list[tuple[Predictor, float]], group: dict[str, Any]
+    ) -> dict[Tensor, Tensor]:
+        """The corrected gradients of those tensors whose gradient changes."""
         rows, g, m = unit_rows([step.products for step in batch])
         predictions = [
-            (strength, predictor(self._learned(batch, predictor)[0][:, 0], rows))
-            for predictor, strength in self._predictors(batch[0].param, group)
+            (strength, predictor(load_states(batch, predictor).values[:, 0], rows))
+            for predictor, strength in predictors
         ]
         mix = combine(predictions, rows, group["min_cosine"])
         changed = ((mix.gradient != 1.0) | (mix.memory != 0.0)).any(dim=1).tolist()
-        memories = ratio(g, m) * mix.memory
+        of_memory = ratio(g, m) * mix.memory
         corrected = {}
         for i, step in enumerate(batch):
             if changed[i]:
-                corrected[step.param] = self._mixed(step, mix.gradient[i], memories[i])
-            if (int(self.state[step.param]["seen"]) + 1) % group["train_every"] == 0:
-                keep(step, Mix(mix.gradient[i], mix.memory[i]), self.state[step.param])
+                corrected[step.param] = self._mix_rows(step, mix.gradient[i], of_memory[i])
+            if (int(step.state["seen"]) + 1) % group["train_every"] == 0:
+                keep_for_training(step, Mix(mix.gradient[i], mix.memory[i]))
         return corrected
 
-    def _mixed(self, step: Step, own: Tensor, memories: Tensor) -> Tensor:
-        """The corrected gradient, from the coefficients (C,) of its own rows and of the memory's."""
-        grad, memory = step.grad, self.state[step.param]["memory"]
-        a, b = (coefficients.view(-1, *[1] * (grad.dim() - 1)) for coefficients in (own, memories))
+    def _mix_rows(self, step: TensorStep, of_gradient: Tensor, of_memory: Tensor) -> Tensor:
+        """The corrected gradient, from the coefficients (C,) of the gradient's rows and of the memory's rows."""
+        grad, memory = step.grad, step.state["memory"]
+        a, b = (coefficients.view(-1, *[1] * (grad.dim() - 1)) for coefficients in (of_gradient, of_memory))
         out = self._output(step.param, grad)
         wide = out if grad.dtype == memory.dtype else torch.empty_like(memory)
         torch.mul(grad, a, out=wide).addcmul_(memory, b)
@@ -328,16 +278,16 @@ class GradientCorrectionOptimizer(GradientTransform):
         return {**super().state_dict(), "history": [list(record) for record in self._history], "hidden": hidden}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave.
+        """Restores what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: As :meth:`GradientTransform.load_state_dict`, or the corrected hidden states differ.
+            ValueError: As for :meth:`WrappedOptimizer.load_state_dict`, or the corrected hidden states differ.
         """
         saved = state_dict.get("hidden", [])
         if len(saved) != len(self._hidden):
             raise ValueError(
                 f"state_dict must hold the {len(self._hidden)} hidden-state corrections of this optimizer, got "
-                f"{len(saved)}: give the same model and gcode_strength as when it was saved"
+                f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved"
             )
         super().load_state_dict(state_dict)
         self._history = deque((CorrectionRecord(*values) for values in state_dict.get("history", [])), maxlen=HISTORY)
@@ -345,11 +295,7 @@ class GradientCorrectionOptimizer(GradientTransform):
             hidden.load_state_dict(own)
         for state in self.state.values():
             if "seen" in state:
-                state["seen"] = state["seen"].cpu()  # read on every step
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("_history", "_hidden", "_placed")}
-        return {**super().__getstate__(), **own, "_measured": []}
+                state["seen"] = state["seen"].cpu()  # read at every step
 
 
 def create_gradient_correction_optimizer(
@@ -368,11 +314,11 @@ def create_gradient_correction_optimizer(
     Args:
         params: As for :class:`GradientCorrectionOptimizer`.
         lr: Adam's learning rate, >= 0.
-        use_gcw: Whether GC-W takes part.
-        use_gcode: Whether GC-ODE takes part, with a strength of 0.1.
+        use_gcw: Whether to use GC-W.
+        use_gcode: Whether to use GC-ODE, with a strength of 0.1.
         gcw_strength: See :class:`GradientCorrectionOptimizer`.
-        device: Where the parameters must be. The predictors always lie beside their parameters, so there is nothing to
-            move: another device is refused. None takes the parameters wherever they are.
+        device: The device that the parameters must be on. The predictors always live next to their parameters, so
+            there is nothing to move, and another device is refused. None accepts the parameters wherever they are.
         model: See :class:`GradientCorrectionOptimizer`.
         example_input: See :class:`GradientCorrectionOptimizer`.
 
@@ -394,5 +340,8 @@ def create_gradient_correction_optimizer(
         for p in (p for group in optimizer.param_groups for p in group["params"]):
             if p.device.type != wanted.type or wanted.index not in (None, p.device.index):
                 optimizer.detach()
-                raise ValueError(f"device must be where the parameters are, got {device!r} and one on {p.device}")
+                raise ValueError(
+                    f"device must be where the parameters are, got {device!r} and a parameter on {p.device}: move the "
+                    "model first, or leave device out"
+                )
     return optimizer

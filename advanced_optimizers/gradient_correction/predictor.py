@@ -1,12 +1,12 @@
-r"""The predictors of gradient correction: each turns a gradient into what it expects the next one to be.
+r"""The predictors of gradient correction: each one predicts the next gradient from the current one.
 
-Both answer for a gradient :math:`G` (rows :math:`G_i`, one per output unit) and its memory :math:`M` with row
-coefficients :math:`a_i, b_i`: the prediction is :math:`\hat G_i = a_i G_i + b_i M_i`. So inner products of rows are
-all that they read and all that training them needs, and beside the passes over the gradient that those take they cost
-next to nothing.
+Both work on a gradient :math:`G` (rows :math:`G_i`, one per output unit) and its memory :math:`M` through row
+coefficients :math:`a_i, b_i`: the prediction is :math:`\hat G_i = a_i G_i + b_i M_i`. Inner products of rows are
+therefore all that they read and all that training them needs. Computing these takes a few passes over the gradient;
+the rest costs next to nothing.
 
-Here G and M have unit length, each as a whole tensor. Tensors of equally many rows are handled together: T tensors of
-C rows, everything of shape (T, C), and (T, 1) where it is one number a tensor.
+Here G and M have unit length, each as a whole tensor. Tensors with equally many rows are handled together: for T
+tensors with C rows everything has shape (T, C), or (T, 1) where there is one number per tensor.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# What a row is described by, the width of queries and keys, the most keys that a row may attend to.
+# Numbers that describe a row; width of queries and keys; the most keys that a row may attend to.
 TOKEN, WIDTH, KEYS = 3, 8, 64
-# The width of the velocity's hidden layer.
+# Width of the velocity's hidden layer.
 HIDDEN = 8
-# The predictors' Adam. Its eps is large, so that a derivative that is zero but for rounding moves nothing.
+# The predictors' Adam. Its eps is large, so that a derivative that is zero up to rounding moves nothing.
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-4
 
 
@@ -37,14 +37,14 @@ class Rows(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """A gradient by its coefficients: ``gradient * G + memory * M``."""
+    """A gradient given by its coefficients: ``gradient * G + memory * M``."""
 
     gradient: Tensor
     memory: Tensor
 
 
-class Following(NamedTuple):
-    """The next gradient G': its length (T, 1), and the products of its rows with those of G and M, for unit length."""
+class NextGradient(NamedTuple):
+    """The next gradient G': its length (T, 1), and its rows' products with those of G and M, all at unit length."""
 
     length: Tensor
     with_gradient: Tensor
@@ -52,7 +52,7 @@ class Following(NamedTuple):
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, 0 where the denominator is not positive."""
+    """The quotient, or 0 where the denominator is not positive."""
     undefined = ~(denominator > 0)
     return (numerator / denominator.masked_fill(undefined, 1.0)).masked_fill(undefined, 0.0)
 
@@ -65,7 +65,7 @@ def squared_length(mix: Mix, rows: Rows) -> Tensor:
 
 
 def as_long_as_the_gradient(mix: Mix, rows: Rows) -> Mix:
-    """Scales a mix to the length of G; G itself comes back as it is, to the bit."""
+    """Scales a mix to the length of G; G itself is returned bit for bit."""
     scale = ratio(rows.gg.sum(dim=1, keepdim=True), squared_length(mix, rows)).sqrt()
     return Mix(scale * mix.gradient, scale * mix.memory)
 
@@ -75,9 +75,9 @@ def unchanged(rows: Rows) -> Mix:
     return Mix(torch.ones_like(rows.gg), torch.zeros_like(rows.gg))
 
 
-def cosine(mix: Mix, rows: Rows, following: Following) -> Tensor:
-    """(T, 1): between a mix and the next gradient."""
-    products = torch.addcmul(mix.gradient * following.with_gradient, mix.memory, following.with_memory)
+def cosine(mix: Mix, rows: Rows, next_gradient: NextGradient) -> Tensor:
+    """(T, 1), between a mix and the next gradient."""
+    products = torch.addcmul(mix.gradient * next_gradient.with_gradient, mix.memory, next_gradient.with_memory)
     return ratio(products.sum(dim=1, keepdim=True), squared_length(mix, rows).sqrt())
 
 
@@ -85,14 +85,14 @@ def cosine(mix: Mix, rows: Rows, following: Following) -> Tensor:
 
 
 def tokens(rows: Rows) -> Tensor:
-    """(T, C, 3), each in [-1, 1]: lengths of G_i and M_i beside a typical row's, and their cosine."""
+    """(T, C, 3), each in [-1, 1]: the lengths of G_i and M_i relative to a typical row's, and their cosine."""
     g, m = (math.sqrt(rows.gg.shape[1]) * squares.sqrt() for squares in (rows.gg, rows.mm))
     agreement = rows.gg.shape[1] * ratio(rows.gm, g * m)
     return torch.stack([(g - 1.0) / (g + 1.0), (m - 1.0) / (m + 1.0), agreement], dim=2)
 
 
 def attention(theta: list[Tensor], rows: Rows) -> Mix:
-    r"""GC-W. With tokens :math:`x`, and :math:`\bar x` their averages over at most 64 blocks of neighbouring rows,
+    r"""GC-W. With tokens :math:`x`, and their averages :math:`\bar x` over at most 64 blocks of neighboring rows,
 
     .. math::
         A &= \mathrm{softmax}\big((x W_q + b_q)(\bar x W_k)^T / \sqrt r\big), \quad
@@ -101,10 +101,10 @@ def attention(theta: list[Tensor], rows: Rows) -> Mix:
     """
     w_q, b_q, w_k, w_s, w_v, b_v, gate = theta
     x = tokens(rows)
-    seen = F.adaptive_avg_pool1d(x.mT, min(x.shape[1], KEYS)).mT
-    scores = torch.baddbmm(b_q[:, None], x, w_q) @ (seen @ w_k).mT
+    averages = F.adaptive_avg_pool1d(x.mT, min(x.shape[1], KEYS)).mT
+    scores = torch.baddbmm(b_q[:, None], x, w_q) @ (averages @ w_k).mT
     weights = torch.softmax(scores / math.sqrt(WIDTH), dim=2)
-    own, memory = (x @ w_s + weights @ torch.baddbmm(b_v[:, None], seen, w_v)).unbind(dim=2)
+    own, memory = (x @ w_s + weights @ torch.baddbmm(b_v[:, None], averages, w_v)).unbind(dim=2)
     step = ratio(gate, squared_length(Mix(own, memory), rows).sqrt())
     return Mix(1.0 + step * own, step * memory)
 
@@ -139,12 +139,12 @@ def history_ode(theta: list[Tensor], rows: Rows) -> Mix:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A prediction with parameters.
+    """A prediction with trainable parameters.
 
     Attributes:
-        name: Where its parameters live in a tensor's state.
-        shapes: Of the parameters, matrices as (inputs, outputs). The last is the gate.
-        predict: ``predict(parameters, rows)``, each parameter with T in front.
+        name: The key of its parameters in a tensor's state.
+        shapes: Shapes of the parameters, matrices as (inputs, outputs). The last one is the gate.
+        predict: ``predict(parameters, rows)``, each parameter with T as its first dimension.
     """
 
     name: str
@@ -153,12 +153,13 @@ class Predictor:
 
     @property
     def size(self) -> int:
-        """Number of parameters for each corrected tensor."""
+        """Number of parameters per corrected tensor."""
         return sum(math.prod(shape) for shape in self.shapes)
 
-    def start(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def initial_values(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """(3, size): parameters and Adam's two moments. The gate is 0, so the first prediction is the gradient."""
-        rng = torch.Generator().manual_seed(0)  # its own, so that a run with the correction draws what one without does
+        # A generator of its own, so that the correction does not change the random numbers of the rest of a run.
+        rng = torch.Generator().manual_seed(0)
         parameters = [
             torch.randn(shape, generator=rng, dtype=torch.float64) / math.sqrt(shape[0])
             if len(shape) == 2
@@ -178,51 +179,53 @@ GCW = Predictor("gcw", ((TOKEN, WIDTH), (WIDTH,), (TOKEN, WIDTH), (TOKEN, 2), (T
 GCODE = Predictor("gcode", ((3, HIDDEN), (HIDDEN,), (HIDDEN, 2), (1,)), history_ode)
 
 
-class Lesson(NamedTuple):
-    """What training gave.
+class PredictorState(NamedTuple):
+    """A predictor's state for T tensors.
 
     Attributes:
-        learned: (T, 3, size), parameters and moments as they are now.
-        steps: (T, 1), how often they were trained.
-        loss: (T, 1), from before this training; nan where there was nothing to learn.
+        values: (T, 3, size), the parameters and Adam's two moments, as :meth:`Predictor.initial_values` returns them.
+        steps: (T, 1), the number of training steps so far.
     """
 
-    learned: Tensor
+    values: Tensor
     steps: Tensor
-    loss: Tensor
 
 
-def learn(predictor: Predictor, learned: Tensor, steps: Tensor, rows: Rows, following: Following, lr: float) -> Lesson:
+def train_predictor(
+    predictor: Predictor, state: PredictorState, rows: Rows, next_gradient: NextGradient, lr: float
+) -> tuple[PredictorState, Tensor]:
     r"""One step of Adam on the squared distance of two unit vectors, the prediction and the next gradient.
 
-    A gradient of zeros has no direction, so nothing is learned from it, nor to predict it.
+    A gradient of zeros has no direction, so it trains nothing, neither as the input nor as the target.
 
     Args:
-        predictor: What to train.
-        learned: (T, 3, size), as :meth:`Predictor.start` lays it out.
-        steps: (T, 1), how often each was trained.
-        rows: Of the step whose gradient was to predict from.
-        following: The next gradient.
+        predictor: The predictor to train.
+        state: Its state for each tensor.
+        rows: Inner products of the step that the prediction was made from.
+        next_gradient: The gradient that was to be predicted.
         lr: Adam's learning rate.
+
+    Returns:
+        The new state, and the loss before this training step, (T, 1); nan where nothing was trained.
     """
     with torch.enable_grad():
-        theta = learned[:, 0].detach().requires_grad_()
-        loss = 2.0 - 2.0 * cosine(predictor(theta, rows), rows, following)
+        theta = state.values[:, 0].detach().requires_grad_()
+        loss = 2.0 - 2.0 * cosine(predictor(theta, rows), rows, next_gradient)
         (gradient,) = torch.autograd.grad(loss.sum(), theta)
-    taught = gradient.isfinite().all(dim=1, keepdim=True) & has_direction(rows, following)
-    steps = torch.where(taught, steps + 1, steps)
-    learned = torch.where(taught[..., None], adam(learned, gradient, steps, lr), learned)
-    return Lesson(learned, steps, torch.where(taught, loss.detach(), math.nan))
+    trained = gradient.isfinite().all(dim=1, keepdim=True) & has_direction(rows, next_gradient)
+    steps = torch.where(trained, state.steps + 1, state.steps)
+    values = torch.where(trained[..., None], adam_step(state.values, gradient, steps, lr), state.values)
+    return PredictorState(values, steps), torch.where(trained, loss.detach(), math.nan)
 
 
-def has_direction(rows: Rows, following: Following) -> Tensor:
+def has_direction(rows: Rows, next_gradient: NextGradient) -> Tensor:
     """(T, 1), whether neither gradient is zero."""
-    return rows.gg.any(dim=1, keepdim=True) & (following.length > 0)
+    return rows.gg.any(dim=1, keepdim=True) & (next_gradient.length > 0)
 
 
-def adam(learned: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
+def adam_step(values: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
     """The ``steps``-th step of Adam on stacked (parameters, first, second moments), shape (..., 3, size)."""
-    theta, first, second = learned.unbind(dim=-2)
+    theta, first, second = values.unbind(dim=-2)
     first = torch.lerp(first, gradient, 1.0 - BETA1)
     second = torch.lerp(second, gradient * gradient, 1.0 - BETA2)
     corrections = [-torch.expm1(steps * math.log(beta)) for beta in (BETA1, BETA2)]  # 1 - beta^steps
@@ -234,11 +237,11 @@ def adam(learned: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
 
 
 def combine(predictions: list[tuple[float, Mix]], rows: Rows, min_cosine: float) -> Mix:
-    r""":math:`g' = g + \sum_k \alpha_k (\hat g_k - g)`, each prediction at the length of g, made safe.
+    r""":math:`g' = g + \sum_k \alpha_k (\hat g_k - g)`, each prediction scaled to the length of g, then made safe.
 
     Args:
-        predictions: Strength and prediction.
-        rows: Of the step.
+        predictions: Pairs of strength and prediction.
+        rows: Inner products of the step.
         min_cosine: See :func:`make_safe`.
     """
     a, b = unchanged(rows)
@@ -250,9 +253,10 @@ def combine(predictions: list[tuple[float, Mix]], rows: Rows, min_cosine: float)
 
 
 def make_safe(mix: Mix, rows: Rows, min_cosine: float) -> Mix:
-    """A mix as long as g, turned back toward g to ``min_cosine`` where it is farther away; g where that has no meaning.
+    """Scales a mix to the length of g, and turns it back toward g where their cosine is below ``min_cosine``.
 
-    It has none for a gradient of zeros, a mix that is zero or not finite, and one that points exactly against g.
+    Where this is not defined, the result is g: for a gradient of zeros, for a mix that is zero or not finite, and for
+    one that points exactly against g.
     """
     a, b = as_long_as_the_gradient(mix, rows)
     squared = rows.gg.sum(dim=1, keepdim=True)
@@ -262,6 +266,6 @@ def make_safe(mix: Mix, rows: Rows, min_cosine: float) -> Mix:
     turn = ratio(torch.full_like(across, 1.0 - min_cosine * min_cosine), across).sqrt()
     near = c >= min_cosine
     safe = Mix(torch.where(near, a, min_cosine + turn * (a - c)), torch.where(near, b, turn * b))
-    has_meaning = (near | (across > 8.0 * torch.finfo(c.dtype).eps)) & (squared > 0) & (squared_length(mix, rows) > 0)
-    has_meaning &= (safe.gradient.isfinite() & safe.memory.isfinite()).all(dim=1, keepdim=True)
-    return Mix(*(torch.where(has_meaning, new, old) for new, old in zip(safe, unchanged(rows), strict=True)))
+    defined = (near | (across > 8.0 * torch.finfo(c.dtype).eps)) & (squared > 0) & (squared_length(mix, rows) > 0)
+    defined &= (safe.gradient.isfinite() & safe.memory.isfinite()).all(dim=1, keepdim=True)
+    return Mix(*(torch.where(defined, new, old) for new, old in zip(safe, unchanged(rows), strict=True)))

@@ -1,4 +1,15 @@
-"""Selective localized learning (LoCal+SGD): early layers learn by a Hebbian rule, the others by SGD."""
+"""LoCal+SGD, selective localized learning: early layers learn by a localized Hebbian rule, the others by SGD.
+
+The boundary between the two moves up during training.
+
+Krithivasan, Sen, Venkataramani, Raghunathan: Accelerating DNN Training Through Selective Localized Learning. Frontiers
+in Neuroscience 15:759807, 2022, doi 10.3389/fnins.2021.759807.
+
+- ``optimizer.py``: :class:`LocalizedOptimizer`. ``create.py``: :func:`create_localized_optimizer`.
+- ``hebbian.py``: the localized rules, and the hooks that observe a layer.
+- ``transition.py``: when the boundary moves.
+- ``blocks.py``: the steps in which it moves.
+"""
 
 from advanced_optimizers.localized_learning.create import create_localized_optimizer
 from advanced_optimizers.localized_learning.optimizer import LocalizedOptimizer

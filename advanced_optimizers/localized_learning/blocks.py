@@ -1,4 +1,4 @@
-"""Which modules of a network the localized transition takes as one step, and in which order."""
+"""Blocks of a network: the groups of modules over which the transition moves, in the order of execution."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from advanced_optimizers.localized_learning.hebbian import Layer, is_eligible
 
 @dataclass(frozen=True)
 class Block:
-    """What the transition takes as one step: modules that run one after the other and learn in the same way.
+    """One step of the transition: modules that run one after the other and learn in the same way.
 
     Attributes:
         name: The name of its first module.
         layers: Its layers that have a localized rule.
-        params: All its parameters, normalisation and biases too.
+        params: All its parameters, including normalization and biases.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Block:
 
 
 class OrderRecorder:
-    """The forward pre-hook of one unit: adds its index to ``order``, which all share, when it first runs."""
+    """The forward pre-hook of one unit: appends its index to the shared list ``order`` when the unit first runs."""
 
     def __init__(self, order: list[int], unit: int) -> None:
         self.order = order
@@ -41,8 +41,9 @@ class OrderRecorder:
 def find_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules with parameters between which a boundary may lie, in the order in which the model lists them.
 
-    The children of ``model``, with ``Sequential``, ``ModuleList`` and ``ModuleDict`` opened up, and so is a module
-    that does nothing but hold the whole model. What else has an inside, such as a residual block, is one unit.
+    These are the children of ``model``. ``Sequential``, ``ModuleList`` and ``ModuleDict`` are replaced with their own
+    children, and so is a module that only wraps the whole model. Any other module with children, such as a residual
+    block, is one unit.
     """
     name, root = "", model
     while not _is_container(root) and len(_parts(root)) == 1 and not root._parameters:
@@ -53,13 +54,13 @@ def find_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def make_blocks(units: Sequence[tuple[str, nn.Module]]) -> tuple[Block, ...]:
-    """Puts units in the order of execution together, so that each block begins with a unit that has a localized rule.
+    """Groups units, given in the order of execution, so that each block begins with one that has a localized rule.
 
     Raises:
         ValueError: There are fewer than two such units, or two blocks share a parameter.
     """
     members: list[list[tuple[str, nn.Module]]] = []
-    leading: list[tuple[str, nn.Module]] = []  # a normalisation of the input, say, goes with the first block
+    leading: list[tuple[str, nn.Module]] = []  # for example, a normalization of the input goes with the first block
     for unit in units:
         if any(is_eligible(module) for module in unit[1].modules()):
             members.append([*leading, unit])
@@ -68,8 +69,8 @@ def make_blocks(units: Sequence[tuple[str, nn.Module]]) -> tuple[Block, ...]:
             (members[-1] if members else leading).append(unit)
     if len(members) < 2:
         raise ValueError(
-            "model must have at least two blocks with a Linear or Conv2d layer, one to learn localized and one by "
-            f"gradient, got {len(members)}: give its layers as a Sequential, or as children of the model"
+            "model must have at least two blocks with a Linear or Conv2d layer, one for the localized rule and one for "
+            f"the gradient, got {len(members)}: make its layers a Sequential, or children of the model"
         )
     blocks = tuple(_block(group) for group in members)
     owners: dict[nn.Parameter, str] = {}
@@ -78,7 +79,7 @@ def make_blocks(units: Sequence[tuple[str, nn.Module]]) -> tuple[Block, ...]:
             if owners.setdefault(p, block.name) != block.name:
                 raise ValueError(
                     f"model must not share a parameter between blocks, got one of shape {tuple(p.shape)} in both "
-                    f"{owners[p]!r} and {block.name!r}: one would learn it localized, the other by gradient"
+                    f"{owners[p]!r} and {block.name!r}, which would learn it in different ways: give each its own"
                 )
     return blocks
 
@@ -95,7 +96,7 @@ def _is_container(module: nn.Module) -> bool:
 
 
 def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    # Not named_children, which leaves out a module that is listed twice.
+    # Not named_children, which omits the second occurrence of a module.
     return [
         (name, child)
         for name, child in module._modules.items()

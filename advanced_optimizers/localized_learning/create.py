@@ -1,11 +1,4 @@
-"""LoCal+SGD: early layers learn by a localized Hebbian rule, the others by SGD, and the boundary moves up in training.
-
-Krithivasan, Sen, Venkataramani, Raghunathan: Accelerating DNN Training Through Selective Localized Learning. Frontiers
-in Neuroscience 15:759807, 2022, doi 10.3389/fnins.2021.759807.
-
-:class:`LocalizedOptimizer` is in ``localized_optimizer.py``, its rules in ``hebbian.py``, what moves the transition in
-``transition.py``, and what it moves over in ``blocks.py``; the public ones can be imported from here.
-"""
+"""The coursework's function for LoCal+SGD, with the schedule chosen by name."""
 
 from __future__ import annotations
 
@@ -19,7 +12,7 @@ from advanced_optimizers._base import BaseOptimizer
 from advanced_optimizers.localized_learning.optimizer import LocalizedOptimizer
 from advanced_optimizers.localized_learning.transition import DynamicTransition, StaticTransition, Transition
 
-__all__ = ["DynamicTransition", "LocalizedOptimizer", "StaticTransition", "create_localized_optimizer"]
+__all__ = ["create_localized_optimizer"]
 
 
 def create_localized_optimizer(
@@ -40,27 +33,27 @@ def create_localized_optimizer(
     power: float = 2.0,
     update_every: int = 8,
 ) -> LocalizedOptimizer:
-    """A :class:`LocalizedOptimizer` over SGD, its schedule chosen by name.
+    """A :class:`LocalizedOptimizer` over SGD, with its schedule chosen by name.
 
     Args:
-        model: See :class:`LocalizedOptimizer`, as for every argument that is not listed here.
-        lr: The base optimizer's learning rate, > 0; with a schedule, its peak.
+        model: See :class:`LocalizedOptimizer`.
+        lr: The base optimizer's learning rate, > 0; with a learning-rate schedule, its peak.
         hebbian_lr: How far one step moves a localized weight tensor.
         selection_mode: ``"dynamic"`` (:class:`DynamicTransition`) or ``"static"`` (:class:`StaticTransition`).
         weak_supervision_weight: How strongly a rising loss reverses the localized updates.
         base_optimizer: Default ``torch.optim.SGD``.
-        base_optimizer_kwargs: Further arguments of it, without ``lr``.
+        base_optimizer_kwargs: Further arguments for it, without ``lr``.
         rule: ``"hebbian"``, ``"oja"``, or the controls ``"random"`` and ``"frozen"``.
-        total_epochs: Length of the run; ``"static"`` needs it.
-        warmup: Share of the epochs that learn by SGD alone.
+        total_epochs: Length of the run in epochs; required for ``"static"``.
+        warmup: Fraction of the epochs in which all blocks learn by SGD.
         max_transition: The highest transition.
-        alpha: Of the dynamic mode.
-        shift: Of the dynamic mode.
-        power: Of the static mode.
-        update_every: At how many steps once the localized blocks learn.
+        alpha: See :class:`DynamicTransition`.
+        shift: See :class:`DynamicTransition`.
+        power: See :class:`StaticTransition`.
+        update_every: The localized blocks are updated at every ``update_every``-th step.
 
     Raises:
-        TypeError: A value is of the wrong kind.
+        TypeError: A value has the wrong type.
         ValueError: A value is out of range, or missing.
     """
     if selection_mode not in ("dynamic", "static"):
@@ -69,7 +62,7 @@ def create_localized_optimizer(
     if selection_mode == "dynamic":
         selection = DynamicTransition(alpha=alpha, shift=shift, total_epochs=total_epochs, warmup=warmup)
     elif total_epochs is None:
-        raise ValueError("total_epochs must be given for selection_mode='static', whose schedule ends with the run")
+        raise ValueError("total_epochs must be given with selection_mode='static', whose schedule ends with the run")
     else:
         selection = StaticTransition(total_epochs=total_epochs, warmup=warmup, power=power)
     further = {} if base_optimizer_kwargs is None else base_optimizer_kwargs

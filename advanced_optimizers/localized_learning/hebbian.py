@@ -1,4 +1,4 @@
-"""The localized rules of LoCal+SGD: what a layer's own input and pre-activation say about its weight."""
+"""The localized rules of LoCal+SGD: weight updates from a layer's own input and pre-activation."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ Rule: TypeAlias = Callable[[Layer, Tensor, Tensor, torch.Generator], Tensor]
 
 
 def is_eligible(module: nn.Module) -> TypeGuard[Layer]:
-    """Whether it is a ``Linear`` or ``Conv2d`` that computes ``z = W a + b`` with a weight of its own.
+    """Whether a module is a ``Linear`` or ``Conv2d`` that computes ``z = W a + b`` with a weight of its own.
 
-    A subclass with a ``forward`` of its own is not, nor is a layer whose weight is computed from other parameters.
+    A subclass that overrides ``forward`` does not count, and neither does a layer whose weight is computed from other
+    parameters.
     """
     plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward)
     return plain and isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
 def hebbian(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    r"""The plain Hebbian product of input and pre-activation, not normalised.
+    r"""The plain Hebbian product of input and pre-activation, not normalized.
 
     .. math::
         \text{Linear: } \Delta W = \sum_b z_b a_b^T, \qquad
         \text{Conv2d: } \Delta W_{oc} = \sum_{b, x} z_{b o x} \cdot \text{patch}_x(a_{b c})
 
-    For a convolution this is the weight gradient of backpropagation with :math:`z` in place of the output's gradient,
-    and it is computed by the same kernel, in the precision of ``z`` (float32 where that is float16, whose sums over
-    positions would overflow).
+    For a convolution this is backpropagation's weight gradient with :math:`z` in place of the output's gradient. The
+    same kernel computes it, in the precision of ``z``; for float16, whose sums over positions would overflow, in
+    float32.
 
     Args:
         layer: The layer that computed ``z`` from ``a``.
         a: Its input: (B, ..., in_features), or (B, C, H, W).
         z: Its output, bias included: (B, ..., out_features), or (B, O, H', W').
-        generator: Not used.
+        generator: Unused; all rules have the same arguments.
 
     Returns:
-        A tensor of the weight's shape in the weight's precision, at least float32.
+        A tensor with the weight's shape, in the weight's precision or float32, whichever is higher.
     """
     precision = torch.float32 if z.dtype == torch.float16 else z.dtype
     a, z = a.to(precision), z.to(precision)
@@ -51,7 +52,7 @@ def hebbian(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator | Non
 def oja(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
     r"""Oja's rule, :math:`\Delta W_o = \sum (z_o a^T - z_o^2 W_o)` over batch and positions; a filter is one row.
 
-    Arguments and result are those of :func:`hebbian`.
+    The arguments and the result are as for :func:`hebbian`.
     """
     product = hebbian(layer, a, z)
     unit_last = z if isinstance(layer, nn.Linear) else z.movedim(1, -1)
@@ -60,7 +61,7 @@ def oja(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator | None = 
 
 
 def random(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
-    """A direction that knows nothing of ``a`` and ``z``: the control for what the rule itself contributes."""
+    """A direction independent of ``a`` and ``z``: the control that shows what the rule itself contributes."""
     weight = layer.weight
     drawn = torch.randn(weight.shape, generator=generator, dtype=torch.promote_types(weight.dtype, torch.float32))
     return drawn.to(weight.device)
@@ -70,13 +71,13 @@ RULES: dict[str, Rule | None] = {"hebbian": hebbian, "oja": oja, "random": rando
 
 
 class LayerObserver:
-    """The forward hook of one layer: while it is ``active``, sums up the layer's directions since the last step.
+    """The forward hook of one layer: while ``active``, it sums the layer's directions since the last step.
 
-    It looks at a layer in training mode with gradients enabled, so evaluation never changes a weight.
+    It observes a layer only in training mode with gradients enabled, so evaluation never changes a weight.
 
     Args:
         layer: The layer.
-        rule: How it learns; None for not at all.
+        rule: The rule by which it learns, or None if it does not learn.
         generator: For the random rule.
     """
 
@@ -99,12 +100,12 @@ class LayerObserver:
         return t.unsqueeze(0) if t.dim() == without_batch else t
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy of the model alone must not go on observing; a copied optimizer installs observers of its own.
+        # A copy of the model alone must not keep observing; a copied optimizer installs observers of its own.
         return _NoObserver, ()
 
 
 class _NoObserver:
-    """What a copied model has in the place of its original's observers."""
+    """What a copied model has in place of its original's observers."""
 
     def __call__(self, *ignored: Any) -> None:
         """Does nothing."""
@@ -115,18 +116,18 @@ class Observers:
 
     Args:
         layers: The layers to observe.
-        rule: How they learn; None for not at all.
+        rule: The rule by which they learn, or None if they do not learn.
         generator: For the random rule.
 
     Raises:
-        ValueError: Others observe these layers.
+        ValueError: One of the layers is already observed.
     """
 
     def __init__(self, layers: Sequence[Layer], rule: Rule | None, generator: torch.Generator) -> None:
         if any(isinstance(hook, LayerObserver) for layer in layers for hook in layer._forward_hooks.values()):
             raise ValueError(
-                "model must have one LocalizedOptimizer at a time, and one is attached to it: call its detach() first, "
-                "or build the model anew"
+                "model must have one LocalizedOptimizer at a time, but one is already attached: call its detach() "
+                "first, or build a new model"
             )
         self._learns = rule is not None
         self._observers = [LayerObserver(layer, rule, generator) for layer in layers]
@@ -134,7 +135,7 @@ class Observers:
 
     @property
     def expecting(self) -> bool:
-        """Whether a forward pass would give directions."""
+        """Whether a forward pass would yield directions."""
         return self._learns and any(observer.active for observer in self._observers)
 
     def activate(self, params: Sequence[Tensor]) -> None:
@@ -144,7 +145,7 @@ class Observers:
             observer.active = observer.layer.weight in localized
 
     def collect(self) -> dict[Tensor, Tensor]:
-        """The direction of each weight since the last call; layers that share a weight add up."""
+        """The direction of each weight since the last call; directions of layers that share a weight are added."""
         sums: dict[Tensor, Tensor] = {}
         for observer in self._observers:
             if observer.direction is not None:
@@ -154,7 +155,7 @@ class Observers:
         return sums
 
     def remove(self) -> None:
-        """Leaves the layers as they were."""
+        """Removes the hooks."""
         for hook in self._hooks:
             hook.remove()
         self._observers, self._hooks = [], []
@@ -171,8 +172,8 @@ def _convolution(layer: nn.Conv2d, a: Tensor, z: Tensor) -> Tensor:
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         a = F.pad(a, [*pads[1], *pads[0]], mode=mode)
         padding = [0, 0]
-    # Of the weight the kernel reads shape and layout alone. torch.nn.grad.conv2d_weight calls it with a weight of the
-    # default layout, and then takes longer where the layer's is another one.
+    # The kernel reads only the weight's shape and memory layout. torch.nn.grad.conv2d_weight passes a weight in the
+    # default layout, which takes longer if the layer's weight has another one.
     like = torch.empty_like(layer.weight, dtype=a.dtype)
     wanted = [False, True, False]
     stride, dilation = list(layer.stride), list(layer.dilation)
@@ -183,7 +184,7 @@ def _convolution(layer: nn.Conv2d, a: Tensor, z: Tensor) -> Tensor:
 
 
 def _pads(layer: nn.Conv2d) -> list[tuple[int, int]]:
-    """Padding before and after, for height and width."""
+    """The padding before and after, for height and for width."""
     if layer.padding == "valid":
         return [(0, 0), (0, 0)]
     if layer.padding == "same":

@@ -1,10 +1,9 @@
-"""The optimizer of LoCal+SGD: a base optimizer above the transition, localized updates below it."""
+"""The optimizer of LoCal+SGD: localized updates below the transition, a base optimizer from there on."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,75 +11,79 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform
+from advanced_optimizers._base import BaseOptimizer, WrappedOptimizer
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.localized_learning.blocks import OrderRecorder, find_units, make_blocks
 from advanced_optimizers.localized_learning.hebbian import RULES, Observers
 from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, Transition
 
-_SEED_OFFSET = 0x4EBB  # the random control must not repeat the numbers that the weights were initialised with
-_COPIED = ["model", "blocks", "selection", "max_transition", "weak_supervision_weight", "rule", "update_every"]
-_COPIED += ["_units", "_schedule", "_localized", "_generator", "_full_lr", "_detached"]
+_SEED_OFFSET = 0x4EBB  # the random control must not repeat the numbers with which the weights were initialized
 
 
-class LocalizedOptimizer(GradientTransform):
-    r"""Selective localized learning: blocks before the transition learn by a local rule, the others by SGD.
+class LocalizedOptimizer(WrappedOptimizer):
+    r"""Selective localized learning: blocks below the transition learn by a localized rule, the others by SGD.
 
     In epoch :math:`e` the blocks with an index below the transition :math:`T_e` learn from what they see in the forward
-    pass, and the others from their gradient, by the base optimizer. For a localized layer with input :math:`a`,
-    pre-activation :math:`z = W a + b`, and the learning rate :math:`\eta(t)` of the base optimizer at step :math:`t`:
+    pass; the others learn from their gradient, through the base optimizer. For a localized layer with input :math:`a`
+    and pre-activation :math:`z = W a + b`, with the base optimizer's learning rate :math:`\eta(t)` at step :math:`t`:
 
     .. math::
         \Delta W &= \sum_b z_b a_b^T \quad \text{(a convolution also sums over positions)} \\
         W_{t+1} &= W_t + \sigma_e \, k \, \eta_h \, \frac{\eta(t)}{\eta} \, \frac{\Delta W}{\lVert \Delta W \rVert_2}
         \quad \text{at every } k \text{-th step}
 
-    with :math:`\eta_h` = ``hebbian_lr``, :math:`k` = ``update_every`` and :math:`\eta` the ``lr`` that the optimizer
-    was built with. After every epoch :meth:`end_epoch` moves the transition, up only, and decides :math:`\sigma` from
-    the training loss :math:`L` (weak supervision, with :math:`w` = ``weak_supervision_weight``):
+    where :math:`\eta_h` = ``hebbian_lr``, :math:`k` = ``update_every``, and :math:`\eta` is the ``lr`` with which the
+    optimizer was built. After every epoch, :meth:`end_epoch` may move the transition up, never down, and sets
+    :math:`\sigma` according to the training loss :math:`L` (weak supervision, with :math:`w` =
+    ``weak_supervision_weight``):
 
     .. math::
         \sigma_{e+1} = 1 \text{ if } L_e \le L_{e-1}, \text{ else } -w
 
-    **Why it saves.** Parameters before the transition have ``requires_grad`` off, so autograd stores no activation
-    there and computes no gradient, through skip connections neither. A localized layer costs its forward pass and, at
+    **What it saves.** Parameters below the transition have ``requires_grad`` off, so autograd stores no activations and
+    computes no gradients there, not even through skip connections. A localized layer costs its forward pass and, at
     every :math:`k`-th step, its :math:`\Delta W`.
 
-    **The training loop** is the ordinary one (zero_grad, loss, backward, step), in any order that trains the base
-    optimizer, and ends each epoch with ``optimizer.end_epoch(train_loss)``. The first epoch is SGD for all.
+    **The training loop** is the ordinary one (zero_grad, loss, backward, step), in any order that works for the base
+    optimizer, with ``optimizer.end_epoch(train_loss)`` at the end of each epoch. In the first epoch all blocks learn by
+    SGD.
 
     Args:
-        model: The network. Its ``blocks`` come from its children, ``Sequential``, ``ModuleList`` and ``ModuleDict``
-            opened up, in the order in which they first run; each block begins with a ``Linear``, a ``Conv2d``, or a
-            module with one inside (a residual block is one block), and takes what follows with it. The order is the
-            model's own listing until the first step.
+        model: The network. Its ``blocks`` are made from its children, in the order in which they first run;
+            a ``Sequential``, ``ModuleList`` or ``ModuleDict`` is replaced by its children. Each block begins with a
+            ``Linear``, a ``Conv2d`` or a module that contains one (a residual block is one block), and includes the
+            modules that follow. Until the first step, the order is the one in which the model lists its modules.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
-        base_optimizer_kwargs: Passed to it; ``lr`` is also the :math:`\eta` above. With a schedule, give the rate that
-            it peaks at, which is what ``OneCycleLR`` calls ``max_lr``.
-        hebbian_lr: :math:`\eta_h \ge 0`, the distance that a weight tensor moves in one step at the full rate, whatever
-            its size: 391 steps of 0.001 carry it 0.39 far at most. Also in ``param_groups``.
-        weak_supervision_weight: :math:`w \ge 0`. 1 reverses the localized updates while the loss rises, 0 pauses them.
+        base_optimizer_kwargs: Passed to it; ``lr`` is also the :math:`\eta` above. With a learning-rate schedule, pass
+            the rate at its peak, which ``OneCycleLR`` calls ``max_lr``.
+        hebbian_lr: :math:`\eta_h \ge 0`, the distance that a weight tensor moves in one step at the full learning rate,
+            whatever its size: 391 steps of 0.001 move it by 0.39 at most. Also in ``param_groups``.
+        weak_supervision_weight: :math:`w \ge 0`. While the loss rises, 1 reverses the localized updates and 0 pauses
+            them.
         selection: How the transition moves: a :class:`DynamicTransition` (the default) or a :class:`StaticTransition`.
-        max_transition: The highest transition, from 0 (all SGD) to one less than there are blocks. Default: two less,
-            and at least 1.
-        rule: ``"hebbian"``; ``"oja"``, with Oja's decay in :math:`\Delta W`; and two controls under the same schedule:
-            ``"random"``, a random direction of the same norm, and ``"frozen"``, no update.
-        update_every: :math:`k \ge 1`. 1 is the paper's update at every step; a larger one moves as far a step on
-            average, at a fraction of the cost.
+        max_transition: The highest transition, from 0 (SGD only) to the number of blocks minus 1. Default: the number
+            of blocks minus 2, but at least 1.
+        rule: ``"hebbian"``; ``"oja"``, with Oja's decay in :math:`\Delta W`; or one of two controls under the same
+            schedule: ``"random"``, a random direction of the same norm, and ``"frozen"``, no update.
+        update_every: :math:`k \ge 1`. With 1 there is an update at every step, as in the paper; with a larger value the
+            weights move equally far per step on average, at a fraction of the cost.
 
     Attributes:
         model: The network.
         blocks: Its blocks, in order; each has ``name``, ``layers`` and ``params``.
-        selection: As given.
+        selection: How the transition moves.
         max_transition: The highest transition.
 
     Raises:
-        TypeError: ``model`` is no module or is wrapped for several devices, ``base_optimizer`` is no optimizer, or a
-            value is no number.
+        TypeError: ``model`` is not a module or is wrapped for several devices, ``base_optimizer`` is not an optimizer,
+            or a value is not a number.
         ValueError: A value is out of range, the model has fewer than two blocks, two blocks share a parameter, or
             another LocalizedOptimizer is attached to it.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from advanced_optimizers import LocalizedOptimizer
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> optimizer = LocalizedOptimizer(model, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9})
         >>> for epoch in range(3):
@@ -94,28 +97,29 @@ class LocalizedOptimizer(GradientTransform):
 
     References:
         Krithivasan, Sen, Venkataramani, Raghunathan: Accelerating DNN Training Through Selective Localized Learning.
-        Frontiers in Neuroscience 15:759807, 2022. doi 10.3389/fnins.2021.759807. First an ICLR 2021 submission.
+        Frontiers in Neuroscience 15:759807, 2022. doi 10.3389/fnins.2021.759807. First submitted to ICLR 2021.
 
     Departures from the paper:
-        The paper's, as its abstracts say: one transition layer an epoch that moves one way, from all SGD; static and
-        dynamic selection; a learning rate of the localized updates that follows the training loss. Remembered from its
-        text and not read again: the product :math:`z a^T` with the pre-activation, the norm of 1, the reversal at a
-        rising loss (:math:`w = 1`), the rule :math:`u_e \le \alpha \bar u`, and that normalisation layers are not
-        trained below the transition (their running statistics still move).
-        Ours: :math:`w` other than 1; the factor :math:`\eta(t)/\eta`; ``update_every``; below the transition,
-        biases that stay fixed and no momentum or weight decay; blocks as steps of the transition; ``max_transition``,
-        the warm-up and every default; :math:`u_e = \lVert W_{end} - W_{start} \rVert / \sum_t \eta(t)` over the epoch,
-        so that a falling learning rate alone does not pass for convergence. And the localized update is made at
-        :meth:`step`, with the base optimizer's: where each layer runs once a step that is the same as in the forward
-        pass itself, and what ``GradScaler`` skips is skipped whole.
+        From the paper, according to its abstracts: one transition layer per epoch, which starts with SGD for all layers
+        and moves in one direction; static and dynamic selection; a learning rate of the localized updates that follows
+        the training loss. From memory of its text, not checked again: the product :math:`z a^T` with the
+        pre-activation, the norm of 1, the reversal when the loss rises (:math:`w = 1`), the rule
+        :math:`u_e \le \alpha \bar u`, and that normalization layers below the transition are not trained (their running
+        statistics still change).
+        Ours: values of :math:`w` other than 1; the factor :math:`\eta(t)/\eta`; ``update_every``; fixed biases and
+        neither momentum nor weight decay below the transition; blocks as the steps of the transition;
+        ``max_transition``, the warm-up and all defaults; :math:`u_e = \lVert W_{end} - W_{start} \rVert / \sum_t
+        \eta(t)` over the epoch, so that a falling learning rate alone does not look like convergence. The localized
+        update is made in :meth:`step`, together with the base optimizer's. If each layer runs once per step, this is
+        the same as an update during the forward pass; and a step that ``GradScaler`` skips is skipped as a whole.
 
     Limitations:
-        What lies below the transition and is neither ``Linear`` nor ``Conv2d``, or computes its weight from other
-        parameters, or has its weight used without being called, stays as it is; so does what the user froze himself.
-        Parameters outside all submodules, and those of a group added later, always learn by gradient. Several forward
-        passes between two steps sum their directions. A direction of norm 0 or not finite moves nothing.
-        ``DataParallel`` and ``DistributedDataParallel`` are refused. Compile the model after building the optimizer; it
-        compiles again whenever the transition moves.
+        Below the transition, a module stays as it is if it is neither ``Linear`` nor ``Conv2d``, if its weight is
+        computed from other parameters, or if its weight is used without calling the module; so do parameters that the
+        user froze. Parameters outside all submodules, and those of a group added later, always learn by gradient. If
+        there are several forward passes between two steps, their directions are added. A direction whose norm is 0 or
+        not finite moves nothing. ``DataParallel`` and ``DistributedDataParallel`` are refused. Compile the model after
+        building the optimizer; it is compiled again whenever the transition moves.
     """
 
     def __init__(
@@ -148,7 +152,7 @@ class LocalizedOptimizer(GradientTransform):
         self.rule = rule
         self.update_every = update_every
         self._units = find_units(model)
-        self._order: list[int] = []  # in which the units run; empty until the first step
+        self._order: list[int] = []  # of execution, as indices of units; empty until the first step
         self.blocks = make_blocks(self._units)
         self.max_transition = max(1, len(self.blocks) - 2) if max_transition is None else max_transition
         check_integer("max_transition", self.max_transition, low=0)
@@ -175,7 +179,7 @@ class LocalizedOptimizer(GradientTransform):
 
     @property
     def transition(self) -> int:
-        """Index of the first block that learns by gradient; 0 while all do."""
+        """Index of the first block that learns by gradient; 0 while all blocks do."""
         return self._schedule.transition
 
     @property
@@ -185,40 +189,22 @@ class LocalizedOptimizer(GradientTransform):
 
     @property
     def loss_history(self) -> list[float]:
-        """The training losses that :meth:`end_epoch` was told."""
+        """The training losses that were passed to :meth:`end_epoch`."""
         return list(self._schedule.losses)
 
     # ---- a step --------------------------------------------------------------------------------------------------
 
-    def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        return grads  # below the transition there are none, above it they are the base optimizer's own
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """The base optimizer's step for the blocks from the transition on, the localized one for those before it.
-
-        Args:
-            closure: Clears the gradients, computes the loss, calls ``backward`` and returns the loss. Called once.
-
-        Returns:
-            The closure's loss, or ``None``.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _update(self) -> None:
         self._settle_order()
-        if self._schedule.lr_sum == 0.0:
-            self._remember_start()
-        super().step()
+        self._remember_epoch_start()
+        super()._update()
         self._step_localized()
         self._schedule.lr_sum += float(self.param_groups[0]["lr"])
         self._schedule.steps += 1
         self._observe()
-        return loss
 
     def _observe(self) -> None:
-        # The forward passes before a step that the update is due at show the localized layers, others do not.
+        # Layers are observed only before steps that update them.
         due = self._schedule.steps % self.update_every == 0
         self._observers.activate(self._localized if due else [])
 
@@ -231,13 +217,13 @@ class LocalizedOptimizer(GradientTransform):
         group = self.param_groups[0]
         distance = self.update_every * group["hebbian_lr"] * float(group["lr"]) / self._full_lr
         norms = [torch.linalg.vector_norm(direction) for direction in directions.values()]
-        values = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()  # one wait for the device
+        values = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()  # one device sync
         for (weight, direction), norm in zip(directions.items(), values, strict=True):
             if 0.0 < norm < math.inf:
                 weight.add_(direction, alpha=self.localized_direction * distance / norm)
 
     def _settle_order(self) -> None:
-        # The first forward pass has shown in which order the units run. What did not run counts as last.
+        # The first forward pass has shown in which order the units run. Those that did not run come last.
         if self._order and self._order_hooks:
             self._order += [i for i in range(len(self._units)) if i not in self._order]
             self.blocks = make_blocks([self._units[i] for i in self._order])
@@ -247,14 +233,15 @@ class LocalizedOptimizer(GradientTransform):
 
     @torch.no_grad()
     def end_epoch(self, train_loss: float) -> None:
-        """Moves the transition, never down, and decides the direction of the next epoch's localized updates.
+        """Moves the transition up if it is time, and sets the direction of the next epoch's localized updates.
 
         Args:
-            train_loss: The epoch's training loss. One that is not finite counts as risen.
+            train_loss: The epoch's training loss. A loss that is not finite counts as risen.
 
         Raises:
             TypeError: ``train_loss`` is not a number.
-            RuntimeError: The optimizer is detached, or it stepped but saw no forward pass of its localized layers.
+            RuntimeError: The optimizer is detached, or it made steps without seeing a forward pass of its localized
+                layers.
         """
         loss = train_loss.item() if isinstance(train_loss, Tensor) and train_loss.numel() == 1 else train_loss
         if isinstance(loss, bool) or not isinstance(loss, int | float):
@@ -266,11 +253,14 @@ class LocalizedOptimizer(GradientTransform):
 
     def _check_observed(self) -> None:
         if self._detached:
-            raise RuntimeError("end_epoch needs the model's layers, and detach() has let go of them")
+            raise RuntimeError(
+                "end_epoch needs the model's layers, but detach() has released them: build a new LocalizedOptimizer"
+            )
         if self._schedule.expected > 0 and self._schedule.observed == 0:
             raise RuntimeError(
                 f"the {self.transition} localized blocks saw no forward pass in training mode with gradients enabled "
-                "this epoch: train this very model, not a copy, and compile it after building the optimizer"
+                "during this epoch: train the model with which the optimizer was built, not a copy of it, and compile "
+                "the model after building the optimizer"
             )
 
     def _localize(self) -> None:
@@ -280,18 +270,19 @@ class LocalizedOptimizer(GradientTransform):
         self._observe()
 
     def _measured(self) -> dict[int, list[Tensor]]:
-        """The weights of each block that may yet become localized, while that depends on their updates."""
+        """The weights of each block that may still become localized, if that depends on how far they move."""
         if not isinstance(self.selection, DynamicTransition):
             return {}
         indices = range(self.transition, self.max_transition)
         return {i: list(dict.fromkeys(layer.weight for layer in self.blocks[i].layers)) for i in indices}
 
-    def _remember_start(self) -> None:
+    def _remember_epoch_start(self) -> None:
         for weight in (weight for weights in self._measured().values() for weight in weights):
-            self.state[weight]["epoch_start"] = weight.detach().clone()
+            if "epoch_start" not in self.state[weight]:  # end_epoch removes it
+                self.state[weight]["epoch_start"] = weight.detach().clone()
 
     def _measure_updates(self) -> None:
-        """u_e of each block, in units of the learning rate; an epoch of rate 0 shows nothing."""
+        """Records u_e of each block, in units of the learning rate; an epoch with rate 0 is not measured."""
         for i, weights in self._measured().items():
             starts = [self.state.pop(weight)["epoch_start"] for weight in weights if weight in self.state]
             if starts and self._schedule.lr_sum > 0.0:
@@ -301,7 +292,7 @@ class LocalizedOptimizer(GradientTransform):
     # ---- leaving, saving, copying --------------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """Lets go of the model: no hooks, ``requires_grad`` as it was. The optimizer goes on as its base alone."""
+        """Removes the hooks and restores ``requires_grad``. From then on the optimizer acts as its base alone."""
         self._detached = True
         self._observers.remove()
         _remove(self._order_hooks)
@@ -311,7 +302,7 @@ class LocalizedOptimizer(GradientTransform):
         self._schedule.transition = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state under ``"base"``, the schedule's and the generator's under ``"localized"``."""
+        """The base optimizer's state under ``"base"``, that of schedule and generator under ``"localized"``."""
         params = self.param_groups[0]["params"]
         place = {p: i for i, p in enumerate(params)}
         localized = {
@@ -323,11 +314,11 @@ class LocalizedOptimizer(GradientTransform):
         return {**super().state_dict(), "localized": localized}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave, on a model with the same layers.
+        """Restores what :meth:`state_dict` returned, on a model with the same layers.
 
         Raises:
-            ValueError: ``state_dict`` is not of a LocalizedOptimizer, or of one over another model or a lower
-                ``max_transition``.
+            ValueError: ``state_dict`` is not that of a LocalizedOptimizer, or that of another model, or its transition
+                is above ``max_transition``.
         """
         saved = state_dict.get("localized")
         if saved is None:
@@ -337,9 +328,10 @@ class LocalizedOptimizer(GradientTransform):
             )
         schedule, order = Schedule(**copy.deepcopy(saved["schedule"])), saved["order"]
         if len(schedule.updates) != len(self.blocks) or len(order) not in (0, len(self._units)):
+            modules = f" in {len(order)} modules" if order else ""
             raise ValueError(
-                f"state_dict must be of a model with {len(self.blocks)} blocks of {len(self._units)} modules, "
-                f"got one of {len(schedule.updates)} blocks of {len(order)} modules"
+                f"state_dict must be that of a model with {len(self.blocks)} blocks in {len(self._units)} modules, got "
+                f"one with {len(schedule.updates)} blocks{modules}: build the model as it was when saved"
             )
         check_range("transition of state_dict", schedule.transition, high=self.max_transition)
         super().load_state_dict(state_dict)
@@ -358,12 +350,13 @@ class LocalizedOptimizer(GradientTransform):
         return [] if self._order_hooks else list(self._order)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if name in _COPIED}
-        return {**super().__getstate__(), **own, "_order": self._settled_order}
+        own = super().__getstate__()
+        del own["_observers"], own["_order_hooks"]  # a copy attaches its own
+        return {**own, "_order": self._settled_order}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "model" in state:  # a copy; load_state_dict comes by here too
+        if "model" in state:  # a copy; torch's load_state_dict calls this method too
             self._attach()
 
 
@@ -372,14 +365,14 @@ def _check_model(model: nn.Module) -> None:
         raise TypeError(f"model must be a torch.nn.Module, got {model!r}")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise TypeError(
-            f"model must not be wrapped in {type(model).__name__}, whose copies would each learn a direction of their "
-            "own: give the module itself and train it on one device"
+            f"model must not be wrapped in {type(model).__name__}, because each of its copies would learn a direction "
+            "of its own: pass the module itself and train it on one device"
         )
 
 
 def _frozen(p: nn.Parameter) -> nn.Parameter:
     p.requires_grad_(False)
-    p.grad = None  # or the base optimizer would step with it again and again
+    p.grad = None  # otherwise the base optimizer would step with it again and again
     return p
 
 

@@ -1,4 +1,4 @@
-"""How the transition between localized and SGD learning moves from epoch to epoch."""
+"""How the transition, the boundary between localized and SGD learning, moves from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from advanced_optimizers._checks import check_integer, check_range
 class StaticTransition:
     r"""The transition as a function of the epoch alone.
 
-    With :math:`E` = ``total_epochs``, warm-up :math:`e_0 = \lceil \text{warmup} \cdot E \rceil`, highest transition
+    With :math:`E` = ``total_epochs``, warm-up :math:`e_0 = \lceil \text{warmup} \cdot E \rceil` and highest transition
     :math:`T_{max}`:
 
     .. math:: T_e = \lfloor T_{max} \cdot \operatorname{clip}((e - e_0) / (E - e_0), 0, 1)^p \rfloor
 
-    The floor makes a short way late: with :math:`T_{max} = 1` only the last epoch has a localized block.
+    Because of the floor, a low :math:`T_{max}` is reached late: with :math:`T_{max} = 1` only the last epoch has a
+    localized block.
 
     Args:
         total_epochs: :math:`E \ge 1`; the last epoch reaches :math:`T_{max}`, and further ones keep it.
-        warmup: Share of the epochs, in [0, 1), that learn by SGD alone.
-        power: :math:`p > 0`; 1 moves the boundary at an even pace, 2 late.
+        warmup: Fraction of the epochs, in [0, 1), in which all blocks learn by SGD.
+        power: :math:`p > 0`; with 1 the boundary moves at an even pace, with 2 it moves late.
     """
 
     total_epochs: int
@@ -37,26 +38,27 @@ class StaticTransition:
         check_range("power", self.power, low=0.0, high=math.inf, open_low=True, open_high=True)
 
     def following(self, epoch: int, transition: int, highest: int, updates: Sequence[Sequence[float]]) -> int:
-        """The transition of epoch ``epoch + 1``, counted from 1, in [0, ``highest``]."""
+        """The transition of epoch ``epoch + 1``, in [0, ``highest``]; epochs are counted from 1."""
         warmup = _whole(self.warmup * self.total_epochs)
         share = min(max(0.0, (epoch + 1 - warmup) / max(1, self.total_epochs - warmup)), 1.0)
-        return math.floor(highest * share**self.power + 1e-9)  # not one block less for 2.9999999999999996
+        return math.floor(highest * share**self.power + 1e-9)  # 2.9999999999999996 counts as 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicTransition:
-    r"""The transition moves on when the block that it stands at hardly moves any more.
+    r"""The transition moves on when the weights of the block at the transition hardly change any more.
 
-    With :math:`u_e` the size of the transition block's update in epoch :math:`e`, and :math:`\bar u` its mean over the
-    earlier epochs:
+    With :math:`u_e` the size of that block's update in epoch :math:`e`, and :math:`\bar u` its mean over the earlier
+    epochs:
 
     .. math:: T_{e+1} = T_e + \text{shift} \text{ if } u_e \le \alpha\, \bar u, \text{ else } T_e
 
     Args:
-        alpha: :math:`\alpha \ge 0`; a larger one moves on sooner.
-        shift: How many blocks at a time, at least 1. Default: a tenth of the blocks, and at least 1.
-        total_epochs: Length of the run, from which the warm-up is taken; without it the warm-up is one epoch.
-        warmup: Share of the epochs, in [0, 1), that learn by SGD alone.
+        alpha: :math:`\alpha \ge 0`; with a larger value the transition moves on sooner.
+        shift: How many blocks it moves at a time, at least 1. Default: a tenth of the blocks, but at least 1.
+        total_epochs: Length of the run in epochs, from which the warm-up is computed; without it the warm-up is one
+            epoch.
+        warmup: Fraction of the epochs, in [0, 1), in which all blocks learn by SGD.
     """
 
     alpha: float = 0.5
@@ -73,12 +75,12 @@ class DynamicTransition:
         check_range("warmup", self.warmup, low=0.0, high=1.0, open_high=True)
 
     def following(self, epoch: int, transition: int, highest: int, updates: Sequence[Sequence[float]]) -> int:
-        """The transition of epoch ``epoch + 1``; ``updates`` has a list for each block, epoch ``epoch`` last."""
+        """The transition of epoch ``epoch + 1``; ``updates`` has one list per block, with epoch ``epoch`` last."""
         warmup = 1 if self.total_epochs is None else _whole(self.warmup * self.total_epochs)
         if epoch < warmup or len(updates[transition]) < 2:
             return transition
         *earlier, latest = updates[transition]
-        if not latest <= self.alpha * sum(earlier) / len(earlier):  # one that is not a number settles nothing
+        if not latest <= self.alpha * sum(earlier) / len(earlier):  # also for nan
             return transition
         shift = max(1, round(0.1 * len(updates))) if self.shift is None else self.shift
         return min(transition + shift, highest)
@@ -89,17 +91,17 @@ Transition: TypeAlias = StaticTransition | DynamicTransition
 
 @dataclass
 class Schedule:
-    """Where the transition stands, which way the localized updates go, and what the next decision needs.
+    """The current transition and direction of the localized updates, and what the next decision depends on.
 
     Attributes:
+        updates: For each block, the size of its update in each epoch in which it learned by gradient.
         transition: Index of the first block that learns by gradient.
         direction: Sigma, the sign and scale of the localized updates.
         losses: The training losses so far.
-        updates: The size of each block's update, one for each epoch in which it learned by gradient.
-        steps: How many steps there were.
-        lr_sum: The learning rates of this epoch's steps so far, summed up.
-        expected: At how many of this epoch's steps so far localized layers were to learn.
-        observed: At how many of them any did.
+        steps: The number of steps so far.
+        lr_sum: The sum of the learning rates of this epoch's steps so far.
+        expected: The number of this epoch's steps so far at which localized layers should have learned.
+        observed: The number of those at which at least one did.
     """
 
     updates: list[list[float]]
@@ -122,4 +124,4 @@ class Schedule:
 
 
 def _whole(epochs: float) -> int:
-    return math.ceil(epochs - 1e-9)  # not one more for 3.0000000000000004
+    return math.ceil(epochs - 1e-9)  # 3.0000000000000004 counts as 3

@@ -1,4 +1,22 @@
-"""muTransfer: tune a narrow model and train a wide one with the same hyperparameters, by muP."""
+"""muTransfer: tune a narrow model, then train a wide one with the same hyperparameters (Yang et al., arXiv 2203.03466).
+
+In the maximal update parametrization (muP) the best learning rate does not depend on the width of the model:
+
+    >>> from torch import nn
+    >>> from advanced_optimizers import MuAdamW, MuReadout, set_base_shapes
+    >>> def make_model(width):
+    ...     hidden = nn.Linear(width, width)
+    ...     return nn.Sequential(nn.Linear(784, width), nn.ReLU(), hidden, nn.ReLU(), MuReadout(width, 10))
+    >>> model = set_base_shapes(make_model(256), base=make_model(64), delta=make_model(128))
+    >>> optimizer = MuAdamW(model, lr=1e-3, weight_decay=0.1)  # tuned on a model of another width with the same base
+
+- ``base_shapes``: which dimensions of a model are widths, and how wide they are in the base model.
+- ``parametrization``: ``set_base_shapes`` turns a model into a muP model; ``checks`` has the errors that it raises.
+- ``init``, ``layers``, ``optimizers``: the initial weights, the multipliers and the learning rates of a muP model.
+- ``module_state``: what the modules of a muP model remember.
+- ``coordinates``: the coordinate check, which shows whether a model is parametrized correctly.
+- ``create``: the coursework's one call for a plain model, ``create_mu_transfer_optimizer``.
+"""
 
 from advanced_optimizers.zero_shot_transfer.base_shapes import load_base_shapes, make_base_shapes, save_base_shapes
 from advanced_optimizers.zero_shot_transfer.coordinates import (

@@ -1,4 +1,4 @@
-"""The coordinate check: do the sizes of activations stay the same, in training, as the model gets wider?"""
+"""The coordinate check: do activations keep their size, during training, as the model gets wider?"""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["CoordinateGrowth", "CoordinateRow", "coordinate_check", "coordinate_
 
 
 class CoordinateRow(NamedTuple):
-    """The size of one module's output in one forward pass; a list of these makes a data frame.
+    """The size of one module's output in one forward pass; a list of rows makes a data frame.
 
     Attributes:
         width: The model's width.
         seed: Which repetition.
-        step: The forward pass, from 1; 1 is the untrained model.
-        module: The module's name; ``name[0]`` and the like where it gives several tensors.
+        step: The forward pass, counted from 1; at step 1 the model is untrained.
+        module: The module's name; ``name[0]`` and so on if it returns several tensors.
         size: The statistic, by default the mean absolute value.
     """
 
@@ -43,7 +43,7 @@ class CoordinateGrowth(NamedTuple):
 
 
 def mean_absolute(x: Tensor) -> Tensor:
-    """The mean of the absolute values."""
+    """Returns the mean of the absolute values."""
     return x.abs().mean()
 
 
@@ -58,29 +58,29 @@ def coordinate_check(
     statistic: Callable[[Tensor], Tensor] = mean_absolute,
     modules: Callable[[str], bool] | None = None,
 ) -> list[CoordinateRow]:
-    """Trains each width for a few steps on one batch and records the size of every module's output.
+    """Trains a model of each width for a few steps on one batch and records the size of every module's output.
 
-    In a right parametrisation the sizes are the same at all widths, or settle as width grows; :func:`coordinate_growth`
-    turns them into exponents. Choose a large learning rate, so that what training adds shows over the init. At step 1
-    alone, outputs (and attention's logits) shrink as ``1 / sqrt(width)`` unless the readout (and the query) start at
-    zero.
+    In a correct parametrization the sizes are the same at all widths, or settle as width grows;
+    :func:`coordinate_growth` turns them into exponents. Choose a large learning rate, so that the effect of training
+    shows next to the initial values. At step 1 only, outputs (and the logits of attention) shrink as
+    ``1 / sqrt(width)``, unless the readout (and the query) start at zero.
 
     Args:
-        models: Width -> a function that makes the model, its base shapes set. It is called after seeding.
-        batch: Inputs and targets; every step uses this one batch. A tuple of inputs is passed as several arguments.
+        models: Width -> a function that makes the model, with its base shapes set. It is called after seeding.
+        batch: Inputs and targets, the same at every step. A tuple of inputs is passed as several arguments.
         optimizer: Makes the optimizer of a model.
         loss: ``loss(output, targets)``.
-        steps: Forward passes, >= 1; the first sees the untrained model.
-        seeds: How often to repeat with another seed, >= 1.
-        statistic: What is recorded of a tensor; gives a tensor of one element. Standard deviation, root mean square
-            and the like do as well.
-        modules: Which modules to record, by name. Default: all but the model itself.
+        steps: Number of forward passes, >= 1; the first one sees the untrained model.
+        seeds: Number of repetitions, each with its own seed, >= 1.
+        statistic: What to record of a tensor: a function that returns a tensor of one element, such as the standard
+            deviation or the root mean square.
+        modules: Which modules to record, by name. Default: all except the model itself.
 
     Returns:
         One row for each width, seed, step and recorded tensor. The global random state is left as it was.
 
     Raises:
-        TypeError: A number is no integer.
+        TypeError: ``steps`` or ``seeds`` is not an integer.
         ValueError: ``models`` is empty, or a number is out of range.
 
     References:
@@ -100,7 +100,7 @@ def coordinate_check(
                 model = make().train()
                 trained = optimizer(model)
                 for step in range(1, steps + 1):
-                    sizes = _sizes(model, arguments, statistic, modules)
+                    sizes = _measured_forward(model, arguments, statistic, modules)
                     value = loss(sizes.output, targets)
                     rows += [CoordinateRow(width, seed, step, name, size) for name, size in sizes.recorded]
                     trained.zero_grad()
@@ -110,11 +110,11 @@ def coordinate_check(
 
 
 def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
-    """For each module and step the exponent of its output's growth with width: 0 is flat, 0.5 a square root.
+    """Returns for each module and step the exponent of its output's growth with width: 0 is flat, 0.5 a square root.
 
-    The exponent is the slope of the line through ``log(size)`` over ``log(width)`` by least squares, with the sizes of
-    all seeds averaged first. Sizes that are zero at some width (a readout that starts at zero) have no exponent and
-    are left out; one that is infinite or not a number, where training diverged, has the exponent ``inf``.
+    The exponent is the slope of the least-squares line through ``log(size)`` over ``log(width)``; the sizes of all
+    seeds are averaged first. Sizes that are zero at some width (a readout that starts at zero) have no exponent and are
+    left out. If a size is infinite or not a number, because training diverged, the exponent is ``inf``.
 
     Args:
         rows: From :func:`coordinate_check`, with at least two widths.
@@ -144,17 +144,17 @@ def _slope(sizes: Mapping[int, float]) -> float:
     return across / sum((a - x_mean) ** 2 for a in x)
 
 
-class _Sizes(NamedTuple):
+class _ForwardPass(NamedTuple):
     output: Any
     recorded: list[tuple[str, float]]
 
 
-def _sizes(
+def _measured_forward(
     model: nn.Module,
     arguments: tuple[Any, ...],
     statistic: Callable[[Tensor], Tensor],
     modules: Callable[[str], bool] | None,
-) -> _Sizes:
+) -> _ForwardPass:
     recorded: list[tuple[str, float]] = []
 
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -167,7 +167,7 @@ def _sizes(
     wanted = modules or bool  # the model itself has the empty name
     handles = [m.register_forward_hook(hook_for(name)) for name, m in model.named_modules() if wanted(name)]
     try:
-        return _Sizes(model(*arguments), recorded)
+        return _ForwardPass(model(*arguments), recorded)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,18 +1,4 @@
-r"""muTransfer: tune a narrow model, train a wide one with the same hyperparameters (Yang et al., arXiv 2203.03466).
-
-In the maximal update parametrisation, muP, the best learning rate does not depend on width. The way to use it::
-
-    def make_model(width):
-        return nn.Sequential(nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), MuReadout(width, 10))
-
-    model = set_base_shapes(make_model(1024), base=make_model(64), delta=make_model(128))
-    optimizer = MuAdamW(model, lr=1e-3, weight_decay=0.1)  # as tuned on a model of any other width with this base
-
-Everything public is here; it lives in ``base_shapes.py`` (what is a width), ``mu_parametrization.py``
-(``set_base_shapes``), ``mu_layers.py`` (readouts, residual layers, attention's scale), ``mu_init.py``,
-``mu_optimizers.py`` and ``mu_coordinates.py`` (the coordinate check). This file has the coursework's one call for a
-plain model, :func:`create_mu_transfer_optimizer`.
-"""
+"""The coursework's one call for a plain model: it needs only the widths of the model and of its base."""
 
 from __future__ import annotations
 
@@ -26,54 +12,12 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.optim import Optimizer
 
 from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.zero_shot_transfer.base_shapes import (
-    InfDim,
-    load_base_shapes,
-    make_base_shapes,
-    read_shapes,
-    save_base_shapes,
-)
-from advanced_optimizers.zero_shot_transfer.coordinates import (
-    CoordinateGrowth,
-    CoordinateRow,
-    coordinate_check,
-    coordinate_growth,
-)
-from advanced_optimizers.zero_shot_transfer.init import mu_init_
-from advanced_optimizers.zero_shot_transfer.layers import (
-    MuReadout,
-    MuReadoutConv1d,
-    MuReadoutConv2d,
-    MuResidual,
-    MuSharedReadout,
-    mu_attention_scale,
-)
-from advanced_optimizers.zero_shot_transfer.optimizers import MuAdam, MuAdamW, MuSGD, mu_learning_rates
-from advanced_optimizers.zero_shot_transfer.parametrization import get_base_shapes, parametrise, set_base_shapes
+from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, read_shapes
+from advanced_optimizers.zero_shot_transfer.layers import MuResidual
+from advanced_optimizers.zero_shot_transfer.optimizers import MuAdamW
+from advanced_optimizers.zero_shot_transfer.parametrization import apply_mup, set_base_shapes
 
-__all__ = [
-    "CoordinateGrowth",
-    "CoordinateRow",
-    "MuAdam",
-    "MuAdamW",
-    "MuReadout",
-    "MuReadoutConv1d",
-    "MuReadoutConv2d",
-    "MuResidual",
-    "MuSGD",
-    "MuSharedReadout",
-    "coordinate_check",
-    "coordinate_growth",
-    "create_mu_transfer_optimizer",
-    "get_base_shapes",
-    "load_base_shapes",
-    "make_base_shapes",
-    "mu_attention_scale",
-    "mu_init_",
-    "mu_learning_rates",
-    "save_base_shapes",
-    "set_base_shapes",
-]
+__all__ = ["create_mu_transfer_optimizer"]
 
 Config = Mapping[str, Any]
 _LAYERS = (nn.Linear, _ConvNd)
@@ -89,27 +33,30 @@ def create_mu_transfer_optimizer(
     optimizer: Callable[..., Optimizer] = MuAdamW,
     rescale_params: bool = True,
 ) -> Optimizer:
-    r"""Makes a plain model a muP model, given only how wide it and its base are, and builds its optimizer.
+    r"""Turns a plain model into a muP model, given only its width and its base's, and builds the optimizer.
 
-    What it gives is **table 3 with** :func:`MuAdamW`. Table 3 has no multipliers in the forward pass, so the model's
-    layers stay as they are: the output layer's initial weights are divided by the square root of the width multiplier
-    :math:`m` (so that their variance goes as :math:`1/\text{fan\_in}^2`), and the learning rates differ by layer. It is
-    AdamW, because weight decay that passes through Adam's normalisation does not transfer.
+    The result is **table 3 with** :func:`MuAdamW`. Table 3 has no multipliers in the forward pass, so the layers of the
+    model stay as they are. The initial weights of the output layer are divided by the square root of the width
+    multiplier :math:`m` (so that their variance is proportional to :math:`1/\text{fan\_in}^2`), and the learning rates
+    differ by layer. The optimizer is AdamW, because weight decay that passes through Adam's normalization does not
+    transfer.
 
-    **Which dimension is a width.** One whose size is a multiple :math:`k w` of the target's width :math:`w`; it is then
-    :math:`k w_0` in the base. Finite are kernel sizes, an embedding's vocabulary, and the model's two ends: the inputs
-    of the first linear or convolutional layer, in the order of registration, unless there is an embedding, and the
-    outputs of the last one, which is the output layer (further ones must be :class:`MuReadout`). An end of exactly
-    :math:`w` could be either, and is refused until the configurations name its size. Where this does not say enough,
-    use :func:`set_base_shapes` with a base model.
+    **Which dimensions are widths.** A dimension is a width if its size is a multiple :math:`k w` of the target's width
+    :math:`w`; its size in the base is then :math:`k w_0`. These dimensions are finite: kernel sizes, the vocabulary of
+    an embedding, and the two ends of the model. The ends are the inputs of the first linear or convolutional layer in
+    the order of registration (unless there is an embedding), and the outputs of the last one, which is the output
+    layer. Further output layers must be :class:`MuReadout`. An end of exactly :math:`w` could be either, and is refused
+    until the configurations name its size. Where these rules are not enough, use :func:`set_base_shapes` with a base
+    model.
 
     Args:
-        model: The target model, freshly made, with torch's default init or another whose variance is proportional to
-            1 / fan-in. Its parameters are rescaled in place.
+        model: The target model, newly created, with torch's default init or another one whose variance is proportional
+            to 1 / fan-in. Its parameters are rescaled in place.
         base_model_config: ``{"width": w0, "depth": L0}`` of the model that ``base_hyperparams`` were tuned on.
-            ``depth`` may be left out of both. Further entries, such as ``{"input_dim": 64, "num_classes": 10}``,
-            name the sizes of the ends; they must be in both, and equal.
-        target_model_config: The same of ``model``: ``{"width": w, "depth": L}``.
+            ``depth`` may be left out of both configurations. Further entries, such as
+            ``{"input_dim": 64, "num_classes": 10}``, name the sizes of the ends; they must be in both configurations,
+            and equal.
+        target_model_config: The same for ``model``: ``{"width": w, "depth": L}``.
         base_hyperparams: ``{"lr": ..., "weight_decay": ...}`` as tuned on the base, and the optimizer's other settings.
         optimizer: :func:`MuAdamW`, :func:`MuAdam` or :func:`MuSGD`.
         rescale_params: False for weights that come from a checkpoint.
@@ -118,29 +65,31 @@ def create_mu_transfer_optimizer(
         The optimizer, as from :func:`MuAdamW`.
 
     Raises:
-        RuntimeError: The parameters were rescaled already.
-        TypeError: A width or depth is no integer, or a configuration no dict.
-        ValueError: A key is missing; base and target are swapped; the model has not the target's width; or a dimension
-            is ambiguous.
+        RuntimeError: The parameters were already rescaled.
+        TypeError: A width or depth is not an integer, or a configuration is not a dict.
+        ValueError: A key is missing; base and target are swapped; the model does not have the target's width; or a
+            dimension is ambiguous.
 
     Warns:
-        UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so that only
-            width is transferred.
+        UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so only width
+            is transferred.
 
     Example:
-        >>> def make_model(width):
-        ...     return torch.nn.Sequential(
-        ...         torch.nn.Linear(784, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)
-        ...     )
+        >>> from torch import nn
+        >>> from advanced_optimizers import create_mu_transfer_optimizer
+        >>> model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
         >>> base, target = {"width": 64, "depth": 2}, {"width": 256, "depth": 2}
         >>> tuned = {"lr": 1e-3, "weight_decay": 0.1}
-        >>> optimizer = create_mu_transfer_optimizer(make_model(256), base, target, tuned)
+        >>> optimizer = create_mu_transfer_optimizer(model, base, target, tuned)
+        >>> sorted({group["lr"] for group in optimizer.param_groups})
+        [0.00025, 0.001]
 
     References:
         Yang et al., arXiv 2203.03466, table 3; :class:`MuResidual` for depth.
 
     Departures from the paper:
-        Recognising widths by their sizes is ours. Attention must be scaled by :func:`mu_attention_scale` in the model.
+        Recognizing widths by their sizes is our idea. Attention must be scaled by :func:`mu_attention_scale` in the
+        model.
     """
     base_width, width = _widths(base_model_config, target_model_config)
     depths = _depths(base_model_config, target_model_config)
@@ -148,9 +97,9 @@ def create_mu_transfer_optimizer(
     if not isinstance(base_hyperparams, Mapping) or "lr" not in base_hyperparams:
         raise ValueError(f"base_hyperparams must be a dict with 'lr', got {base_hyperparams!r}")
     check_range("lr", base_hyperparams["lr"], low=0.0)
-    # Refuses bad settings before the model changes; a norm draws no random numbers.
+    # Bad settings are refused here, before the model changes. (A norm draws no random numbers.)
     optimizer(set_base_shapes(nn.LayerNorm(1), None), **base_hyperparams)
-    shapes, readout = _recognise(model, width, base_width, ends)
+    shapes, readout = _recognize(model, width, base_width, ends)
     has_residuals = any(isinstance(module, MuResidual) for module in model.modules())
     if depths[0] != depths[1] and not has_residuals:
         warnings.warn(
@@ -158,7 +107,7 @@ def create_mu_transfer_optimizer(
             "is transferred. Wrap each residual branch in a MuResidual to transfer across depth",
             stacklevel=2,
         )
-    parametrise(
+    apply_mup(
         model,
         shapes,
         rescale_params=rescale_params,
@@ -174,7 +123,7 @@ def _widths(base: Config, target: Config) -> tuple[int, int]:
         if not isinstance(config, Mapping):
             raise TypeError(f"{argument} must be a dict such as {{'width': 64, 'depth': 2}}, got {config!r}")
         if "width" not in config:
-            raise ValueError(f"{argument} must give 'width', got {dict(config)}")
+            raise ValueError(f"{argument} must contain 'width', got {dict(config)}")
         check_integer(f"{argument}['width']", config["width"], 1)
     if target["width"] < base["width"]:
         raise ValueError(
@@ -200,28 +149,28 @@ def _named_sizes(base: Config, target: Config) -> frozenset[int]:
         if key not in base or key not in target or base[key] != target[key]:
             raise ValueError(
                 f"{key!r} must be the same in both configurations, got {base.get(key)!r} in the base and "
-                f"{target.get(key)!r} in the target: models may differ in 'width' and 'depth' alone"
+                f"{target.get(key)!r} in the target: the models may differ only in 'width' and 'depth'"
             )
     return frozenset(base[key] for key in further if isinstance(base[key], int))
 
 
-def _recognise(
+def _recognize(
     model: nn.Module, width: int, base_width: int, ends: frozenset[int]
 ) -> tuple[dict[str, tuple[InfDim, ...]], str]:
-    """The dimensions of every parameter, and the name of the output layer."""
+    """Returns the dimensions of every parameter, and the name of the output layer."""
     read_shapes("model", model)  # refuses parameters that have no shape yet
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
     recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)]
     if recurrent:
         raise ValueError(
-            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show what is data: use "
-            "set_base_shapes with a base model"
+            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show which dimensions "
+            "belong to the data: use set_base_shapes with a base model"
         )
     if not layers:
         raise ValueError("model must have a linear or convolutional layer, got none")
     has_embedding = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
     first, last = layers[0][0], layers[-1][0]
-    finite: dict[str, set[int]] = {}  # dimensions that are finite because of their place
+    finite: dict[str, set[int]] = {}  # dimensions that are finite because of where they are
     is_data = not has_embedding
     for name, module in model.named_modules():
         is_data = is_data and name != first
@@ -237,7 +186,7 @@ def _recognise(
                 _check_end(f"{prefix}weight", i, module.weight.shape[i], width, ends)
             finite[f"{prefix}weight"] = kernel | inputs | outputs
             finite[f"{prefix}bias"] = {0} if outputs else set()
-        elif isinstance(module, _NORMS) and is_data:  # it normalises the inputs
+        elif isinstance(module, _NORMS) and is_data:  # it normalizes the inputs
             finite |= {f"{prefix}{own}": set(range(p.dim())) for own, p in module.named_parameters(recurse=False)}
     shapes = {}
     for name, p in model.named_parameters():
@@ -260,7 +209,7 @@ def _recognise(
 def _check_end(name: str, dimension: int, size: int, width: int, ends: frozenset[int]) -> None:
     if size == width and size not in ends:
         raise ValueError(
-            f"dimension {dimension} of {name} is {size}, which is the width, but it is the first or last of the model: "
-            f"if it belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it "
-            "is a width, use set_base_shapes with a base model"
+            f"dimension {dimension} of {name} is {size}, which is the width, but it is at an end of the model: if it "
+            f"belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it is a "
+            "width, use set_base_shapes with a base model"
         )

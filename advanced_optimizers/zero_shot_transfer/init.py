@@ -1,9 +1,9 @@
-r"""Initial weights for muP: torch's own initialisers at the base width, scaled as the tables say at every other.
+r"""Initial weights for muP: torch's own initializers at the base width, scaled at other widths as the tables say.
 
-All of it is one rule. The variance that a parameter should have is constant in width, or :math:`1/\text{fan\_in}` for a
-matrix-like one. An initialiser gives a variance that shrinks with width by some factor :math:`s` of its own. So what it
-drew is multiplied by :math:`\sqrt s`, and for a matrix-like parameter divided by the square root of the fan-in's
-multiplier.
+All of it is one rule. The variance that a parameter should have is constant in width or, for a matrix-like parameter,
+proportional to :math:`1/\text{fan\_in}`. The variance of an initializer shrinks with width by some factor :math:`s` of
+its own. So the values that it drew are multiplied by :math:`\sqrt s` and, for a matrix-like parameter, divided by the
+square root of the fan-in's multiplier.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import init
 from torch.nn.modules.conv import _ConvNd
 
 from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, MuShape
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 
 __all__ = ["mu_init_"]
 
@@ -29,40 +30,42 @@ _KNOWN = (*_KAIMING, *_XAVIER, *_CONSTANT_STD, *_CONSTANTS)
 
 
 def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str = "weight", **kwargs: Any) -> Tensor:
-    """Draws one parameter of a module with a torch initialiser, and scales it to muP's variance.
+    """Draws one parameter of a module with a torch initializer, and scales it to muP's variance.
 
-    At the base width the result is the initialiser's own, bit for bit. Give ``kwargs`` that do not depend on the width.
+    At the base width the result is the initializer's own, bit for bit. ``kwargs`` must not depend on the width.
 
     Args:
-        module: A module of a model that ``set_base_shapes`` was called on.
+        module: A module of a model on which ``set_base_shapes`` was called.
         initialiser: One of ``torch.nn.init``'s ``kaiming_normal_``, ``kaiming_uniform_``, ``xavier_normal_``,
             ``xavier_uniform_``, ``normal_``, ``uniform_``, ``trunc_normal_``, ``zeros_``, ``ones_``, ``constant_``,
             ``eye_``.
-        parameter: The parameter's name in the module.
-        **kwargs: The initialiser's own settings.
+        parameter: The name of the parameter in the module.
+        **kwargs: The initializer's own settings.
 
     Returns:
         The parameter as the module sees it.
 
     Raises:
         RuntimeError: The module has no base shapes.
-        ValueError: The initialiser is not one of these, or its mean is not zero for a parameter with two infinite
-            dimensions, whose entries must average out.
+        ValueError: The initializer is not one of these, or its mean is not zero although the parameter has two infinite
+            dimensions, so that its entries must average out.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import mu_init_, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> _ = mu_init_(model, torch.nn.init.normal_, std=0.5)
 
     Departures from the ``mup`` package:
-        There each initialiser exists a second time and takes the tensor; here one function takes the module, which
-        is what remembers base shapes. A mean that is not zero is allowed for a parameter without an infinite
-        dimension too. Transposed convolutions are scaled by their true fan-in, the first dimension.
+        The package has a second version of each initializer, which takes the tensor. Here one function takes the
+        module, because the modules remember the base shapes. A nonzero mean is also allowed for a parameter without an
+        infinite dimension. Transposed convolutions are scaled by their true fan-in, the first dimension.
     """
     if initialiser not in _KNOWN:
         raise ValueError(
             f"initialiser must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initialiser!r}"
         )
-    shapes: dict[str, MuShape] = module.__dict__.get("mu_shapes", {})
+    shapes = mu_shapes(module)
     if parameter not in shapes:
         raise RuntimeError(
             f"{type(module).__name__} has no base shape for {parameter!r}: call set_base_shapes on its model first"
@@ -71,8 +74,8 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
     is_symmetric = initialiser is init.zeros_ or not _has_mean(initialiser, kwargs)
     if len(shape.infinite) == 2 and not is_symmetric:
         raise ValueError(
-            f"initialiser {initialiser.__name__} with {kwargs} has a mean that is not zero, but {parameter!r} has two "
-            "infinite dimensions: give it a symmetric one"
+            f"initialiser {initialiser.__name__} with {kwargs} has a nonzero mean, but {parameter!r} has two infinite "
+            "dimensions: use a symmetric one"
         )
     seen: Tensor = getattr(module, parameter)
     value = torch.empty_like(seen, requires_grad=False)
@@ -84,16 +87,16 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
 
 
 def variance_correction(shape: MuShape, shrinkage: float) -> float:
-    """What to multiply a parameter by whose variance, as drawn, shrinks with width by ``shrinkage``."""
+    """Returns the factor for a parameter whose variance, as drawn, shrinks with width by ``shrinkage``."""
     wanted = shape.width_mult if len(shape.infinite) == 2 else 1.0
     return math.sqrt(shrinkage / wanted)
 
 
 def default_corrections(module: nn.Module, shapes: dict[str, MuShape]) -> Iterator[tuple[str, float]]:
-    """For each of a module's parameters that torch itself draws with a variance that depends on width: the factor.
+    """Yields the factor of each parameter of a module that torch draws with a variance that depends on width.
 
-    Linear and convolutional layers draw weight and bias with 1 / (size of the weight's dimension 1), which for a
-    transposed convolution is not the fan-in. Recurrent layers draw everything with 1 / hidden size. Attention draws its
+    Linear and convolutional layers draw weight and bias with 1 / (size of dimension 1 of the weight), which is not the
+    fan-in of a transposed convolution. Recurrent layers draw everything with 1 / hidden size. Attention draws its
     projections as Xavier does. Embeddings and norms do not depend on width.
     """
     if isinstance(module, nn.Linear | _ConvNd):
@@ -109,20 +112,20 @@ def default_corrections(module: nn.Module, shapes: dict[str, MuShape]) -> Iterat
         yield name, variance_correction(shapes[name], factor)
 
 
-def _has_mean(initialiser: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
-    if initialiser in _CONSTANTS:
+def _has_mean(initializer: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    if initializer in _CONSTANTS:
         return True
-    if initialiser is init.uniform_:
+    if initializer is init.uniform_:
         return kwargs.get("a", 0.0) != -kwargs.get("b", 1.0)
-    if initialiser is init.trunc_normal_ and kwargs.get("a", -2.0) != -kwargs.get("b", 2.0):
+    if initializer is init.trunc_normal_ and kwargs.get("a", -2.0) != -kwargs.get("b", 2.0):
         return True
     return kwargs.get("mean", 0.0) != 0.0
 
 
-def _shrinkage(initialiser: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
-    if initialiser in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
+def _shrinkage(initializer: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
+    if initializer in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
         return dims[1 if kwargs.get("mode", "fan_in") == "fan_in" else 0].mult
-    return _xavier_shrinkage(dims) if initialiser in _XAVIER else 1.0
+    return _xavier_shrinkage(dims) if initializer in _XAVIER else 1.0
 
 
 def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
@@ -132,8 +135,8 @@ def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
 
 @torch.no_grad()
 def _store(module: nn.Module, parameter: str, value: Tensor) -> None:
-    shape: MuShape = module.__dict__["mu_shapes"][parameter]
+    theta = mu_shapes(module)[parameter].theta
     if parameter in module._parameters:
-        module._parameters[parameter].copy_(value / shape.theta if shape.theta != 1.0 else value)  # type: ignore[union-attr]
-    else:  # table 9 keeps it divided behind the module's back
+        module._parameters[parameter].copy_(value / theta if theta != 1.0 else value)  # type: ignore[union-attr]
+    else:  # in table 9 a parametrization divides it before it is stored
         setattr(module, parameter, value)

@@ -1,4 +1,4 @@
-"""The layers that muP multiplies in the forward pass: readouts and residual branches; and its attention scale."""
+"""The layers that muP multiplies in the forward pass (readouts and residual branches), and its attention scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._checks import check_range
+from advanced_optimizers.zero_shot_transfer.module_state import mark_rescaled
 
 __all__ = [
     "MuReadout",
@@ -21,36 +22,36 @@ __all__ = [
 
 
 class Multiplied(nn.Module):
-    """A module whose forward pass needs a multiplier that ``set_base_shapes`` gives it.
+    """A module whose forward pass needs a multiplier, which ``set_base_shapes`` sets.
 
     The multiplier is a number in the module, not on a parameter, so copies, ``functional_call`` and wrappers keep it.
-    It is in ``state_dict`` too, so a fresh model computes the same function once it has loaded the weights.
+    It is also in ``state_dict``, so a new model computes the same function once it has loaded the weights.
     """
 
     multiplier: float | None = None
 
     def required_multiplier(self) -> float:
-        """The multiplier.
+        """Returns the multiplier.
 
         Raises:
             RuntimeError: It was never set.
         """
         if self.multiplier is None:
             raise RuntimeError(
-                f"{type(self).__name__} does not know its multiplier: call set_base_shapes(model, base) before the "
-                "model is used, or load weights that were saved after it"
+                f"{type(self).__name__} does not know its multiplier: call set_base_shapes(model, base) before you use "
+                "the model, or load weights that were saved after such a call"
             )
         return self.multiplier
 
     def get_extra_state(self) -> Tensor:
-        """The multiplier, or nothing where it was never set."""
+        """Returns the multiplier, or nothing if it was never set."""
         return torch.tensor([] if self.multiplier is None else [self.multiplier], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes the multiplier over from a checkpoint.
+        """Takes the multiplier from a checkpoint.
 
         Raises:
-            ValueError: This model has another one.
+            ValueError: This model has a different one.
         """
         if state.numel() == 0:
             return
@@ -61,19 +62,19 @@ class Multiplied(nn.Module):
                 "base shapes that the checkpoint was trained with"
             )
         self.multiplier = saved
-        self.__dict__["mu_rescaled"] = True  # the weights come from a model that was rescaled when it was made
+        mark_rescaled(self)  # the weights come from a model that was rescaled when it was created
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str], *rest: Any
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *rest)
         extra = f"{prefix}_extra_state"
-        if extra in missing_keys:  # weights from elsewhere, the mup package for one, load as they are
+        if extra in missing_keys:  # weights from elsewhere, such as the mup package, load as they are
             missing_keys.remove(extra)
 
 
 class Readout(Multiplied):
-    """An output layer: a linear map from a width to a finite dimension, of ``output_mult * multiplier * x``."""
+    """An output layer: a linear map of ``output_mult * multiplier * x``, from a width to a finite dimension."""
 
     def __init__(self, *args: Any, readout_zero_init: bool = False, output_mult: float = 1.0, **kwargs: Any) -> None:
         check_range("output_mult", output_mult, 0.0, open_low=True, open_high=True)
@@ -83,7 +84,7 @@ class Readout(Multiplied):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Zeros with ``readout_zero_init``, else as torch draws them."""
+        """Sets everything to zero with ``readout_zero_init``; otherwise torch draws it as usual."""
         if not self.readout_zero_init:
             super().reset_parameters()  # type: ignore[misc]
             return
@@ -91,12 +92,12 @@ class Readout(Multiplied):
             p.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's own map of ``output_mult * multiplier * x``; the bias is not multiplied."""
+        """Applies the layer's own map to ``output_mult * multiplier * x``; the bias is not multiplied."""
         out: Tensor = super().forward(x * (self.output_mult * self.required_multiplier()))
         return out
 
     def extra_repr(self) -> str:
-        """The layer's own, and the multipliers."""
+        """The layer's own text, and the multipliers."""
         return f"{super().extra_repr()}, output_mult={self.output_mult}, multiplier={self.multiplier}"
 
 
@@ -104,33 +105,35 @@ class MuReadout(Readout, nn.Linear):
     r"""An ``nn.Linear`` from a width to a finite dimension: :math:`W (\alpha\,x / m) + b`.
 
     :math:`m` is the width multiplier (in table 8; 1 in table 3, :math:`\sqrt m` in table 9) and :math:`\alpha` is
-    ``output_mult``. Every output layer of a muP model is one; ``set_base_shapes`` refuses a plain ``nn.Linear`` there.
+    ``output_mult``. Every output layer of a muP model must be a readout; ``set_base_shapes`` refuses a plain
+    ``nn.Linear`` there.
 
     Args:
         *args: As for ``nn.Linear``: ``in_features, out_features, bias, device, dtype``.
-        readout_zero_init: Start with zero weights and bias, the package ``mup``'s advice: the untrained output is then
-            the same at every width.
+        readout_zero_init: Whether weights and bias start at zero, as the ``mup`` package advises: the untrained output
+            is then the same at every width.
         output_mult: :math:`\alpha` > 0, a hyperparameter that transfers across widths.
         **kwargs: As for ``nn.Linear``.
 
     Raises:
-        RuntimeError: At ``forward``, before base shapes were set.
+        RuntimeError: ``forward`` was called before base shapes were set.
     """
 
 
 class MuReadoutConv1d(Readout, nn.Conv1d):
-    """An ``nn.Conv1d`` from a width to a finite number of channels. As :class:`MuReadout`, with ``nn.Conv1d``'s args.
+    """An ``nn.Conv1d`` from a width to a finite number of channels; otherwise like :class:`MuReadout`.
 
-    The ``mup`` package has no convolutional readout; a convolution is one linear map a kernel position.
+    It takes the arguments of ``nn.Conv1d``. The ``mup`` package has no convolutional readout; a convolution is one
+    linear map per kernel position.
     """
 
 
 class MuReadoutConv2d(Readout, nn.Conv2d):
-    """As :class:`MuReadoutConv1d`, with ``nn.Conv2d``'s args."""
+    """Like :class:`MuReadoutConv1d`, with the arguments of ``nn.Conv2d``."""
 
 
 class MuSharedReadout(MuReadout):
-    """A :class:`MuReadout` whose weight is an embedding's.
+    """A :class:`MuReadout` that shares the weight of an embedding.
 
     Args:
         weight: The embedding's weight, (vocabulary, width). Its init stays the embedding's.
@@ -139,13 +142,14 @@ class MuSharedReadout(MuReadout):
 
     Departures from the ``mup`` package:
         Its ``set_base_shapes`` multiplies the shared weight by the square root of the width multiplier, as if it had
-        a linear layer's init, so the embedding's output grows with width until the user draws it anew; and its bias
-        has the size of the width. Here the weight is left as the embedding drew it, and the bias fits.
+        the init of a linear layer, so the embedding's output grows with width until the user initializes it again; and
+        its bias has the size of the width. Here the weight is left as the embedding drew it, and the bias has the right
+        size.
     """
 
     def __init__(self, weight: nn.Parameter, bias: bool = True, output_mult: float = 1.0) -> None:
         if not isinstance(weight, nn.Parameter) or weight.dim() != 2:
-            raise TypeError(f"weight must be an embedding's weight, a Parameter of two dimensions, got {weight!r}")
+            raise TypeError(f"weight must be an embedding's weight, a two-dimensional Parameter, got {weight!r}")
         vocabulary, width = weight.shape
         super().__init__(
             width, vocabulary, bias=bias, output_mult=output_mult, device=weight.device, dtype=weight.dtype
@@ -156,24 +160,25 @@ class MuSharedReadout(MuReadout):
 class MuResidual(Multiplied):
     r"""A residual layer, :math:`\text{shortcut}(x) + \sqrt{L_0 / L}\;\text{branch}(x)`, as depth-muP scales it.
 
-    :math:`L` and :math:`L_0` are the numbers of residual layers here and in the base model: give them to
+    :math:`L` and :math:`L_0` are the numbers of residual layers here and in the base model: pass them to
     ``set_base_shapes(..., depth=, base_depth=)``. The optimizers divide Adam's learning rate of everything inside
-    ``branch`` by :math:`\sqrt{L / L_0}`; SGD's stays, since the gradients carry the multiplier already.
+    ``branch`` by :math:`\sqrt{L / L_0}`. SGD's stays the same, because the gradients already contain the multiplier.
 
     Args:
-        branch: The layers that are added.
-        shortcut: What they are added to; the identity by default.
+        branch: The layers whose output is added.
+        shortcut: What it is added to; the identity by default.
 
     References:
         Yang, Yu, Zhu, Hayou, *Tensor Programs VI*, arXiv 2310.02244. Recalled from the paper, not re-read: the
-        multiplier :math:`a / \sqrt L` and Adam's :math:`1 / \sqrt L`. Both also follow from one argument: :math:`L`
-        branches with independent first weights add up to a constant only at :math:`1 / \sqrt L` each, and their
-        updates, which agree in direction, only when each changes the sum by :math:`1 / L`.
+        multiplier :math:`a / \sqrt L` and Adam's :math:`1 / \sqrt L`. Both also follow from one argument: the sum of
+        :math:`L` branches with independent initial weights has the same size at every depth only if each is scaled by
+        :math:`1 / \sqrt L`; that of their updates, which agree in direction, only if each changes the sum by
+        :math:`1 / L`.
 
     Limitations:
-        The paper proves transfer for branches of one layer; for deeper ones (attention, two convolutions) it reports
-        that the optimum still moves (recalled). Branches whose outputs have a mean, such as those that end in a ReLU,
-        add up faster than :math:`\sqrt L`; end them in a linear layer.
+        The paper proves transfer for branches of one layer. For deeper ones (attention, two convolutions) it reports
+        that the optimum still moves (recalled). Branches whose outputs have a nonzero mean, such as those that end in a
+        ReLU, add up faster than :math:`\sqrt L`; end them in a linear layer.
     """
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None) -> None:
@@ -182,13 +187,13 @@ class MuResidual(Multiplied):
         self.shortcut = nn.Identity() if shortcut is None else shortcut
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The sum; further arguments go to the branch."""
+        """Returns the sum; further arguments go to the branch."""
         out: Tensor = self.shortcut(x) + self.required_multiplier() * self.branch(x, *args, **kwargs)
         return out
 
 
 def mu_attention_scale(head_dim: int, base_head_dim: int) -> float:
-    r"""The factor of :math:`q \cdot k`: :math:`\sqrt{d_0} / d`, which is the usual :math:`1/\sqrt d` at the base.
+    r"""Returns the factor for :math:`q \cdot k`, :math:`\sqrt{d_0} / d`: the usual :math:`1/\sqrt d` at the base.
 
     Queries and keys become correlated in training, so :math:`q \cdot k` grows as :math:`d`, not as :math:`\sqrt d`.
 
@@ -196,13 +201,15 @@ def mu_attention_scale(head_dim: int, base_head_dim: int) -> float:
         head_dim: :math:`d`, the size of one head.
         base_head_dim: :math:`d_0`, its size in the base model.
 
+    Raises:
+        ValueError: A size is not positive.
+
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import mu_attention_scale
         >>> q = k = v = torch.ones(1, 2, 3, 64)
         >>> scale = mu_attention_scale(head_dim=64, base_head_dim=16)
         >>> out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
-
-    Raises:
-        ValueError: A size is not positive.
     """
     check_range("head_dim", head_dim, 1)
     check_range("base_head_dim", base_head_dim, 1)

@@ -1,7 +1,8 @@
 r"""muP's optimizers: torch's own, with one parameter group for each learning rate that the tables ask for.
 
 Factors on the user's ``lr``, relative to the base model, in table 8. :math:`m` is the width multiplier (of the fan-in,
-for a hidden weight), :math:`m_\text{out}` that of the fan-out, :math:`L / L_0` the depth ratio in residual branches:
+for a hidden weight), :math:`m_\text{out}` that of the fan-out, and :math:`L / L_0` the depth ratio in residual
+branches:
 
 ====================================  ====================  =========================
 parameter                             MuSGD                 MuAdam, MuAdamW
@@ -12,10 +13,10 @@ one: output weights                   :math:`m`             :math:`1 / \sqrt{L/L
 two: hidden weights                   :math:`m_\text{out} / m`  :math:`1 / (m \sqrt{L/L_0})`
 ====================================  ====================  =========================
 
-``weight_decay`` gets the inverse factor, so that ``lr * weight_decay`` is the same for all; ``decoupled_wd=True``
-leaves it alone, for optimizers that do not multiply it by ``lr``. Tables 3 and 9 store a parameter as
-:math:`w / \theta`; then ``lr`` is divided by :math:`\theta^2` (SGD) or :math:`\theta` (Adam), and ``weight_decay`` and
-``eps`` follow, so that the network stays the same function.
+``weight_decay`` gets the inverse factor, so that ``lr * weight_decay`` is the same for all parameters. With
+``decoupled_wd=True`` it is left alone, for optimizers that do not multiply it by ``lr``. Tables 3 and 9 store a
+parameter as :math:`w / \theta`. Then ``lr`` is divided by :math:`\theta^2` (SGD) or :math:`\theta` (Adam), and
+``weight_decay`` and ``eps`` follow, so that the network stays the same function.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer
 from advanced_optimizers._checks import check_range
 from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
 
 __all__ = ["MuAdam", "MuAdamW", "MuSGD", "mu_learning_rates"]
 
 
 class Factors(NamedTuple):
-    """What one parameter's group multiplies the user's settings by."""
+    """What the user's settings are multiplied by in the group of one parameter."""
 
     lr: float
     weight_decay: float
@@ -43,14 +45,14 @@ class Factors(NamedTuple):
 
 
 def sgd_factors(shape: MuShape, decoupled_wd: bool) -> Factors:
-    """The column of SGD."""
+    """The table's column for SGD."""
     m = shape.width_mult
     lr = (shape.fan_out_mult / m if len(shape.infinite) == 2 else m) / shape.theta**2
     return Factors(lr, 1.0 if decoupled_wd else 1.0 / lr, 1.0)
 
 
 def adam_factors(shape: MuShape, decoupled_wd: bool, is_l2: bool) -> Factors:
-    """The column of Adam; with ``is_l2`` the decay is a part of the gradient that Adam normalises."""
+    """The table's column for Adam; with ``is_l2`` the decay is a part of the gradient that Adam normalizes."""
     m = shape.width_mult if len(shape.infinite) == 2 else 1.0
     m *= math.sqrt(shape.depth_ratio)
     weight_decay = m * shape.theta ** (2 if is_l2 else 1)
@@ -68,37 +70,41 @@ def MuSGD(
     """SGD, or another optimizer whose step is proportional to the gradient, with muP's learning rates.
 
     Args:
-        model: A model that ``set_base_shapes`` was called on; it may be inside ``DistributedDataParallel`` or FSDP.
-        params: Which of its parameters, as every torch optimizer takes them, groups with settings of their own too.
-            All of them by default.
+        model: A model on which ``set_base_shapes`` was called; it may be inside ``DistributedDataParallel`` or FSDP.
+        params: Which of its parameters to train, in any form that torch's optimizers take, groups with their own
+            settings included. All of them by default.
         impl: The optimizer: a class, or a function ``(params, **kwargs) -> Optimizer``.
-        decoupled_wd: Whether ``impl`` decays weights by ``weight_decay`` alone, not by ``lr * weight_decay``.
+        decoupled_wd: Whether ``impl`` decays weights by ``weight_decay`` itself, not by ``lr * weight_decay``.
         **kwargs: Passed to ``impl``, as they were tuned on the base model: ``lr``, ``momentum``, ``weight_decay``, ...
 
     Returns:
-        The optimizer. Its groups also say ``lr_multiplier`` (what ``lr`` was multiplied by) and ``mu_group`` (which of
-        the user's groups it comes from).
+        The optimizer. Its groups also contain ``lr_multiplier`` (what ``lr`` was multiplied by) and ``mu_group`` (the
+        index of the user's group that they come from).
 
     Raises:
-        RuntimeError: The model has no base shapes. At ``step``: the groups' learning rates have lost their ratios.
-        TypeError: ``model`` is no module, or ``impl`` no optimizer.
-        ValueError: A parameter is not the model's, or a setting is out of range.
+        RuntimeError: The model has no base shapes. At ``step``: the groups' learning rates are no longer in muP's
+            ratios.
+        TypeError: ``model`` is not a module, or ``impl`` is not an optimizer.
+        ValueError: A parameter does not belong to the model, or a setting is out of range.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import MuSGD, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> optimizer = MuSGD(model, lr=0.1, momentum=0.9)
         >>> [(group["lr"], group["lr_multiplier"]) for group in optimizer.param_groups]
         [(0.4, 4.0)]
 
     Departures from the ``mup`` package:
-        It takes the parameters, which there carry their shapes; here modules do, so it takes the model. A schedule
-        that sets the same absolute learning rate for all groups (``OneCycleLR(max_lr=0.1)``, ``group["lr"] = 0.1``,
-        ``CosineAnnealingLR(eta_min=...)``) turns muP off there; here ``step`` raises. See :func:`mu_learning_rates`.
+        The package takes the parameters, because they carry their shapes there; here modules carry them, so the
+        function takes the model. A schedule that sets the same absolute learning rate for all groups
+        (``OneCycleLR(max_lr=0.1)``, ``group["lr"] = 0.1``, ``CosineAnnealingLR(eta_min=...)``) turns muP off in the
+        package; here ``step`` raises an error. See :func:`mu_learning_rates`.
 
     Limitations:
-        Clipping the norm of the whole gradient is not the same in the three tables. ``add_param_group`` is refused at
-        the next ``step``. torch does not copy or pickle an optimizer's hooks, so a copy is not watched over; its
-        groups are right. With a learning rate that is a tensor the ratios are not watched either.
+        Clipping the norm of the whole gradient is not the same in the three tables. After ``add_param_group``, the next
+        ``step`` raises an error. torch does not copy or pickle an optimizer's hooks, so the ratios of a copy are not
+        checked, although its groups are correct. The ratios are not checked either if a learning rate is a tensor.
     """
     return _build("MuSGD", model, params, impl, kwargs, lambda shape: sgd_factors(shape, decoupled_wd))
 
@@ -111,9 +117,9 @@ def MuAdam(
     decoupled_wd: bool = False,
     **kwargs: Any,
 ) -> Optimizer:
-    """Adam, or another optimizer that normalises each entry of the gradient, with muP's learning rates.
+    """Adam, or another optimizer that normalizes each entry of the gradient, with muP's learning rates.
 
-    As :class:`MuSGD`, but for an Adam-like ``impl``. On the CPU, Adam and AdamW are built with ``fused=True`` unless
+    Like :func:`MuSGD`, but for an Adam-like ``impl``. On the CPU, Adam and AdamW are built with ``fused=True`` unless
     ``fused``, ``foreach`` or ``differentiable`` is given.
 
     Args:
@@ -129,8 +135,8 @@ def MuAdam(
         ValueError: As for :func:`MuSGD`.
 
     Limitations:
-        With weight decay prefer :func:`MuAdamW`: decay that passes through Adam's normalisation degrades with width
-        late in training, as users of the ``mup`` package report. ``eps`` is the same at all widths, as there.
+        With weight decay, prefer :func:`MuAdamW`: decay that passes through Adam's normalization degrades with width
+        late in training, as users of the ``mup`` package report. ``eps`` is the same at all widths, as in that package.
     """
     is_l2 = not (isinstance(impl, type) and issubclass(impl, AdamW)) and not kwargs.get("decoupled_weight_decay", False)
     return _build("MuAdam", model, params, impl, kwargs, lambda shape: adam_factors(shape, decoupled_wd, is_l2))
@@ -139,12 +145,14 @@ def MuAdam(
 def MuAdamW(model: nn.Module, params: ParamsT | None = None, *, decoupled_wd: bool = False, **kwargs: Any) -> Optimizer:
     """AdamW with muP's learning rates: ``MuAdam(impl=AdamW)``.
 
-    torch's AdamW multiplies ``weight_decay`` by ``lr``, so by default ``weight_decay`` is scaled against ``lr``.
+    torch's AdamW multiplies ``weight_decay`` by ``lr``, so by default ``weight_decay`` gets the inverse factor of
+    ``lr``.
 
     Args:
         model: As for :func:`MuSGD`.
         params: As for :func:`MuSGD`.
-        decoupled_wd: Leave ``weight_decay`` as it is, which makes the decay of hidden weights weaker with width.
+        decoupled_wd: Whether to leave ``weight_decay`` as it is, which makes the decay of hidden weights weaker with
+            width.
         **kwargs: Passed to ``AdamW``.
 
     Raises:
@@ -156,16 +164,18 @@ def MuAdamW(model: nn.Module, params: ParamsT | None = None, *, decoupled_wd: bo
 
 
 def mu_learning_rates(optimizer: Optimizer, lr: float) -> list[float]:
-    """The learning rate of each group when the base model's is ``lr``; for schedules that set absolute ones.
+    """Returns the learning rate of each group if the base model's is ``lr``, for schedules that set absolute ones.
 
     Args:
         optimizer: From :func:`MuSGD`, :func:`MuAdam` or :func:`MuAdamW`.
         lr: The base model's learning rate.
 
     Raises:
-        ValueError: ``lr`` is negative, or the optimizer is not one of these.
+        ValueError: ``lr`` is negative, or the optimizer is not from one of these functions.
 
     Example:
+        >>> import torch
+        >>> from advanced_optimizers import MuSGD, mu_learning_rates, set_base_shapes
         >>> model = set_base_shapes(torch.nn.Linear(4, 8), torch.nn.Linear(4, 2))
         >>> optimizer = MuSGD(model, lr=0.1)
         >>> max_lr = mu_learning_rates(optimizer, 0.5)
@@ -187,7 +197,7 @@ def _build(
 ) -> Optimizer:
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"{name} takes the model, whose modules know their base shapes, got {type(model).__name__}: give the model "
+            f"{name} takes the model, whose modules know their base shapes, got {type(model).__name__}: pass the model "
             "first, and parameters or groups as params="
         )
     if not callable(impl) or (isinstance(impl, type) and not issubclass(impl, Optimizer)):
@@ -210,7 +220,7 @@ def _build(
         for setting, factor in (("weight_decay", scale.weight_decay), ("eps", scale.eps)):
             if setting in group and factor != 1.0:
                 group[setting] = group[setting] * factor
-    optimizer.register_step_pre_hook(_check_ratios)
+    optimizer.register_step_pre_hook(_check_lr_ratios)
     return optimizer
 
 
@@ -219,7 +229,7 @@ def _user_groups(params: ParamsT) -> list[dict[str, Any]]:
         raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
     entries: list[Any] = list(params)
     if any(isinstance(p, set) for p in (params, *(entry["params"] for entry in entries if isinstance(entry, dict)))):
-        raise TypeError("params must have an order, got a set: use a list")
+        raise TypeError("params must be ordered, got a set: use a list")
     if not entries or not isinstance(entries[0], dict):
         entries = [{"params": entries}]
     return [
@@ -231,11 +241,11 @@ def _user_groups(params: ParamsT) -> list[dict[str, Any]]:
 def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:
     shapes: dict[int, MuShape] = {}
     for module in model.modules():
-        for name, shape in module.__dict__.get("mu_shapes", {}).items():
+        for name, shape in mu_shapes(module).items():
             p = module._parameters.get(name)
             if p is not None:
                 shapes.setdefault(id(p), shape)
-    if not shapes and any("mu_shapes" in module.__dict__ for module in model.modules()):
+    if not shapes and any(mu_shapes(module) for module in model.modules()):
         raise RuntimeError(
             f"{type(model).__name__} has base shapes, but none of the parameters that they belong to: FSDP needs "
             "use_orig_params=True"
@@ -249,20 +259,20 @@ def _shape_of(member: Any, shapes: dict[int, MuShape]) -> MuShape:
     name, p = member if isinstance(member, tuple) else ("a parameter", member)
     if id(p) not in shapes:
         raise ValueError(
-            f"params has {name} of shape {tuple(getattr(p, 'shape', ()))} without a base shape: it is not the model's, "
-            "or its layer was added or changed after set_base_shapes"
+            f"params contains {name} of shape {tuple(getattr(p, 'shape', ()))} without a base shape: it does not "
+            "belong to the model, or its layer was added or changed after set_base_shapes"
         )
     return shapes[id(p)]
 
 
-def _check_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Raises where the groups' learning rates are no longer one number times their multipliers."""
+def _check_lr_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Raises an error unless the groups' learning rates are still one number times their multipliers."""
     base: dict[int, float] = {}
     for number, group in enumerate(optimizer.param_groups):
         if "lr_multiplier" not in group:
             raise RuntimeError(
-                f"group {number} came by add_param_group, without muP's multipliers: give all groups as params= when "
-                "the optimizer is made"
+                f"group {number} was added by add_param_group, without muP's multipliers: pass all groups as params= "
+                "when you create the optimizer"
             )
         if isinstance(group["lr"], Tensor):
             continue
@@ -270,8 +280,8 @@ def _check_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         expected = base.setdefault(group["mu_group"], lr)
         if not math.isclose(lr, expected, rel_tol=1e-6):
             raise RuntimeError(
-                f"the groups' learning rates {[g['lr'] for g in optimizer.param_groups]} are no longer in the ratio of "
-                f"muP's {[g['lr_multiplier'] for g in optimizer.param_groups]}: a schedule set an absolute one. Use "
-                "one that multiplies (LambdaLR, StepLR, CosineAnnealingLR with eta_min=0), or give it "
+                f"the groups' learning rates {[g['lr'] for g in optimizer.param_groups]} are no longer in muP's ratios "
+                f"{[g['lr_multiplier'] for g in optimizer.param_groups]}: a schedule set an absolute one. Use a "
+                "schedule that multiplies (LambdaLR, StepLR, CosineAnnealingLR with eta_min=0), or pass it "
                 "mu_learning_rates(optimizer, lr)"
             )

@@ -1,8 +1,9 @@
-r"""``set_base_shapes``: makes a model a muP model, in the form of table 3, 8 or 9 of the paper.
+r"""``set_base_shapes``: turns a model into a muP model, in the form of table 3, 8 or 9 of the paper.
 
-The three tables are one parametrisation. A parameter may be stored as :math:`w / \theta` and multiplied by
-:math:`\theta` in the forward pass; with its learning rate divided by :math:`\theta^2` (SGD) or :math:`\theta` (Adam)
-the network stays the same function throughout training. With :math:`m` the width multiplier, relative to table 8:
+The three tables are one parametrization. A parameter may be stored as :math:`w / \theta` and multiplied by
+:math:`\theta` in the forward pass; if its learning rate is divided by :math:`\theta^2` (SGD) or :math:`\theta` (Adam),
+the network stays the same function throughout training. Relative to table 8, and with :math:`m` the width multiplier,
+:math:`\theta` is:
 
 =======================  ===========  =======  ============
 parameter                table 3      table 8  table 9
@@ -19,6 +20,7 @@ import math
 import os
 import re
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +45,18 @@ from advanced_optimizers.zero_shot_transfer.checks import (
     check_ties,
     depth_ratio_of,
     params_in_branches,
+    warn_if_own_base,
     warn_of_attention,
-    warn_of_no_op,
 )
 from advanced_optimizers.zero_shot_transfer.init import default_corrections
 from advanced_optimizers.zero_shot_transfer.layers import Multiplied, MuResidual, Readout
+from advanced_optimizers.zero_shot_transfer.module_state import (
+    drop_mu_shapes,
+    is_rescaled,
+    mark_rescaled,
+    mu_shapes,
+    set_mu_shape,
+)
 
 __all__ = ["get_base_shapes", "set_base_shapes"]
 
@@ -66,45 +75,47 @@ def set_base_shapes(
     allow_wider_base: bool = False,
     file: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
-    r"""Compares the model with a base model and turns its initial weights and multipliers into muP's.
+    r"""Compares a model with a base model, and turns its initial weights and multipliers into muP's.
 
-    Call it once, right after the model is made: before any init of your own (:func:`mu_init_`), before the optimizer
-    (:func:`MuAdam`, ...) and before ``DistributedDataParallel``, FSDP or ``torch.compile``. The modules remember their
-    parameters' shapes by name, so copies and wrapped models keep them.
+    Call it once, right after creating the model: before any init of your own (:func:`mu_init_`), before the optimizer
+    (:func:`MuAdam`, ...) and before ``DistributedDataParallel``, FSDP or ``torch.compile``. The modules remember the
+    shapes of their parameters by name, so copies and wrapped models keep them.
 
     Args:
-        model: The target model. Every output layer is a :class:`MuReadout` or one of its kin.
-        base: The base model, a dict of its shapes, base shapes (:func:`make_base_shapes`) or the path of a file with
-            them. None: the model itself, i.e. standard parametrisation.
-        delta: The same model again, different in every width; what differs between ``base`` and ``delta`` is a width.
-            Without it, whatever differs between ``base`` and ``model`` is one.
-        rescale_params: Whether to turn torch's default init into muP's; any other whose variance is proportional to 1 /
-            fan-in does too (Kaiming's). True for a new model; False for weights that come from a checkpoint.
-        table: 8, what the ``mup`` package has; 3, with no multipliers in the forward pass; or 9, where every
-            learning rate of SGD is the same. They train the same function. Table 9 registers parametrisations, so
+        model: The target model. Every output layer must be a :class:`MuReadout` or one of its variants.
+        base: The base model, a dict of its shapes, base shapes (:func:`make_base_shapes`), or the path of a file with
+            them. None means the model itself, that is, standard parametrization.
+        delta: The same model again, but different in every width: whatever differs between ``base`` and ``delta`` is a
+            width. Without it, whatever differs between ``base`` and ``model`` is one.
+        rescale_params: Whether to turn torch's default init into muP's. This is also correct for any other init whose
+            variance is proportional to 1 / fan-in, such as Kaiming's. True for a new model; False for weights that come
+            from a checkpoint.
+        table: 8, as in the ``mup`` package; 3, with no multipliers in the forward pass; or 9, where SGD's learning rate
+            is the same for all parameters. They train the same function. Table 9 registers parametrizations, so
             ``state_dict`` has other names. Tied embeddings need 8 or 9.
-        depth: The number of residual layers of the model, in the unit that suits you: only ``depth / base_depth``
-            counts. Given together with ``base_depth``; see :class:`MuResidual`. Build ``base`` and ``delta`` with the
-            depth of ``model``: they say what the widths are.
+        depth: The number of residual layers of the model, in any unit that suits you: only ``depth / base_depth``
+            counts. Must be given together with ``base_depth``; see :class:`MuResidual`. Build ``base`` and ``delta``
+            with the depth of ``model``: they only show which dimensions are widths.
         base_depth: The number of residual layers of the base model.
-        allow_wider_base: Whether the base may be wider than the model. That transfers poorly, and is most often a
-            swapped argument, so it is refused by default.
+        allow_wider_base: Whether the base may be wider than the model. This transfers poorly, and usually means that
+            arguments were swapped, so it is refused by default.
         file: Where to save the base shapes as well.
 
     Returns:
         The same model.
 
     Raises:
-        RuntimeError: The parameters were rescaled already.
-        TypeError: An argument is of no use.
-        ValueError: The models do not match; a width shrinks to a finite size in a layer that is no readout; a
-            parameter has more than two widths; the base is wider than the model; ``depth`` differs from
-            ``base_depth`` in a model without a :class:`MuResidual`; or weights are tied in table 3. A refused call
-            leaves the model as it was.
+        RuntimeError: The parameters were already rescaled.
+        TypeError: An argument has the wrong type.
+        ValueError: The models do not match; a layer that is not a readout maps a width to a finite size; a parameter
+            has more than two widths; the base is wider than the model; ``depth`` differs from ``base_depth`` in a model
+            without a :class:`MuResidual`; or weights are tied in table 3. A refused call leaves the model as it was.
 
     Example:
+        >>> from torch import nn
+        >>> from advanced_optimizers import MuAdamW, MuReadout, set_base_shapes
         >>> def mlp(width):
-        ...     return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU(), MuReadout(width, 2))
+        ...     return nn.Sequential(nn.Linear(4, width), nn.ReLU(), MuReadout(width, 2))
         >>> model = set_base_shapes(mlp(256), mlp(64), delta=mlp(128))
         >>> optimizer = MuAdamW(model, lr=1e-3)
 
@@ -112,16 +123,17 @@ def set_base_shapes(
         Yang et al., *Tensor Programs V*, arXiv 2203.03466, tables 3, 8 and 9; the ``mup`` package for table 8.
 
     Departures from the ``mup`` package:
-        What it keeps on tensors is kept in modules. Its one assertion (plain ``nn.Linear`` outputs) also covers
-        convolutions. Transposed convolutions have their fan-in where it is. Recurrent layers' and attention's
-        default init is corrected as well, and a tied readout's weight is left to its embedding.
+        What the package keeps on tensors is kept in modules. Its one assertion (no plain ``nn.Linear`` outputs) also
+        covers convolutions. The fan-in of transposed convolutions is their first dimension. The default init of
+        recurrent layers and of attention is corrected as well, and the weight of a tied readout is left to its
+        embedding.
 
     Limitations:
-        Custom modules' own parameters keep the init that they have, and with two widths must be (fan-out, fan-in).
-        A depthwise convolution counts as vector-like, like a norm's gain. ``nn.MultiheadAttention`` divides by
-        :math:`\sqrt d`, which is muP's only while the head size stays (a warning says so otherwise). ``DataParallel``
-        is untested; FSDP needs ``use_orig_params=True``. torch pickles no model with parametrisations, so of one in
-        table 9 save the ``state_dict``.
+        Parameters of custom modules keep their init; with two widths, they must be (fan-out, fan-in). A depthwise
+        convolution counts as vector-like, like the gain of a norm. ``nn.MultiheadAttention`` divides by
+        :math:`\sqrt d`, which is muP's scale only while the head size stays the same (a warning says so otherwise).
+        ``DataParallel`` is untested; FSDP needs ``use_orig_params=True``. torch cannot pickle a model with
+        parametrizations, so save the ``state_dict`` of a model in table 9.
     """
     if table not in TABLES:
         raise ValueError(f"table must be 3, 8 or 9, got {table!r}")
@@ -132,22 +144,23 @@ def set_base_shapes(
     delta_sizes = None if delta is None else read_shapes("delta", delta)
     shapes = compare_with_base(sizes, base_sizes, delta_sizes)
     check_direction(shapes, allow_wider_base)
-    warn_of_no_op(shapes, base_sizes, delta_sizes)
+    warn_if_own_base(shapes, base_sizes, delta_sizes)
     warn_of_attention(model, shapes, base)
-    parametrise(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
+    apply_mup(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
     if file is not None:
         save_base_shapes(get_base_shapes(model), file)
     return model
 
 
 def get_base_shapes(model: nn.Module) -> BaseShapes:
-    """The base shapes of a model, to be kept in a checkpoint or saved with :func:`save_base_shapes`.
+    """Returns the base shapes of a model, to keep in a checkpoint or to save with :func:`save_base_shapes`.
 
     Args:
-        model: What :func:`set_base_shapes` was called on, also inside ``DistributedDataParallel``, FSDP and the like.
+        model: A model on which :func:`set_base_shapes` was called, also inside ``DistributedDataParallel``, FSDP and
+            the like.
 
     Returns:
-        Parameter name -> the base size of each dimension, None where it is finite.
+        Parameter name -> the base size of each dimension, None if it is finite.
 
     Raises:
         RuntimeError: No base shapes were set.
@@ -156,12 +169,12 @@ def get_base_shapes(model: nn.Module) -> BaseShapes:
     shapes: BaseShapes = {}
     seen: set[int] = set()
     for prefix, module in inner.named_modules():
-        for name, shape in module.__dict__.get("mu_shapes", {}).items():
+        for name, shape in mu_shapes(module).items():
             p = module._parameters.get(name)
             if p is not None and id(p) not in seen:
                 seen.add(id(p))
                 full = plain_name(f"{prefix}.{name}" if prefix else name)
-                full = re.sub(r"parametrizations\.(\w+)\.original$", r"\1", full)  # table 9's
+                full = re.sub(r"parametrizations\.(\w+)\.original$", r"\1", full)  # the name in table 9
                 shapes[full] = tuple(dim.base for dim in shape.dims)
     if not shapes:
         raise RuntimeError(f"{type(model).__name__} has no base shapes: call set_base_shapes on it first")
@@ -178,7 +191,7 @@ def _places(model: nn.Module) -> list[Place]:
     ]
 
 
-def parametrise(
+def apply_mup(
     model: nn.Module,
     shapes: dict[str, tuple[InfDim, ...]],
     *,
@@ -187,44 +200,46 @@ def parametrise(
     depth_ratio: float = 1.0,
     plain_readouts: frozenset[str] = frozenset(),
 ) -> None:
-    """Attaches shapes and multipliers to the modules and rescales the parameters; checks first, then acts.
+    """Attaches shapes and multipliers to the modules and rescales the parameters; all checks come first.
 
-    ``plain_readouts`` names ordinary layers that are outputs; table 3 needs no more of them than to be known.
+    ``plain_readouts`` names ordinary layers that are outputs. Table 3 only needs to know about them.
     """
     _check_not_table_9(model)
-    if rescale_params and any("mu_rescaled" in m.__dict__ for m in model.modules()):
+    if rescale_params and any(is_rescaled(m) for m in model.modules()):
         raise RuntimeError(
-            "the model's parameters were rescaled already, by an earlier call or in the checkpoint that it loaded: "
-            "pass rescale_params=False to keep them, or make a new model"
+            "the model's parameters were already rescaled, by an earlier call or in the checkpoint that it loaded: "
+            "pass rescale_params=False to keep them, or create a new model"
         )
     check_readouts(model)
     branches = params_in_branches(model)
     places = _places(model)
     readouts = [isinstance(place.module, Readout) or place.module_name in plain_readouts for place in places]
-    mu_shapes: list[MuShape] = []
+    place_shapes: list[MuShape] = []
     for place, is_readout in zip(places, readouts, strict=True):
         depth = depth_ratio if id(place.p) in branches else 1.0
         shape = MuShape(shapes[place.key], *_fans(place.module), depth_ratio=depth)
         check_place(place, shape, is_readout)
-        mu_shapes.append(replace(shape, theta=_theta(shape, is_readout and place.name == "weight", table)))
-    check_ties(places, mu_shapes)
+        place_shapes.append(replace(shape, theta=_theta(shape, is_readout and place.name == "weight", table)))
+    check_ties(places, place_shapes)
     for module in model.modules():
-        module.__dict__.pop("mu_shapes", None)
-    for place, shape in zip(places, mu_shapes, strict=True):
-        place.module.__dict__.setdefault("mu_shapes", {})[place.name] = shape
+        drop_mu_shapes(module)
+    for place, shape in zip(places, place_shapes, strict=True):
+        set_mu_shape(place.module, place.name, shape)
     _set_multipliers(model, depth_ratio)
     if rescale_params:
         _rescale(model)
-    _divide_stored(places, mu_shapes, readouts, rescale_params)
+    _divide_stored(places, place_shapes, readouts, rescale_params)
 
 
 def _check_not_table_9(model: nn.Module) -> None:
     if any(isinstance(m, _Multiplier) for m in model.modules()):
-        raise RuntimeError("the model has its multipliers of table 9 already: make a new model to change base shapes")
+        raise RuntimeError(
+            "the model already has the multipliers of table 9: create a new model to change its base shapes"
+        )
 
 
 def _fans(module: nn.Module) -> tuple[int, int]:
-    """Which dimensions of a weight are fan-in and fan-out."""
+    """Returns which dimensions of a weight are fan-in and fan-out."""
     return (0, 1) if isinstance(module, _ConvTransposeNd | nn.Embedding | nn.EmbeddingBag) else (1, 0)
 
 
@@ -241,7 +256,7 @@ def _set_multipliers(model: nn.Module, depth_ratio: float) -> None:
         if isinstance(module, MuResidual):
             module.multiplier = 1.0 / math.sqrt(depth_ratio)
         elif isinstance(module, Multiplied):
-            shape: MuShape = module.__dict__["mu_shapes"]["weight"]
+            shape = mu_shapes(module)["weight"]
             module.multiplier = shape.theta / shape.width_mult
 
 
@@ -250,18 +265,20 @@ def _rescale(model: nn.Module) -> None:
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     done: set[int] = set()
     for module in model.modules():
-        shapes = module.__dict__.get("mu_shapes", {})
+        shapes = mu_shapes(module)
         for name, factor in default_corrections(module, shapes):
             p = module._parameters[name]
-            if p is not None and id(p) not in done | embedded and factor != 1.0:  # an embedding's init needs nothing
+            if (
+                p is not None and id(p) not in done | embedded and factor != 1.0
+            ):  # an embedding's init is right as it is
                 p.mul_(factor)
             done.add(id(p))
         if shapes:
-            module.__dict__["mu_rescaled"] = True
+            mark_rescaled(module)
 
 
 class _Multiplier(nn.Module):
-    """A parameter that is stored divided by theta."""
+    """Multiplies a parameter that is stored divided by theta."""
 
     def __init__(self, theta: float) -> None:
         super().__init__()
@@ -276,7 +293,10 @@ class _Multiplier(nn.Module):
 
 @torch.no_grad()
 def _divide_stored(places: list[Place], shapes: list[MuShape], readouts: list[bool], rescale_params: bool) -> None:
-    """Divides by theta what is stored. A readout's forward pass has the rest; other modules get a parametrisation."""
+    """Divides by theta what is stored.
+
+    The forward pass of a readout makes up for it; other modules get a parametrization that does.
+    """
     divided: set[str] = set()
     todo = [entry for entry in zip(places, shapes, readouts, strict=True) if entry[1].theta != 1.0]
     for place, shape, is_readout in sorted(todo, key=lambda entry: entry[2]):
@@ -284,9 +304,9 @@ def _divide_stored(places: list[Place], shapes: list[MuShape], readouts: list[bo
             if rescale_params and place.key not in divided:
                 place.p.div_(shape.theta)
         else:
-            if place.key in divided:  # registering divides once more
+            if place.key in divided:  # registering divides again
                 place.p.mul_(shape.theta)
             parametrize.register_parametrization(place.module, place.name, _Multiplier(shape.theta))
-            stored = place.module.parametrizations[place.name]  # type: ignore[index]
-            stored.__dict__["mu_shapes"] = {"original": shape}
+            stored: Any = place.module.parametrizations[place.name]  # type: ignore[index]
+            set_mu_shape(stored, "original", shape)
         divided.add(place.key)

@@ -1,6 +1,6 @@
-"""GC-ODE on a hidden state as the formulas read: convolutions as sums over offsets, the adjoint by hand, float64.
+"""GC-ODE on a hidden state as its formulas say: convolutions as sums over offsets, the adjoint by hand, float64.
 
-Nothing here imports the package. All of it also works on complex numbers, for derivatives by complex steps.
+Nothing here imports the package. Everything also works with complex numbers, for derivatives by complex steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def shifted(h: Array, i: int, j: int) -> Array:
 
 @dataclass
 class Field:
-    """f(h) = gate P tanh(D h), with D (C, 3, 3) on each channel alone and P (C, C) on each position alone."""
+    """f(h) = gate P tanh(D h), with D (C, 3, 3) acting per channel and P (C, C) acting per position."""
 
     depthwise: Array
     pointwise: Array
@@ -93,16 +93,16 @@ class HiddenCorrection:
         self.losses: list[float] = []
 
     def correct(self, h: Array, delta: Array) -> Array:
-        """One batch: its corrected gradient, then what it teaches."""
+        """Corrects one batch's gradient, then trains on the batch."""
         predicted = of_length(adjoint(Field.of(self.theta, self.channels), h, delta), norm(delta))
         corrected = make_safe(delta + self.strength * (predicted - delta), delta, self.min_cosine)
         self.seen += 1
         if self.target is not None:
-            self._learn(h, delta, self.target)
+            self._train(h, delta, self.target)
         self.target = delta.sum(axis=0) if (self.seen + 1) % self.every == 0 else None
         return corrected
 
-    def _learn(self, h: Array, delta: Array, target: Array) -> None:
+    def _train(self, h: Array, delta: Array, target: Array) -> None:
         def loss(theta: Array) -> Any:
             total = adjoint(Field.of(theta, self.channels), h, delta).sum(axis=0)
             return squared_distance_of_directions(total, target)

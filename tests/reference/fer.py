@@ -1,6 +1,6 @@
-"""FER, both of it, written as slowly as the formulas read: one tensor, one sample, one number at a time.
+"""The two methods called FER, written as plainly as their formulas: one tensor, one sample, one number at a time.
 
-Nothing here imports the package. The projection on the cone is found by search, not by the closed form.
+Nothing here imports the package. The projection onto the cone is found by a search, not from the closed form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-# ---- gradient-consistency FER: tensor by tensor, float64 --------------------------------------------------------
+# ---- gradient-consistency FER: tensor by tensor, float64 ---------------------------------------------------------
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -24,10 +24,10 @@ def cosine(a: Array, b: Array) -> float:
 
 
 def project_on_cone(v: Array, axis: Array, threshold: float) -> Array:
-    """The nearest point to v among {u : cos(u, axis) >= threshold} and 0, by search over the angle to the axis.
+    """The nearest point to v among {u : cos(u, axis) >= threshold} and 0, by a search over the angle to the axis.
 
     The cone is symmetric around its axis, so the nearest point lies in the plane of v and the axis. There it is
-    r (cos phi, sin phi) with phi in [0, arccos threshold]: a grid over phi, then smaller and smaller ones.
+    r (cos phi, sin phi) with phi in [0, arccos threshold]. The search uses a grid over phi, then finer and finer grids.
     """
     unit = axis / np.linalg.norm(axis)
     along = float(np.vdot(v, unit))
@@ -55,7 +55,7 @@ def project_on_cone(v: Array, axis: Array, threshold: float) -> Array:
     return x * unit + y * normal
 
 
-def consistency_regulariser(theta: Array, start: Array, grad: Array, memory: Array, threshold: float) -> float:
+def consistency_regularizer(theta: Array, start: Array, grad: Array, memory: Array, threshold: float) -> float:
     """R(theta) = 1/2 dist^2(start - (theta - grad), C), with grad and memory held constant."""
     displacement = start - (theta - grad)
     gap = displacement - project_on_cone(displacement, memory, threshold)
@@ -64,7 +64,7 @@ def consistency_regulariser(theta: Array, start: Array, grad: Array, memory: Arr
 
 @dataclass
 class ConsistencyFER:
-    """g -> g' for a list of tensors, with a memory each."""
+    """g -> g' for a list of tensors, each with its own memory."""
 
     fer_weight: float = 0.1
     consistency_threshold: float = 0.9
@@ -109,7 +109,7 @@ def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
 
 @dataclass
 class FlippingErrorReduction:
-    """Loss and state update of the paper, in Python floats."""
+    """The loss and the state update of the paper, in Python floats."""
 
     num_samples: int
     num_classes: int
@@ -130,7 +130,7 @@ class FlippingErrorReduction:
         return ce_w, kd_w
 
     def loss(self, epoch: int, logits: list[list[float]], labels: list[int], indices: list[int]) -> float:
-        """The batch's loss, with the state from before it; then the state update."""
+        """The batch's loss, with the state from before the batch; then updates the state."""
         ce_w, kd_w = self.weights(epoch)
         total = 0.0
         for z, y, i in zip(logits, labels, indices, strict=True):
@@ -158,7 +158,7 @@ class FlippingErrorReduction:
 
 
 def flipping_errors(correct_by_epoch: list[list[bool]]) -> tuple[int, float, float]:
-    """WFS, RFE and the absolute error at the last of the given epochs."""
+    """WFS, RFE and the absolute error after the last of the given epochs."""
     last, earlier = correct_by_epoch[-1], correct_by_epoch[:-1]
     wrong = [i for i, correct in enumerate(last) if not correct]
     flipped = [i for i in wrong if any(epoch[i] for epoch in earlier)]

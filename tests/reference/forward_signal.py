@@ -1,4 +1,4 @@
-"""Signal propagation as slowly as the slides read: sample by sample, target by target, position by position, float64.
+"""Signal propagation, slow and literal: sample by sample, target by target, position by position, in float64.
 
 Nothing here imports the package. Every sample has its own context and its own target, and both streams go through the
 same loops.
@@ -101,7 +101,7 @@ class Generator:
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product, over the root of the number of values."""
+    """The inner product, divided by the square root of the number of values."""
     return (a.reshape(-1) * b.reshape(-1)).sum() / math.sqrt(a.numel())
 
 
@@ -115,7 +115,7 @@ def affinities(t0: list[Tensor], i: int) -> list[float]:
 
 
 def positives(name: str, t0: list[Tensor], y: list[int], i: int, top_k: int) -> list[int]:
-    """M_i: the places in the batch whose targets sample i is drawn to; labels decide between equal affinities alone."""
+    """M_i: the indices in the batch whose targets are positives of sample i; labels only break ties of affinities."""
     G = [round(g, 12) for g in affinities(t0, i)]
     nearest_first = sorted(range(len(G)), key=lambda j: (-G[j], y[j]))
     if name == "target_max_all":
@@ -168,7 +168,7 @@ class SigProp:
     losses: list[float] = field(default_factory=list)
 
     def learn(self, x: Tensor, y: list[int]) -> list[list[float]]:
-        """One batch, one sweep: each layer is updated as soon as it is reached, by plain SGD. Gives the scores."""
+        """One batch, one sweep: each layer is updated as soon as it is reached, by plain SGD. Returns the scores."""
         self.losses = []
         h, t = list(x), [self._context(label) for label in y]
         classes = [self._context(k) for k in range(self.num_classes)]
@@ -194,7 +194,7 @@ class SigProp:
         return torch.tensor([1.0 if k == label else 0.0 for k in range(self.num_classes)], dtype=torch.float64)
 
     def _direct(self, h: list[Tensor], t: list[Tensor], y: list[int]) -> Tensor:
-        """v1: sample i against one target a class."""
+        """v1: sample i against one target per class."""
         total = torch.zeros((), dtype=torch.float64)
         for i in range(len(h)):
             total = total - log_softmax([similarity(h[i], t[k]) / self.temperature for k in range(len(t))], y[i])

@@ -1,8 +1,9 @@
-"""Gradient correction as the formulas read: whole gradients as vectors, one tensor at a time, float64.
+"""Gradient correction as its formulas say: whole gradients as vectors, one tensor at a time, float64.
 
-Nothing here imports the package. Where the package works with inner products of rows, this builds the predicted
-gradients themselves; where it differentiates by autograd, this takes complex steps, f'(x) = Im f(x + ih) / h, which are
-exact to rounding. So the formulas below must make sense for complex parameters: no absolute values, no conjugates.
+Nothing here imports the package. Where the package works with inner products of rows, this module computes the
+predicted gradients themselves. Where the package uses autograd, this module uses complex steps,
+f'(x) = Im f(x + ih) / h, which are exact up to rounding. So the formulas below must work for complex parameters: no
+absolute values, no conjugates.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ COMPLEX_STEP = 1e-30
 
 
 def norm(v: Array) -> Any:
-    """The length of a real vector, continued to complex ones: sqrt(sum v^2)."""
+    """The length of a real vector, extended to complex ones: sqrt(sum v^2)."""
     return np.sqrt((v * v).sum())
 
 
@@ -61,13 +62,13 @@ def squared_distance_of_directions(u: Array, v: Array) -> Any:
 
 @dataclass
 class Past:
-    """What is known of one tensor at one step: gradient and memory, as (rows, entries)."""
+    """What is known about one tensor at one step: its gradient and memory, as (rows, entries)."""
 
     gradient: Array
     memory: Array
 
     def tokens(self) -> Array:
-        """(rows, 3): what a row looks like beside its past and beside the other rows."""
+        """(rows, 3): each row compared with its past and with the other rows."""
         rows = len(self.gradient)
         typical = [float(norm(m)) / math.sqrt(rows) for m in (self.gradient, self.memory)]
         return np.array(
@@ -78,13 +79,13 @@ class Past:
         )
 
     def scaled_memory(self) -> Array:
-        """The memory, as long as the gradient."""
+        """The memory, scaled to the length of the gradient."""
         length = norm(self.memory)
         return self.memory * (norm(self.gradient) / length) if length > 0 else self.memory
 
 
 def averages_over_blocks(tokens: Array) -> Array:
-    """At most KEYS tokens: each the mean over a block of neighbouring rows (blocks share a row where they must)."""
+    """At most KEYS tokens, each the mean over a block of neighboring rows (blocks share a row where they have to)."""
     rows = len(tokens)
     count = min(rows, KEYS)
     blocks = [range(i * rows // count, -((i + 1) * rows // -count)) for i in range(count)]
@@ -110,7 +111,7 @@ ATTENTION = [(TOKENS, WIDTH), (WIDTH,), (TOKENS, WIDTH), (TOKENS, 2), (TOKENS, 2
 
 
 def attention_offset(theta: Array, past: Past) -> Array:
-    """The direction in which GC-W expects the next gradient to differ, as long as the gradient."""
+    """The direction in which GC-W expects the next gradient to differ, scaled to the length of the gradient."""
     w_q, b_q, w_k, w_s, w_v, b_v, _ = cut(theta, ATTENTION)
     x = past.tokens()
     seen = averages_over_blocks(x)
@@ -125,7 +126,7 @@ def predict_with_attention(theta: Array, past: Past) -> Array:
     return of_length(past.gradient + gate * attention_offset(theta, past), norm(past.gradient))
 
 
-# ---- GC-ODE: an ordinary differential equation in the plane of gradient and memory --------------------------------
+# ---- GC-ODE: an ordinary differential equation in the plane of gradient and memory -------------------------------
 
 ODE = [(3, HIDDEN), (HIDDEN,), (HIDDEN, 2), (1,)]
 
@@ -143,11 +144,11 @@ def predict_with_ode(theta: Array, past: Past) -> Array:
     return of_length(y[0] * past.gradient + y[1] * past.scaled_memory(), norm(past.gradient))
 
 
-# ---- training, safety, and the whole of it -----------------------------------------------------------------------
+# ---- training, safety, and the complete method -------------------------------------------------------------------
 
 
 def starting_point(shapes: list[tuple[int, ...]]) -> Array:
-    """Matrices (inputs, outputs) drawn in order from N(0, 1 / inputs), torch's generator at seed 0; the rest zero."""
+    """Matrices (inputs, outputs) drawn in order from N(0, 1 / inputs) with torch's generator, seed 0; the rest is 0."""
     rng = torch.Generator().manual_seed(0)
     pieces = [
         torch.randn(shape, generator=rng, dtype=torch.float64) / math.sqrt(shape[0])
@@ -159,8 +160,8 @@ def starting_point(shapes: list[tuple[int, ...]]) -> Array:
 
 
 @dataclass
-class Learned:
-    """A predictor's parameters, trained by its own Adam to turn this step's gradient into the next step's."""
+class TrainedPredictor:
+    """A predictor's parameters, trained by an Adam of their own to predict the next step's gradient."""
 
     predict: Callable[[Array, Past], Array]
     theta: Array
@@ -170,10 +171,10 @@ class Learned:
     def __post_init__(self) -> None:
         self.m, self.v, self.t = np.zeros_like(self.theta), np.zeros_like(self.theta), 0
 
-    def learn(self, past: Past, following: Array) -> None:
-        if norm(past.gradient) == 0 or norm(following) == 0:
-            return  # no direction to learn from
-        loss = lambda theta: squared_distance_of_directions(self.predict(theta, past), following)  # noqa: E731
+    def train(self, past: Past, next_gradient: Array) -> None:
+        if norm(past.gradient) == 0 or norm(next_gradient) == 0:
+            return  # no direction to train on
+        loss = lambda theta: squared_distance_of_directions(self.predict(theta, past), next_gradient)  # noqa: E731
         derivative = complex_step(loss, self.theta)
         self.losses.append(float(loss(self.theta)))
         self.t += 1
@@ -184,7 +185,7 @@ class Learned:
 
 
 def make_safe(corrected: Array, g: Array, min_cosine: float) -> Array:
-    """As long as g, and turned back toward g in their common plane where the angle between them is too wide."""
+    """Scaled to the length of g, and turned back toward g in their common plane if their angle is too wide."""
     length = float(norm(g))
     if length == 0 or norm(corrected) == 0 or not np.isfinite(corrected).all():
         return g
@@ -211,8 +212,8 @@ class GradientCorrection:
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     kept: dict[int, Past] = field(default_factory=dict)
-    gcw: dict[int, Learned] = field(default_factory=dict)
-    gcode: dict[int, Learned] = field(default_factory=dict)
+    gcw: dict[int, TrainedPredictor] = field(default_factory=dict)
+    gcode: dict[int, TrainedPredictor] = field(default_factory=dict)
     plain_cosines: list[float] = field(default_factory=list)
     corrected_cosines: list[float] = field(default_factory=list)
 
@@ -229,27 +230,27 @@ class GradientCorrection:
         self.seen[i] = self.seen.get(i, 0) + 1
         if self.seen[i] == 1:
             self.memories[i], self.shapes[i] = g, grad.shape
-            self.gcw[i] = Learned(predict_with_attention, starting_point(ATTENTION), self.predictor_lr)
-            self.gcode[i] = Learned(predict_with_ode, starting_point(ODE), self.predictor_lr)
+            self.gcw[i] = TrainedPredictor(predict_with_attention, starting_point(ATTENTION), self.predictor_lr)
+            self.gcode[i] = TrainedPredictor(predict_with_ode, starting_point(ODE), self.predictor_lr)
             return grad
         if self.seen[i] % self.train_every == 0 and i in self.kept:
-            self._learn(i, g)
+            self._train(i, g)
         self.memories[i] = self.history_decay * self.memories[i] + (1 - self.history_decay) * g
         past = Past(g, self.memories[i])
         if (self.seen[i] + 1) % self.train_every == 0:
             self.kept[i] = past
         return self._corrected(i, past).reshape(grad.shape)
 
-    def _learn(self, i: int, following: Array) -> None:
-        """What this gradient teaches about the prediction from the one before."""
+    def _train(self, i: int, next_gradient: Array) -> None:
+        """Trains the predictors on this gradient, which they predicted from the previous one."""
         past = self.kept[i]
-        if norm(past.gradient) > 0 and norm(following) > 0:
-            self.plain_cosines.append(cosine(past.gradient, following))
-            self.corrected_cosines.append(cosine(self._corrected(i, past), following))
+        if norm(past.gradient) > 0 and norm(next_gradient) > 0:
+            self.plain_cosines.append(cosine(past.gradient, next_gradient))
+            self.corrected_cosines.append(cosine(self._corrected(i, past), next_gradient))
         if self.gcw_strength > 0:
-            self.gcw[i].learn(past, following)
+            self.gcw[i].train(past, next_gradient)
         if self.gcode_strength > 0:
-            self.gcode[i].learn(past, following)
+            self.gcode[i].train(past, next_gradient)
 
     def _corrected(self, i: int, past: Past) -> Array:
         """g' = g + alpha GC_W(g) + beta GC_ODE(g), made safe."""
@@ -261,7 +262,7 @@ class GradientCorrection:
         return make_safe(g + self.gcw_strength * gc_w + self.gcode_strength * gc_ode, g, self.min_cosine)
 
     def state(self, i: int) -> dict[str, Array]:
-        """What the optimizer keeps for tensor i."""
+        """What the optimizer must hold in its state for tensor i."""
         if self.seen.get(i, 0) < 2:
             return {}
         state: dict[str, Array] = {"memory": self.memories[i].reshape(self.shapes[i])}
@@ -269,7 +270,7 @@ class GradientCorrection:
             state["last"] = self.kept[i].gradient.reshape(self.shapes[i])
         for name, strength in (("gcw", self.gcw_strength), ("gcode", self.gcode_strength)):
             if strength > 0:
-                learned = getattr(self, name)[i]
-                state[name] = np.stack([learned.theta, learned.m, learned.v])
-                state[f"{name}_steps"] = np.array([float(learned.t)])
+                predictor = getattr(self, name)[i]
+                state[name] = np.stack([predictor.theta, predictor.m, predictor.v])
+                state[f"{name}_steps"] = np.array([float(predictor.t)])
         return state

@@ -1,4 +1,4 @@
-"""LoCal+SGD written as slowly as it reads: the update is made in the forward pass, neuron by neuron, in float64.
+"""LoCal+SGD written as plainly as its formulas: updates during the forward pass, neuron by neuron, in float64.
 
 Nothing here imports the package.
 """
@@ -21,7 +21,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def hebbian_linear(a: Array, z: Array) -> Array:
-    """sum_b z_b a_b^T: every connection gets the product of what it joins."""
+    """sum_b z_b a_b^T: every connection gets the product of the two values that it connects."""
     product = np.zeros((z.shape[1], a.shape[1]))
     for a_b, z_b in zip(a, z, strict=True):
         for o in range(len(z_b)):
@@ -38,7 +38,7 @@ def patches(
     dilation: tuple[int, int],
     mode: str = "constant",
 ) -> Array:
-    """(B, C, kh, kw, H', W'): what each output position of a convolution looks at."""
+    """(B, C, kh, kw, H', W'): the patch of the input for each output position of a convolution."""
     padded = np.pad(a, ((0, 0), (0, 0), *pads), mode=mode)  # type: ignore[call-overload]
     rows = range(0, padded.shape[2] - dilation[0] * (size[0] - 1), stride[0])
     columns = range(0, padded.shape[3] - dilation[1] * (size[1] - 1), stride[1])
@@ -52,7 +52,7 @@ def patches(
 
 
 def hebbian_convolution(seen: Array, z: Array, groups: int) -> Array:
-    """The sum of z_o times the patch that it looked at, over batch and positions; a group sees its own channels."""
+    """The sum of z_o times its patch over batch and positions; a group sees only its own channels."""
     outputs, channels = z.shape[1], seen.shape[1] // groups
     product = np.zeros((outputs, channels, *seen.shape[2:4]))
     for b in range(len(z)):
@@ -65,7 +65,7 @@ def hebbian_convolution(seen: Array, z: Array, groups: int) -> Array:
 
 
 def oja(product: Array, z: Array, weight: Array) -> Array:
-    """Takes z_o^2 W_o off, summed over batch and positions."""
+    """Subtracts z_o^2 W_o, summed over batch and positions."""
     decayed = product.copy()
     for o in range(len(weight)):
         decayed[o] -= float((z[:, o] ** 2).sum()) * weight[o]
@@ -80,7 +80,7 @@ def normalized(product: Array) -> Array:
 
 
 def static_transition(epoch: int, total_epochs: int, warmup: Fraction, highest: int, power: int) -> int:
-    """floor(highest * clip((e - e0) / (E - e0), 0, 1)^p), in fractions; the first epoch is SGD for all."""
+    """floor(highest * clip((e - e0) / (E - e0), 0, 1)^p), in exact fractions; in the first epoch all use SGD."""
     first = math.ceil(warmup * total_epochs)
     if epoch == 1 or epoch <= first:
         return 0
@@ -91,7 +91,7 @@ def static_transition(epoch: int, total_epochs: int, warmup: Fraction, highest: 
 def dynamic_transition(
     epoch: int, transition: int, updates: list[float], alpha: float, shift: int, highest: int, warmup_epochs: int
 ) -> int:
-    """The transition of epoch + 1, for the updates of the block at the transition in epochs 1 .. epoch."""
+    """The transition of epoch + 1, from the updates of the block at the transition in epochs 1 .. epoch."""
     before = updates[:-1]
     if epoch < warmup_epochs or not before:
         return transition
@@ -100,7 +100,7 @@ def dynamic_transition(
 
 
 def weak_supervision(losses: list[float], weight: float) -> float:
-    """Sigma of the next epoch."""
+    """Sigma in the next epoch."""
     return -weight if len(losses) > 1 and not losses[-1] <= losses[-2] else 1.0
 
 
@@ -109,10 +109,10 @@ def weak_supervision(losses: list[float], weight: float) -> float:
 
 @dataclass
 class LocalizedTraining:
-    """A chain of modules in float64. ``starts`` says at which module each block begins.
+    """A chain of modules in float64. ``starts`` holds the index of the first module of each block.
 
-    Below the transition nothing is recorded for a backward pass, and each weight moves as soon as its layer has
-    computed its pre-activation. Above it: SGD with momentum and weight decay, written out.
+    Below the transition nothing is recorded for a backward pass, and each weight is updated as soon as its layer has
+    computed its pre-activation. Above it, SGD with momentum and weight decay is written out.
     """
 
     modules: list[nn.Module]

@@ -1,4 +1,4 @@
-"""muP, written as slowly as its tables read: one formula a tensor, one layer at a time, float64.
+"""muP, written as literally as its tables: one formula per tensor, one layer at a time, in float64.
 
 Nothing here imports the package. The tables are the paper's (arXiv 2203.03466), as functions of fan-in and fan-out;
 what counts is their ratio to the same formula in the base model.
@@ -69,7 +69,7 @@ TABLES: dict[int, dict[str, Row]] = {
 
 @dataclass
 class Parameter:
-    """One tensor, with what the tables say of it."""
+    """One tensor, with what the tables say about it."""
 
     kind: str  # input, output or hidden; a bias is an input weight with fan-in 1
     fans: tuple[float, float]  # fan-in and fan-out

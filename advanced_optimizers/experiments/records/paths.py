@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.records.choices import PROFILES
 
-PROFILES = ("quick", "full")
+if TYPE_CHECKING:
+    from advanced_optimizers.experiments.records.store import RunStore
 
 
 def check_profile(profile: str) -> None:
@@ -29,6 +31,8 @@ def output_root(profile: str) -> Path:
 
 def run_store(profile: str) -> RunStore:
     """The records of a profile."""
+    from advanced_optimizers.experiments.records.store import RunStore  # loads torch, which a path does not need
+
     return RunStore(output_root(profile) / "results" / "runs")
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from advanced_optimizers._checks import unknown_name
-from advanced_optimizers.experiments.evidence.comparisons import Comparison, Verdict, metric_evidence, select_runs
+from advanced_optimizers.experiments.evidence.comparisons import (
+    Comparison,
+    Status,
+    Verdict,
+    metric_evidence,
+    select_runs,
+)
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
@@ -22,6 +28,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _PENDING = "*no run yet*"
+SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "inconclusive": "○", "pending": "…"}
 
 
 class ReportContext:
@@ -176,6 +183,17 @@ def _verdict(context: ReportContext, claim: str) -> str:
     return context.verdicts[claim].status
 
 
+def _symbol(context: ReportContext, claim: str) -> str:
+    """A claim's verdict as one character."""
+    _check("claim", claim, context.verdicts)
+    return SYMBOLS[context.verdicts[claim].status]
+
+
+def _legend(context: ReportContext) -> str:
+    """What the symbols of verdicts mean."""
+    return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
+
+
 def _reason(context: ReportContext, claim: str) -> str:
     """What a verdict rests on, in a sentence or two."""
     _check("claim", claim, context.verdicts)
@@ -235,6 +253,8 @@ BLOCKS: dict[str, Block] = {
     "shift": _shift,
     "cost": _cost,
     "verdict": _verdict,
+    "symbol": _symbol,
+    "legend": _legend,
     "reason": _reason,
     "rule": _rule,
     "table": _table,

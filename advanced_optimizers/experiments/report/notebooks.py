@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,7 +14,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from advanced_optimizers.experiments.records.paths import output_root, project_root
 
@@ -97,9 +99,37 @@ def _execute(notebook: nbformat.NotebookNode, path: Path) -> None:
         resources={"metadata": {"path": path.parent}},
     )
     try:
-        client.execute()
-    except CellExecutionError as error:
+        finished = asyncio.run(_runs_to_the_end(client))
+    except (CellExecutionError, DeadKernelError) as error:
         raise NotebookError(f"{path.name} raised:\n{error}") from error
+    if not finished:
+        raise KeyboardInterrupt
+
+
+async def _runs_to_the_end(client: NotebookClient) -> bool:
+    """Executes the client's notebook and returns whether it ran to its end; Ctrl-C stops its kernel at once.
+
+    nbclient's own handler of Ctrl-C stops the kernel too, but then fails because the kernel is gone.
+    """
+    execution = asyncio.ensure_future(client.async_execute())
+    interrupted = False
+
+    def stop() -> None:
+        nonlocal interrupted
+        interrupted = True
+        client.shutdown_kernel = "immediate"  # a kernel that is asked to stop logs how its cell was cut short
+        execution.cancel()
+
+    def take_over(notebook: nbformat.NotebookNode) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
+
+    client.on_notebook_start = take_over
+    try:
+        await execution
+    except (asyncio.CancelledError, DeadKernelError):  # nbclient takes being canceled for a dead kernel
+        if not interrupted:
+            raise
+    return not interrupted
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.studies.registry import decide_claims
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 
@@ -128,3 +128,8 @@ class RecordedStudy(Generic[_AnyStudy]):
         """Draws one of the figures into ``figures/``, with the list of its runs beside it, and gives the file."""
         kept = self.figures[name]
         return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
+
+    def write(self) -> list[Path]:
+        """Writes all tables into ``results/tables`` and draws all figures into ``figures/``; returns the files."""
+        written = tables.write_tables(self.tables, self.root / "results" / "tables")
+        return [*written, *(self.figure(name) for name in self.figures)]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.choices import ENGINES
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
@@ -26,7 +27,6 @@ from advanced_optimizers.experiments.studies.registry import load_topic_file, to
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
-ENGINES = ("loky", "ray", "dask")
 _RETRY_SECONDS = 2.0
 
 
