@@ -70,16 +70,15 @@ layers = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear
 model = nn.Sequential(nn.Flatten(), *layers)
 schedule = {"selection_mode": "static", "total_epochs": 6}
 optimizer = create_localized_optimizer(model, lr=0.1, hebbian_lr=1e-3, **schedule)
-for epoch in range(6):
+for _ in range(6):
     for batch in train:
         optimizer.zero_grad()
         loss = cross_entropy(model(batch.images), batch.labels)
         loss.backward()
         optimizer.step()
-    print(f"epoch {epoch + 1}: {optimizer.transition} of 3 layers learned locally")
     optimizer.end_epoch(loss.item())
-correct = model(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}, {optimizer.transition} of 3 layers learn locally")
 
 # %% [markdown]
 # ## The study
