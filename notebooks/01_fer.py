@@ -2,174 +2,196 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
-#       jupytext_version: 1.19.6
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
 # ---
 
 # %% [markdown]
 # # FER: does it beat SGD and Adam, and does it reduce flipping errors?
 #
-# Two methods share this name. **Gradient consistency** (`FEROptimizer`, the coursework's FER) keeps a memory of past
-# gradients and pulls a gradient that disagrees with it toward the nearest consistent one. **Flipping error reduction**
+# Two methods are called FER. **Gradient consistency** (`FEROptimizer`, the coursework's FER) keeps an average of past
+# gradients and pulls a gradient that disagrees with it toward the nearest one that agrees. **Flipping error reduction**
 # (`FlippingErrorReduction`; Deng, Xiao, Long, Zhang, *Reducing Flipping Errors in Deep Neural Networks*, AAAI 2022,
-# [arXiv 2203.08390](https://arxiv.org/abs/2203.08390)) is a loss that keeps every training sample close to its own past
-# correct predictions. Both are compared with SGD and Adam, after the same tuning budget.
+# [arXiv 2203.08390](https://arxiv.org/abs/2203.08390)) is a loss that keeps the prediction for every training sample
+# close to its own past correct predictions.
 #
-# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about two
-# hours on two cores; the `quick` profile, on small digits that need no download, about a minute.
+# **Gradient consistency in formulas.** For each tensor with gradient $g_t$, a memory $m_t$ with a horizon of $H$ steps,
+# a threshold $\tau$ and a weight $w$,
 #
-# **What does not match.** The coursework leaves its regulariser open: ours is derived in the docstring of `FEROptimizer`.
-# The paper trains large networks for 240 epochs on CIFAR-100; we train small ones for 10 epochs on MNIST and on
-# `cifar10-jpeg`, a JPEG re-encoding of CIFAR-10, so its own numbers are not reproduced here, only its claims tested.
+# $$m_t = (1 - \tfrac1H)\, m_{t-1} + \tfrac1H\, g_t, \qquad
+# g^\prime_t = \begin{cases}
+# g_t & \text{if } \cos(g_t, m_{t-1}) \ge \tau, \\
+# g_t + w\, (P(g_t) - g_t) & \text{otherwise,}
+# \end{cases}$$
+#
+# where $P$ projects on the cone $\lbrace v : \cos(v, m_{t-1}) \ge \tau \rbrace$. The base optimizer, such as Adam, then
+# steps with $g'_t$.
+#
+# **Flipping error reduction in formulas.** For sample $i$ of a batch of $B$, with logits $z_i$ and label $y_i$, in
+# epoch $e$ of $E$,
+#
+# $$L = \frac1B\Big[\sum_{i:\, s_i = 1} \Big((1-b_e)\, \mathrm{CE}(z_i, y_i) -
+# b_e T^2 \sum_c q_{ic} \log \mathrm{softmax}(z_i/T)_ c\Big) + \sum_{i:\, s_i = 0} \mathrm{CE}(z_i, y_i)\Big],
+# \qquad b_e = \tfrac eE (1-\gamma),$$
+#
+# where $s_i$ says whether the sample was ever classified correctly, and $q_i$ is a running average of its correct
+# predictions at temperature $T$. The report derives both methods in sections
+# [1.2](../coursework_report.md#12-gradient-consistency) and [1.3](../coursework_report.md#13-flipping-error-reduction)
+# and discusses the results in [section 3](../coursework_report.md#3-results-fer).
+#
+# **What does not match.** The coursework leaves its regularizer open: ours is derived in the docstring of
+# `FEROptimizer`. The paper trains large networks for 240 epochs on CIFAR-100. We train small ones for 10 epochs on
+# MNIST and on `cifar10-jpeg`, a JPEG re-encoding of CIFAR-10. So we test the paper's claims, but cannot reproduce its
+# numbers.
+#
+# **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about two hours.
+# The `quick` profile trains on small digits that need no download, and takes about a minute.
 
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PROFILE", "full")  # "full": recorded runs on MNIST and cifar10-jpeg; "quick": digits
-RETRAIN = os.environ.get("RETRAIN") == "1"  # train every run again instead of loading its record
-JOBS = os.cpu_count() or 1  # runs at a time, one thread each
+# "full": the recorded runs on MNIST and cifar10-jpeg; "quick": small runs on the digits
+PROFILE = os.environ.get("PROFILE", "full")
+# train every run again instead of loading its record
+RETRAIN = os.environ.get("RETRAIN") == "1"
+# runs at a time, one thread each
+JOBS = os.cpu_count() or 1
 
 # %% [markdown]
 # ## Using them
 #
-# `FEROptimizer` wraps any torch optimizer. Eight lines, trained live on the digits inside scikit-learn:
+# `FEROptimizer` wraps any torch optimizer; the training loop stays as it is. Here it trains on the digits that come
+# with scikit-learn:
 
 # %%
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from advanced_optimizers import FEROptimizer, FlippingErrorReduction
-from advanced_optimizers.experiments.data.datasets import Batches, load
-from advanced_optimizers.experiments.training.loop import seed_everything
-from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.experiments.data import digits_batches
 
-digits = load("digits")
-seed_everything(0)
-batches = Batches(
-    digits.images, digits.labels, digits.mean, digits.std, 64, shuffle=True, generator=torch.Generator().manual_seed(0)
-)
-test = next(iter(Batches(digits.test_images, digits.test_labels, digits.mean, digits.std, len(digits.test_labels))))
-
-# %%
-model = build_model("mlp", digits.image_shape, digits.num_classes)
-optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 3e-3}, fer_weight=0.1, consistency_threshold=0.9)
+torch.manual_seed(0)
+train, test = digits_batches(batch_size=64, seed=0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 3e-3}, fer_weight=0.1)
 for _ in range(5):
-    for batch in batches:
+    for batch in train:
         optimizer.zero_grad()
         cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-print(f"test accuracy {(model(test.images).argmax(1) == test.labels).float().mean():.1%}")
+correct = model(test.images).argmax(1) == test.labels
+print(f"test accuracy {correct.float().mean():.0%}")
 
 # %% [markdown]
-# The paper's method is a loss. It needs to know which samples a batch holds, and which epoch runs:
+# The paper's method is a loss. It has to know which samples are in a batch, and which epoch is running:
 
 # %%
-model = build_model("mlp", digits.image_shape, digits.num_classes)
+torch.manual_seed(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-criterion = FlippingErrorReduction(len(digits.labels), digits.num_classes, total_epochs=5)
+criterion = FlippingErrorReduction(num_samples=1438, num_classes=10, total_epochs=5)
 for epoch in range(1, 6):
     criterion.set_epoch(epoch)
-    for batch in batches:
+    for batch in train:
         optimizer.zero_grad()
         criterion(model(batch.images), batch.labels, batch.indices).backward()
         optimizer.step()
-print(f"test accuracy {(model(test.images).argmax(1) == test.labels).float().mean():.1%}")
+correct = model(test.images).argmax(1) == test.labels
+print(f"test accuracy {correct.float().mean():.0%}")
 
 # %% [markdown]
 # ## The study
 #
-# Twelve quasi-random tuning trials for every algorithm and task, scored on a part of the training set; then 10 epochs and
-# 5 seeds each, on clean labels and with 20 % of the training labels replaced by wrong ones. Reported is the last epoch on
-# the test set. Runs that have a record are loaded, the others are trained.
+# Both methods are compared with SGD and Adam, on clean labels and with 20 % of the training labels replaced by wrong
+# ones. Every algorithm gets the same number of tuning trials on each task; they are scored on a part of the training
+# set. What is reported is the last epoch on the test set. Runs that have a record are loaded, and the others are
+# trained.
 
 # %%
-from IPython.display import Image, Markdown
+from advanced_optimizers.experiments.report.display import (
+    open_study,
+    show_figure,
+    show_protocol,
+    show_table,
+)
 
-from advanced_optimizers.experiments.records.paths import output_root
-from advanced_optimizers.experiments.report.study_results import StudyResults
-from advanced_optimizers.experiments.report.tables import to_markdown
-from advanced_optimizers.experiments.studies.running import Workers, run_study
-from advanced_optimizers.experiments.studies.studies import get_study
+results = open_study("fer", PROFILE, retrain=RETRAIN, jobs=JOBS)
 
-study = get_study("fer", PROFILE)
-results = StudyResults(study, output_root(PROFILE))
-run_study(study, results.store, Workers(jobs=JOBS), retrain=RETRAIN)
-print(results.loaded)
-WIDTH = 720  # of a figure, in pixels
+# %%
+show_protocol(results)
 
 # %% [markdown]
 # ## Accuracy
 #
-# Bold marks an algorithm that is better than every other one of its column by paired tests; where there is no bold value,
-# the best ones are tied. *Claimed* columns repeat the coursework's table.
+# A bold value is better than every other one in its column by paired tests. Where no value is bold, the best ones are
+# tied. The columns named *claim* repeat the coursework's table.
 
 # %%
-Markdown(to_markdown(results.tables["fer-test-accuracy"]))
+show_table(results, "fer-test-accuracy")
 
 # %%
-Image(results.figure("fer-test-accuracy"), width=WIDTH)
+show_figure(results, "fer-test-accuracy")
 
 # %% [markdown]
-# The same runs, each method against its own base optimizer, seed by seed:
+# The same runs, each method minus its own base optimizer, seed by seed:
 
 # %%
-Image(results.figure("fer-test-accuracy-differences"), width=WIDTH)
+show_figure(results, "fer-test-accuracy-differences")
 
 # %%
-Image(results.figure("fer-learning-curves"), width=WIDTH)
+show_figure(results, "fer-learning-curves")
 
 # %% [markdown]
 # ## Flipping errors
 #
 # The relative flipping error (RFE) is the share of the misclassified test samples that an earlier epoch had classified
-# correctly.
+# correctly. Lower is better.
 
 # %%
-Markdown(to_markdown(results.tables["fer-relative-flipping-error"]))
+show_table(results, "fer-relative-flipping-error")
 
 # %%
-Image(results.figure("fer-relative-flipping-error-differences"), width=WIDTH)
+show_figure(results, "fer-relative-flipping-error-differences")
 
 # %%
-Image(results.figure("fer-flipping-curves"), width=WIDTH)
+show_figure(results, "fer-flipping-curves")
 
 # %% [markdown]
 # ## How consistent are gradients?
 #
-# Gradient consistency corrects a gradient whose cosine with the memory is below the threshold of 0.9. This is the cosine
-# that it sees, averaged over the tensors of the network:
+# Gradient consistency corrects a gradient whose cosine with the memory is below the threshold of 0.9. The figure shows
+# the cosine that it sees, averaged over the tensors of the network.
 
 # %%
-Image(results.figure("fer-consistency"), width=WIDTH)
+show_figure(results, "fer-consistency")
 
 # %% [markdown]
 # ## Hyperparameters that tuning chose
 
 # %%
-Markdown(to_markdown(results.tables["fer-hyperparameters"]))
+show_table(results, "fer-hyperparameters")
 
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule that was fixed before the runs; the report's section on claims has the rules. Overhead is
-# decided by a measurement of its own, epochs of method and baseline in turn, since the runs of the study shared a machine
+# Each claim is decided by a rule that was fixed before the runs;
+# [section 8.1 of the report](../coursework_report.md#81-fer) states the rules. Overhead is decided by a separate
+# measurement, with epochs of the method and of its baseline in turn, because the runs of the study shared their machine
 # with other work.
 
 # %%
-Markdown(to_markdown(results.tables["fer-claims"]))
+show_table(results, "fer-claims")
 
 # %% [markdown]
 # ## Limitations
 #
-# - Small networks and 10 epochs: a method that pays off late is not seen here.
-# - One data set of each kind, and `cifar10-jpeg` is not CIFAR-10.
-# - Tuning was done once, on clean labels and in short trials; 12 points cover three dimensions more thinly than one, which
-#   is part of what a method with more hyperparameters costs.
-# - Five seeds find differences of about one standard deviation or more; a tie is not a proof of equality.
+# - The networks are small and train for 10 epochs. A method that pays off late would not show it here.
+# - There is one data set of each kind, and `cifar10-jpeg` is not CIFAR-10.
+# - Tuning was done once, on clean labels and in short trials. Twelve points cover three dimensions more thinly than
+#   one, which is part of the price of a method with more hyperparameters.
+# - Five seeds detect differences of about one standard deviation or more. A tie does not prove that two methods are
+#   equal.

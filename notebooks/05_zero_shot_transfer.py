@@ -2,46 +2,64 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     notebook_metadata_filter: -kernelspec,-jupytext.text_representation.jupytext_version
 #     text_representation:
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
-#       jupytext_version: 1.19.6
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
 # ---
 
 # %% [markdown]
 # # muTransfer: does the best learning rate stay where it is when the network gets wider?
 #
 # **muTransfer** (Yang, Hu, Babuschkin, Sidor and others, *Tensor Programs V: Tuning Large Neural Networks via Zero-Shot
-# Hyperparameter Transfer*, [arXiv 2203.03466](https://arxiv.org/abs/2203.03466)) scales initial weights, the output layer
-# and the learning rates of the layers with the width (the maximal update parametrisation, muP), so that the learning rate
-# tuned on a narrow network is the right one for a wide one. Here it is compared with the standard parametrisation of the
-# same network, trained by the same SGD from the same initial weights.
+# Hyperparameter Transfer*, [arXiv 2203.03466](https://arxiv.org/abs/2203.03466)) scales initial weights, the output
+# layer and the learning rates of the layers with the width. In this maximal update parametrization (muP), the learning
+# rate tuned on a narrow network is the right one for a wide network.
+#
+# **Formulas.** For a network of width $n$, tuned at a base width $n_0$, muP needs these factors relative to the base,
+# with $m = n / n_0$:
+#
+# | | input weights, biases | hidden weights | output weights |
+# | --- | --- | --- | --- |
+# | Variance of the initial weights | $1 / \text{fan-in}$ | $1 / \text{fan-in}$ | $1 / \text{fan-in}$, times $m$ |
+# | Multiplier in the forward pass | $1$ | $1$ | $1 / m$ |
+# | Learning rate of SGD | $\times \thinspace m$ | $\times \thinspace 1$ | $\times \thinspace m$ |
+# | Learning rate of Adam | $\times \thinspace 1$ | $\times \thinspace 1 / m$ | $\times \thinspace 1$ |
+#
+# The study's network has two hidden layers of $n$ units without biases, and the multipliers that the paper's authors
+# tuned:
+#
+# $$f(x) = \alpha\, W_3\, \phi\big(W_2\, \phi(\sqrt{\beta}\, W_1 x)\big), \qquad \phi = \mathrm{ReLU},\quad
+# \alpha = 32,\quad \beta = 2^{-8},$$
+#
+# with $\alpha / m$ in the place of $\alpha$ in muP. [Section 1.7 of the report](../coursework_report.md#17-mutransfer)
+# says where the factors come from, and [section 7](../coursework_report.md#7-results-mutransfer) discusses the results.
+#
+# **What does not match.** The paper's sweep trains for 20 epochs on CIFAR-10, with widths of up to 8192 units. Ours
+# trains for 8 epochs on a fifth of `cifar10-jpeg`, a JPEG re-encoding of CIFAR-10, and for 5 epochs on a tenth of
+# MNIST, with up to 4096 units, on two CPU cores. The network, its multipliers, and plain SGD with a constant learning
+# rate are those of the MLP example in the authors' package.
 #
 # **Time.** With the recorded runs, under a minute on two CPU cores. Training everything again takes about an hour and a
-# half on two cores; the `quick` profile, on small digits that need no download, under a minute.
-#
-# **What does not match.** The paper's sweep trains 20 epochs of CIFAR-10 with widths of up to 8192 units; ours trains 8
-# epochs on a fifth of `cifar10-jpeg`, a JPEG re-encoding of CIFAR-10, and 5 epochs on a tenth of MNIST, up to 4096 units, on
-# two CPU cores. The network, its multipliers and the plain SGD with a constant learning rate are those of the MLP example
-# of the authors' package.
+# half. The `quick` profile trains on small digits that need no download, and takes under a minute.
 
 # %% tags=["parameters"]
 import os
 
-PROFILE = os.environ.get("PROFILE", "full")  # "full": recorded runs on MNIST and cifar10-jpeg; "quick": digits
-RETRAIN = os.environ.get("RETRAIN") == "1"  # train every run again instead of loading its record
-JOBS = os.cpu_count() or 1  # runs at a time, one thread each
+# "full": the recorded runs on MNIST and cifar10-jpeg; "quick": small runs on the digits
+PROFILE = os.environ.get("PROFILE", "full")
+# train every run again instead of loading its record
+RETRAIN = os.environ.get("RETRAIN") == "1"
+# runs at a time, one thread each
+JOBS = os.cpu_count() or 1
 
 # %% [markdown]
 # ## Using it
 #
-# One call makes a plain model a muP model and builds its optimizer; the training loop stays the ordinary one. The learning
-# rate is the one tuned at 64 units, whatever the width. Eight lines, trained live on the digits inside scikit-learn:
+# One call turns a plain model into a muP model and builds its optimizer; the training loop stays as it is. The learning
+# rate was tuned at 64 units and is used at every width. Here it trains for one epoch on the digits that come with
+# scikit-learn:
 
 # %%
 import torch
@@ -49,138 +67,136 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from advanced_optimizers import create_mu_transfer_optimizer
-from advanced_optimizers.experiments.data.datasets import Batches, load
-from advanced_optimizers.experiments.training.loop import seed_everything
+from advanced_optimizers.experiments.data import digits_batches
 
-digits = load("digits")
-seed_everything(0)
-batches = Batches(
-    digits.images, digits.labels, digits.mean, digits.std, 64, shuffle=True, generator=torch.Generator().manual_seed(0)
-)
-
-
-def make_model(width):
-    """Two hidden layers."""
-    layers = nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
-    return nn.Sequential(nn.Flatten(), *layers)
-
-
-# %%
+train, test = digits_batches(batch_size=64, seed=0)
 base, tuned = {"width": 64, "input_dim": 64}, {"lr": 3e-3, "weight_decay": 0.1}
-for width in (128, 256, 512):
-    model = make_model(width)
-    optimizer = create_mu_transfer_optimizer(model, base, {**base, "width": width}, tuned)
-    for batch in batches:
+for n in (128, 256, 512):
+    torch.manual_seed(0)
+    layers = nn.Linear(64, n), nn.ReLU(), nn.Linear(n, n), nn.ReLU(), nn.Linear(n, 10)
+    model = nn.Sequential(nn.Flatten(), *layers)
+    optimizer = create_mu_transfer_optimizer(model, base, {**base, "width": n}, tuned)
+    for batch in train:
         optimizer.zero_grad()
-        loss = cross_entropy(model(batch.images), batch.labels)
-        loss.backward()
+        cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-    rates = sorted({f"{group['lr']:.2g}" for group in optimizer.param_groups})
-    print(f"width {width}: loss {loss.item():.3f} after an epoch, learning rates {', '.join(rates)}")
+    rates = ", ".join(sorted({f"{group['lr']:.2g}" for group in optimizer.param_groups}))
+    correct = model(test.images).argmax(1) == test.labels
+    print(f"{n} units: test accuracy {correct.float().mean():.0%}, learning rates {rates}")
 
 # %% [markdown]
 # ## Is it right? The coordinate check
 #
-# In a right parametrisation the size of every layer's output, after some steps on one batch, does not depend on the width.
-# The network of the study, trained by SGD with a large learning rate, in both parametrisations:
+# In a right parametrization, the size of each layer's output after some steps on one batch does not depend on the
+# width. Here the network of the study is trained by SGD with a large learning rate, in both parametrizations.
 
 # %%
+from functools import partial
+
 from advanced_optimizers.experiments.report.sweep_plots import coordinate_sizes
-from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
-from advanced_optimizers.zero_shot_transfer import MuSGD, coordinate_check, set_base_shapes
+from advanced_optimizers.zero_shot_transfer import (
+    MuSGD,
+    coordinate_check,
+    set_base_shapes,
+)
 
 
-def network(width, base):
-    """The study's network; with a base width, a muP model."""
-    model = build_model("mlp3", digits.image_shape, digits.num_classes, width / 64)
-    base = None if base is None else build_model("mlp3", digits.image_shape, digits.num_classes, base / 64)
+def make_network(units, base_units):
+    """The study's network in muP, or without base units in the standard parametrization."""
+    sizes = (units, base_units)
+    model, base = (n and build_model("mlp3", (1, 8, 8), 10, n / 64) for n in sizes)
     return set_base_shapes(model, base, rescale_params=False)
 
 
+def check(base_units):
+    """The sizes of the three layers' outputs at five widths."""
+    widths = (64, 128, 256, 512, 1024)
+    models = {n: partial(make_network, n, base_units) for n in widths}
+    sgd = partial(MuSGD, lr=2.0**-6)
+    return coordinate_check(models, batch[:2], sgd, seeds=3, modules="135".__contains__)
+
+
 # %%
-batch = next(iter(batches))
-checks = {}
-for title, base_width in ((ALGORITHMS["standard-sgd"].label, None), (ALGORITHMS["mup-sgd"].label, 64)):
-    models = {n: lambda n=n, base=base_width: network(n, base) for n in (64, 128, 256, 512, 1024)}
-    checks[title] = coordinate_check(
-        models,
-        (batch.images, batch.labels),
-        lambda model: MuSGD(model, lr=2.0**-6),
-        seeds=3,
-        modules="135".__contains__,
-    )
-coordinate_sizes(checks, {"1": "first layer", "3": "second layer", "5": "output"})
+from advanced_optimizers.experiments.report.display import show_drawing
+
+checks = {"SGD, standard parametrization": check(None), "SGD, muP": check(64)}
+show_drawing(
+    coordinate_sizes(checks, {"1": "first layer", "3": "second layer", "5": "output"}),
+    caption="Coordinate check: mean absolute output of each layer by width, means over "
+    "three seeds. Dotted lines: the untrained network. Solid lines: the third step.",
+)
 
 # %% [markdown]
 # ## The study
 #
-# Learning rates one octave (a factor of two) apart, at each width, in both parametrisations, three seeds. What is compared
-# is the training loss of the last epoch, as in the paper. At 64 units, the base, both are the same algorithm and give the
-# same curve bit for bit. Runs that have a record are loaded, the others are trained.
+# Every width is trained with learning rates one octave (a factor of two) apart, in both parametrizations. As in the
+# paper, the training loss of the last epoch is compared. At 64 units, the base, both parametrizations are the same
+# algorithm and produce the same curve, bit for bit. Runs that have a record are loaded, and the others are trained.
 
 # %%
-from IPython.display import Image, Markdown
+from advanced_optimizers.experiments.report.display import (
+    open_study,
+    show_figure,
+    show_protocol,
+    show_table,
+)
 
-from advanced_optimizers.experiments.records.paths import output_root
-from advanced_optimizers.experiments.report.sweep_results import SweepResults
-from advanced_optimizers.experiments.report.tables import to_markdown
-from advanced_optimizers.experiments.studies.running import Workers, run_study
-from advanced_optimizers.experiments.studies.sweeps import get_sweep
+results = open_study("mutransfer", PROFILE, retrain=RETRAIN, jobs=JOBS)
 
-sweep = get_sweep("mutransfer", PROFILE)
-results = SweepResults(sweep, output_root(PROFILE))
-run_study(sweep, results.store, Workers(jobs=JOBS), retrain=RETRAIN)
-print(results.loaded)
-WIDTH = 720  # of a figure, in pixels
-Markdown(to_markdown(results.protocol))
+# %%
+show_protocol(results)
 
 # %% [markdown]
 # ## Loss against learning rate
 #
-# The signature of muTransfer, where it holds: on the right the minima of all widths stand above one another, and wider is
-# lower; on the left they move to smaller learning rates.
+# Where muTransfer holds, the minima of all widths stand above one another, and a wider network has a lower loss: that
+# is the panel on the right. On the left, in the standard parametrization, the minima move to smaller learning rates.
 
 # %%
-Image(results.figure("mutransfer-sweep"), width=WIDTH)
+show_figure(results, "mutransfer-sweep")
 
 # %% [markdown]
 # ## The best learning rate by width
 #
-# The optimum is computed seed by seed: the lowest loss, refined by a parabola through it and its two neighbours. Half an
-# octave, half the distance of two learning rates, is what such a grid resolves.
+# For each seed, the optimum is the learning rate with the lowest loss, refined by a parabola through that point and its
+# two neighbors. Such a grid resolves about half an octave, half the distance between two learning rates.
 
 # %%
-Image(results.figure("mutransfer-optimum"), width=WIDTH)
+show_figure(results, "mutransfer-optimum")
 
 # %%
-Markdown(to_markdown(results.tables["mutransfer-optima"]))
+show_table(results, "mutransfer-optima")
 
 # %% [markdown]
 # ## What it saves
 #
-# Tuning at the smallest width whose best learning rate is at most one octave from the widest network's, and training that
-# one once, beside tuning the widest one, with the same number of learning rates:
+# The table compares two ways to a tuned wide network. One tunes at the smallest width whose best learning rate is at
+# most one octave from that of the widest network, and then trains the widest network once. The other tunes the widest
+# network itself, with the same number of learning rates.
 
 # %%
-Markdown(to_markdown(results.tables["mutransfer-cost"]))
+show_table(results, "mutransfer-cost")
 
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule that was fixed before the runs; the report's section on claims has the rules. They need the
-# runs of the `full` profile.
+# Each claim is decided by a rule that was fixed before the runs;
+# [section 8.5 of the report](../coursework_report.md#85-mutransfer) states the rules. They need the runs of the `full`
+# profile.
 
 # %%
-Markdown(to_markdown(results.tables["mutransfer-claims"]))
+show_table(results, "mutransfer-claims")
 
 # %% [markdown]
 # ## Limitations
 #
-# - One kind of network without biases, plain SGD, a constant learning rate, and the multipliers of the authors' example. With
-#   multipliers of 1 the two parametrisations hardly differ at these widths.
-# - Short runs on a part of the data. The best learning rate also depends on the length of training, in both parametrisations.
-# - What transfers here is the learning rate that fits the training set best. Regularisation does not transfer, as the paper
-#   says itself, and test accuracy is not compared.
-# - Three seeds, and learning rates one octave apart.
-# - The smallest width that transfers is known only after the wide network was tuned as well; who saves that, trusts the method.
+# - The study covers one kind of network without biases, plain SGD, a constant learning rate, and the multipliers of the
+#   authors' example. With multipliers of 1 the two parametrizations hardly differ at these widths.
+# - The runs are short and use a part of the data. The best learning rate also depends on the length of training, in
+#   both parametrizations.
+# - What transfers here is the learning rate that fits the training set best. Regularization does not transfer, as the
+#   paper itself says, and test accuracy is not compared.
+# - There are three seeds, and learning rates one octave apart.
+# - Which width is wide enough to tune at is known only after the wide network was tuned as well. Whoever skips that has
+#   to trust the method.

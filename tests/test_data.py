@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.data import digits_batches
 from advanced_optimizers.experiments.data.datasets import Batches, corrupt_labels, load, split_validation, take_fraction
 
 
@@ -354,3 +355,26 @@ def test_bad_arguments_are_named(changes, message):
 def test_batch_size_is_an_integer():
     with pytest.raises(TypeError, match=r"batch_size.*8\.0"):
         make_batches(*make_images(), batch_size=8.0)
+
+
+def test_digits_batches_are_all_digits_normalized_and_in_an_order_that_the_seed_gives(digits):
+    train, test = digits_batches(batch_size=64, seed=3)
+    epoch = list(train)
+    assert [len(batch.labels) for batch in epoch] == [64] * 22 + [30]
+    indices = torch.cat([batch.indices for batch in epoch])
+    assert sorted(indices.tolist()) == list(range(len(digits.labels)))
+    assert torch.equal(torch.cat([batch.labels for batch in epoch]), digits.labels[indices])
+    images = torch.cat([batch.images for batch in epoch])
+    assert images.mean().abs() < 1e-3
+    assert (images.std() - 1).abs() < 1e-2
+    assert torch.equal(test.labels, digits.test_labels)
+    assert test.images.shape == (len(digits.test_labels), 1, 8, 8)
+    again, other = digits_batches(seed=3)[0], digits_batches(seed=4)[0]
+    assert torch.equal(torch.cat([batch.indices for batch in again]), indices)
+    assert not torch.equal(torch.cat([batch.indices for batch in other]), indices)
+
+
+def test_digits_batches_leave_torchs_global_random_state_alone():
+    before = torch.get_rng_state()
+    next(iter(digits_batches()[0]))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -244,7 +245,20 @@ class TestTables:
         table = tables.comparison_table(records_frame(records), labels=labels())
         # mean 0.958, std 0.0083666, half-width 2.776445 * 0.0083666 / sqrt(5) = 0.0103886
         assert table.columns.tolist() == ["Algorithm", "MNIST, MLP, clean labels (%)"]
-        assert table.iloc[0].tolist() == ["SGD", "95.80 ± 1.04 (n = 5)"]
+        assert table.iloc[0].tolist() == ["SGD", "95.80 ± 1.04"]
+        assert table.attrs["note"] == "Mean ± half-width of the 95 % interval over the seeds, n = 5."
+
+    def test_only_a_cell_whose_n_is_not_the_notes_says_it(self) -> None:
+        fewer = FRAME[(FRAME["algorithm"] != "adam") | (FRAME["seed"] < 3)]
+        table = tables.comparison_table(fewer, labels=labels()).set_index("Algorithm")
+        assert table.loc["Adam"].str.endswith(" (n = 3)").all()
+        assert not table.drop(index="Adam").stack().str.contains("n =").any()
+        assert table.attrs["note"].endswith("n = 5.")
+
+    def test_one_seed_has_no_interval(self) -> None:
+        table = tables.comparison_table(FRAME[FRAME["seed"] == 0], labels=labels())
+        assert not table.stack().str.contains("±").any()
+        assert table.attrs["note"] == "One seed: there is no interval."
 
     def test_only_a_clear_best_is_bold(self) -> None:
         column = "MNIST, MLP, clean labels (%)"
@@ -344,6 +358,42 @@ class TestTables:
             "| x y | 1 | 0.123457 |",
             "| - | 2 | - |",
         ]
+
+    def test_a_note_stands_below_the_table_in_markdown_alone(self) -> None:
+        table = tables.noted(pd.DataFrame({"a": ["x"]}), "Over the seeds, n = 5.")
+        assert tables.to_markdown(table).splitlines()[2:] == ["| x |", "", "*Over the seeds, n\u00a0=\u00a05.*"]
+        files = tables.render_tables({"one": table})
+        assert files["one.md"].endswith(".*\n")
+        assert "seeds" not in files["one.csv"]
+        assert "note" not in tables.noted(pd.DataFrame({"a": ["x"]}), "").attrs
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "98.49 ± 0.11",
+            "(n = 4, 1 diverged)",
+            "-4.90 ± 0.59",
+            "+0.06 [-0.12, +0.24] points",
+            "1.387 [1.282, 1.501] times",
+            "7.5 (7.1 to 7.9)",
+            "lr = 3.168e-05",
+            "p < 0.001",
+            "20 %",
+        ],
+    )
+    def test_values_do_not_break(self, value: str) -> None:
+        text = f"It was {value}, on MNIST."
+        (row,) = tables.to_markdown(pd.DataFrame({"a": [text]})).splitlines()[2:]
+        assert row == f"| It was {value.replace(' ', chr(0xA0))}, on MNIST. |"
+        assert text in tables.render_tables({"one": pd.DataFrame({"a": [text]})})["one.csv"]
+
+    def test_no_value_of_a_studys_tables_breaks(self) -> None:
+        for table in (
+            tables.comparison_table(FRAME, labels=labels()),
+            tables.hyperparameters_table(FRAME, labels=labels()),
+            tables.overhead_table(MEASUREMENTS, labels=labels()),
+        ):
+            assert not re.search(r"\d [±\[%]|[=±] \d", tables.to_markdown(table).partition("\n")[2])
 
     def test_tables_are_written_twice_over(self, tmp_path: Path) -> None:
         table = tables.summary_table(FRAME, labels=labels())

@@ -10,6 +10,7 @@ from advanced_optimizers.experiments.data.datasets import (
     split_validation,
     take_fraction,
 )
+from advanced_optimizers.experiments.data.digits import digits_batches
 from advanced_optimizers.experiments.data.files import DataError
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "corrupt_labels",
+    "digits_batches",
     "load",
     "split_validation",
     "take_fraction",

@@ -7,7 +7,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -17,7 +19,6 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from advanced_optimizers.experiments.records.paths import output_root, project_root
 
 _CELL_TIMEOUT_SECONDS = 4 * 3600  # a study that trains everything again takes hours
-_VOLATILE_METADATA = ("execution", "widgets")
 
 
 class NotebookError(RuntimeError):
@@ -45,13 +46,29 @@ def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list
     for path in notebook_paths():
         announce(f"{path.name}: running ({profile} profile)")
         notebook = nbformat.read(path, as_version=4)
+        header = deepcopy(notebook.metadata)
         with _profile_variable(profile):
             _execute(notebook, path)
+        keep_header(notebook, header)
         target = folder / path.name
-        nbformat.write(_cleaned(notebook), target)
+        nbformat.write(notebook, target)
         announce(f"{path.name}: saved as {target.relative_to(project_root())}")
         saved.append(target)
     return saved
+
+
+def keep_header(notebook: dict[str, Any], header: dict[str, Any]) -> None:
+    """Puts back what running a notebook writes over: which kernel ran it, and on which Python.
+
+    Both depend on the machine. Without this, to run and save an unchanged notebook on another one would change it.
+
+    Args:
+        notebook: A notebook that was run; it is changed.
+        header: Its metadata from before.
+    """
+    for name in ("kernelspec", "language_info"):
+        if name in header:
+            notebook["metadata"][name] = header[name]
 
 
 def sync_problems() -> list[str]:
@@ -76,6 +93,8 @@ def _execute(notebook: nbformat.NotebookNode, path: Path) -> None:
         notebook,
         timeout=_CELL_TIMEOUT_SECONDS,
         kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,  # a cell's printed lines arrive in pieces, and not always in the same ones
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": path.parent}},
     )
@@ -111,18 +130,6 @@ async def _runs_to_the_end(client: NotebookClient) -> bool:
         if not interrupted:
             raise
     return not interrupted
-
-
-def _cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leaves out timings and progress bars, so that the same results give the same file."""
-    for cell in notebook.cells:
-        for name in _VOLATILE_METADATA:
-            cell.metadata.pop(name, None)
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    return notebook
 
 
 @contextmanager

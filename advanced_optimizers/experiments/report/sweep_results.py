@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     sweep_points,
     widths,
 )
-from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.report import notes, sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
@@ -86,18 +86,23 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     def _optima_table(self) -> pd.DataFrame:
         """One row per task, algorithm and width: the best learning rate, how far it moved, and the lowest loss."""
-        return pd.DataFrame(
-            self._optimum_row(task, algorithm, units)
-            for task in (task.name for task in self.study.tasks)
+        cells = [
+            (task.name, algorithm, units)
+            for task in self.study.tasks
             for algorithm in self.study.algorithms
-            for units in widths(self.optima, task, algorithm)
-        )
+            for units in widths(self.optima, task.name, algorithm)
+        ]
+        n = tables.common_count(len(select_optima(self.optima, *cell)) for cell in cells)
+        table = pd.DataFrame(self._optimum_row(*cell, n) for cell in cells)
+        return tables.noted(table, tables.interval_note(n))
 
-    def _optimum_row(self, task: str, algorithm: str, units: int) -> dict[str, object]:
+    def _optimum_row(self, task: str, algorithm: str, units: int, n: int) -> dict[str, object]:
         chosen = select_optima(self.optima, task, algorithm, units)
         start = self.study.from_units
         shift = shift_interval(self.optima, task, algorithm, units, start) if units > start else None
-        best = _interval_words(optimum_interval(self.optima, task, algorithm, units), len(chosen))
+        interval = optimum_interval(self.optima, task, algorithm, units)
+        count = f" (n = {len(chosen)})" if len(chosen) != n else ""
+        best = f"{interval.plus_minus()}{count}" if interval else _NOTHING
         edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
         return {
             "Task": label(task),
@@ -131,7 +136,3 @@ class SweepResults(RecordedStudy[WidthSweep]):
                 }
             )
         return pd.DataFrame(rows)
-
-
-def _interval_words(interval: Interval | None, n: int) -> str:
-    return f"{interval.plus_minus()} (n = {n})" if interval else _NOTHING

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
@@ -25,6 +27,13 @@ from advanced_optimizers.experiments.studies.study import Study
 _NOTHING = "-"
 # Fewer digits than a float has, so that every machine writes the same text.
 _FLOAT = "%.6g"
+# What a cell must not break inside: "98.49 ± 0.11", "+0.06 [-0.12, +0.24] points", "lr = 0.1", "p < 0.001", "20 %".
+_VALUE = re.compile(
+    r"[+-]?\d[\d.]*(?: %| ± [\d.]+| \([\d.]+ to [^)]*\)| \[[^\]]*\](?: (?:points|times|nats|s)\b)?)"
+    r"|\(n = \d+(?:, \d+ diverged)?\)"
+    r"|\w+ [=<] [^\s,;)]+"
+)
+_NO_BREAK = "\u00a0"
 
 
 def comparison_table(
@@ -34,11 +43,11 @@ def comparison_table(
     labels: Labels,
     claimed: Mapping[str, Mapping[str, float]] | None = None,
 ) -> pd.DataFrame:
-    """Algorithms by task: mean ± half-width of the 95 % interval, and n.
+    """Algorithms by task: mean ± half-width of the 95 % interval; the note says n.
 
-    A value is bold where its algorithm is better than every other one of its column, by paired
-    tests with Holm's correction over that column. A tie leaves the column without a bold value, and
-    so do fewer than 5 seeds. A condition without runs has a dash.
+    A cell whose n differs from the note's, or some of whose runs diverged, says so itself. A value is bold where its
+    algorithm is better than every other one of its column, by paired tests with Holm's correction over that column.
+    A tie leaves the column without a bold value, and so do fewer than 5 seeds. A condition without runs has a dash.
 
     Args:
         frame: One row a run, from ``frames.records_frame``; the runs of one study.
@@ -47,22 +56,44 @@ def comparison_table(
         claimed: The coursework's value by task and algorithm, in the metric's recorded unit.
 
     Returns:
-        A frame of text, one row an algorithm.
+        A frame of text, one row per algorithm, with its note (see ``noted``).
     """
     algorithms = ordered(frame["algorithm"], labels)
     table = pd.DataFrame({"Algorithm": [labels.get(name, name) for name in algorithms]})
+    cells = [(t, noise, a) for t, noise in conditions(frame, labels) for a in algorithms]
+    by_cell = {(t, noise, a): select_runs(frame, t, a, noise) for t, noise, a in cells}
+    n = common_count(len(by_seed(runs, metric)) for runs in by_cell.values())
     for task, label_noise in conditions(frame, labels):
-        runs = {a: select_runs(frame, task, a, label_noise) for a in algorithms}
+        runs = {a: by_cell[task, label_noise, a] for a in algorithms}
         best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
         name, unit = labels.get(task, task), METRICS[metric].unit
         table[f"{name}, {noise_words(label_noise)} ({unit})"] = [
-            _NOTHING if runs[a].empty else value_words(runs[a], metric, unit=False, bold=a == best) for a in algorithms
+            _NOTHING if runs[a].empty else _value_cell(runs[a], metric, n, bold=a == best) for a in algorithms
         ]
         if claimed and not label_noise and task in claimed:
             table[f"{name}, coursework's claim ({unit})"] = [
                 f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else _NOTHING
                 for a in algorithms
             ]
+    return noted(table, interval_note(n))
+
+
+def common_count(counts: Iterable[int]) -> int:
+    """The n that most cells of a table have, of those that have runs; 0 when none has."""
+    return max(Counter(n for n in counts if n).items(), key=lambda item: item[::-1], default=(0, 0))[0]
+
+
+def interval_note(n: int) -> str:
+    """The note of a table of means: what ± is, and the n of every cell that does not say another one."""
+    if n > 1:
+        return f"Mean ± half-width of the 95 % interval over the seeds, n = {n}."
+    return "One seed: there is no interval." if n else ""
+
+
+def noted(table: pd.DataFrame, note: str) -> pd.DataFrame:
+    """The same table with a note, which ``to_markdown`` writes below it; an empty one is left out."""
+    if note:
+        table.attrs["note"] = note
     return table
 
 
@@ -244,27 +275,25 @@ def evidence_table(verdict: Verdict, *, labels: Labels) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def value_words(runs: pd.DataFrame, metric: str, *, unit: bool = True, bold: bool = False) -> str:
+def value_words(runs: pd.DataFrame, metric: str) -> str:
     """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
-    values = list(by_seed(runs, metric).values())
     if runs.empty:
         return "no run yet"
-    kind, diverged = METRICS[metric], int((runs["status"] != "completed").sum())
-    if len(values) > 1:
-        text = mean_interval(values).plus_minus(kind.scale, kind.digits)
-    else:
-        text = f"{kind.scale * values[0]:.{kind.digits}f}" if values else "no value"
-    note = f"(n = {len(values)}, {diverged} diverged)" if diverged else f"(n = {len(values)})"
-    words = [f"**{text}**" if bold else text, kind.unit if unit else "", note]
+    words = [_mean_words(runs, metric), METRICS[metric].unit, _count_note(runs, metric)]
     return " ".join(word for word in words if word)
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """The frame as a Markdown table without its index; columns of numbers align right."""
+    """The frame as a Markdown table without its index, and its note; columns of numbers align right.
+
+    A value with its interval and unit has no-break spaces, so that no browser breaks it.
+    """
     rules = ["---:" if pd.api.types.is_numeric_dtype(frame[name]) else ":---" for name in frame.columns]
     cells = [[_markdown_cell(value) for value in row] for row in frame.itertuples(index=False)]
     header = [_markdown_cell(name) for name in frame.columns]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rules, *cells])
+    lines = [f"| {' | '.join(row)} |" for row in [header, rules, *cells]]
+    note = frame.attrs.get("note")
+    return "\n".join([*lines, "", f"*{_unbroken(note)}*"] if note else lines)
 
 
 def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -288,6 +317,26 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
         paths.append(folder / name)
         paths[-1].write_text(text, encoding="utf-8")
     return paths
+
+
+def _value_cell(runs: pd.DataFrame, metric: str, n: int, *, bold: bool) -> str:
+    """A cell of ``comparison_table``; n stands in it only where it is not the table's."""
+    text = _mean_words(runs, metric)
+    diverged = (runs["status"] != "completed").any()
+    note = _count_note(runs, metric) if diverged or len(by_seed(runs, metric)) != n else ""
+    return f"{f'**{text}**' if bold else text} {note}".rstrip()
+
+
+def _mean_words(runs: pd.DataFrame, metric: str) -> str:
+    values, kind = list(by_seed(runs, metric).values()), METRICS[metric]
+    if len(values) > 1:
+        return mean_interval(values).plus_minus(kind.scale, kind.digits)
+    return f"{kind.scale * values[0]:.{kind.digits}f}" if values else "no value"
+
+
+def _count_note(runs: pd.DataFrame, metric: str) -> str:
+    n, diverged = len(by_seed(runs, metric)), int((runs["status"] != "completed").sum())
+    return f"(n = {n}, {diverged} diverged)" if diverged else f"(n = {n})"
 
 
 def _clear_best(values: Mapping[str, Mapping[int, float]], metric: str) -> str | None:
@@ -325,4 +374,10 @@ def _short(value: object) -> str:
 def _markdown_cell(value: object) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return _NOTHING
-    return str(_FLOAT % value if isinstance(value, float) else value).replace("|", "\\|").replace("\n", " ")
+    text = _FLOAT % value if isinstance(value, float) else str(value)
+    return _unbroken(text.replace("|", "\\|").replace("\n", " "))
+
+
+def _unbroken(text: str) -> str:
+    """The text with no-break spaces inside its values."""
+    return _VALUE.sub(lambda match: match.group().replace(" ", _NO_BREAK), text)

@@ -14,7 +14,7 @@ from typing import Any
 
 import joblib
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError

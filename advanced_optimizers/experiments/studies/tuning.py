@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-
-import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from typing import Any
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.records.config import Hyperparameters
@@ -30,12 +28,13 @@ def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed:
         seed: Scrambles the sequence; the same seed produces the same points.
     """
     check_integer("trials", trials, low=1)
+    optuna = _import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    distributions = {name: _distribution(space) for name, space in search_space.items()}
+    distributions = {name: _distribution(optuna, space) for name, space in search_space.items()}
     # The sampler infers the search space from the first finished trial, whose point is drawn separately: discard it.
     study.tell(study.ask(distributions), 0.0)
     points: list[Hyperparameters] = []
@@ -63,10 +62,18 @@ def _score(record: RunRecord) -> tuple[float, float]:
     return (-math.inf if accuracy is None else accuracy, -math.inf if loss is None else -loss)
 
 
-def _distribution(space: Range) -> BaseDistribution:
+def _import_optuna() -> Any:
+    """Imports optuna when it is first needed: in a notebook without ipywidgets, its progress bar warns in a red box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import optuna
+    return optuna
+
+
+def _distribution(optuna: Any, space: Range) -> Any:
     if space.integer:
-        return IntDistribution(int(space.low), int(space.high), log=space.log)
-    return FloatDistribution(space.low, space.high, log=space.log)
+        return optuna.distributions.IntDistribution(int(space.low), int(space.high), log=space.log)
+    return optuna.distributions.FloatDistribution(space.low, space.high, log=space.log)
 
 
 def _rounded(value: float) -> float:

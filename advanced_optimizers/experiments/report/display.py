@@ -1,0 +1,123 @@
+"""What the notebooks show: a study opened, and its tables and figures, one line per cell."""
+
+from __future__ import annotations
+
+import html
+import sys
+import textwrap
+from base64 import b64encode
+from contextlib import redirect_stderr
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Markdown, clear_output, display
+from matplotlib.figure import Figure
+
+from advanced_optimizers._checks import unknown_name
+from advanced_optimizers.experiments.records.paths import output_root
+from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.report.recorded import RecordedStudy
+from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.studies.registry import get_study
+from advanced_optimizers.experiments.studies.running import Workers, run_study
+
+# A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
+_FIGURE_WIDTH = 720
+_LINE_LENGTH = 88
+
+
+def open_study(name: str, profile: str = "full", *, retrain: bool = False, jobs: int = 1) -> RecordedStudy[Any]:
+    """Loads a study's recorded runs, trains those that are missing, and says how many runs there are.
+
+    Training shows a progress bar, which is gone when it has finished: the same records always leave the same output.
+
+    Args:
+        name: The study, such as ``fer``.
+        profile: ``full`` or ``quick``.
+        retrain: Train every run again; the records are replaced.
+        jobs: Runs at a time, one thread each.
+
+    Returns:
+        The study's results, for :func:`show_table` and :func:`show_figure`.
+
+    Raises:
+        ValueError: There is no such study or profile.
+        StudyError: Some runs failed.
+    """
+    study = get_study(name, profile)
+    results = results_of(study, output_root(profile))
+    # A notebook shows the error stream in a red box, and progress is not an error.
+    with redirect_stderr(sys.stdout):
+        run_study(study, results.store, Workers(jobs=jobs), retrain=retrain)
+    clear_output()
+    print(textwrap.fill(results.loaded, _LINE_LENGTH))
+    return results
+
+
+def show_protocol(results: RecordedStudy[Any]) -> None:
+    """Displays how long and on what a study trains."""
+    _show_markdown(results.protocol)
+
+
+def show_table(results: RecordedStudy[Any], name: str) -> None:
+    """Displays one of a study's tables with its note.
+
+    Args:
+        results: From :func:`open_study`.
+        name: The table's file name, such as ``fer-test-accuracy``.
+
+    Raises:
+        ValueError: The study has no such table.
+    """
+    if name not in results.tables:
+        raise unknown_name("table", name, results.tables)
+    _show_markdown(results.tables[name])
+
+
+def show_figure(results: RecordedStudy[Any], name: str) -> None:
+    """Draws one of a study's figures into ``figures/`` and displays it with its caption.
+
+    Args:
+        results: From :func:`open_study`.
+        name: The figure's file name, such as ``fer-learning-curves``.
+
+    Raises:
+        ValueError: The study has no such figure.
+    """
+    if name not in results.figures:
+        raise unknown_name("figure", name, results.figures)
+    _show_picture(results.figure(name).read_bytes(), results.figures[name].caption)
+
+
+def show_drawing(figure: Figure, caption: str) -> None:
+    """Displays a figure that was drawn from something else than a study's records.
+
+    Args:
+        figure: The figure; no file of it is kept.
+        caption: What it shows.
+    """
+    with TemporaryDirectory() as folder:
+        _show_picture(plots.save_figure(figure, Path(folder) / "drawing.png", []).read_bytes(), caption)
+
+
+def _show_markdown(table: pd.DataFrame) -> None:
+    display(Markdown(to_markdown(table)))
+
+
+def _show_picture(png: bytes, caption: str) -> None:
+    """Displays a picture with its caption below; the caption is its alternative text, too.
+
+    It is HTML, since Jupyter has no alternative text for an image.
+    """
+    sentence = html.escape(_sentence(caption))
+    source = f"data:image/png;base64,{b64encode(png).decode()}"
+    picture = f'<img src="{source}" alt="{sentence}" width="{_FIGURE_WIDTH}">'
+    display(HTML(f"<p>{picture}</p>\n<p><em>{sentence}</em></p>"))
+
+
+def _sentence(words: str) -> str:
+    """The words with a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
