@@ -42,8 +42,10 @@ def _center_label(figure: Figure) -> None:
     """Puts the figure's vertical label beside the panels; matplotlib centers it on the figure, legend included."""
     boxes = [axis.get_position() for axis in figure.axes]
     low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
-    characters = int(_CHARACTERS_PER_INCH * (high - low) * figure.get_figheight())
-    figure.supylabel(wrapped(figure.get_supylabel(), characters), y=(low + high) / 2)
+    label, fitting = figure.get_supylabel(), int(_CHARACTERS_PER_INCH * (high - low) * figure.get_figheight())
+    lines = -(-len(label) // fitting)
+    characters = fitting if lines == 1 else min(fitting, len(label) // lines + 3)  # lines of about the same length
+    figure.supylabel(wrapped(label, characters), y=(low + high) / 2)
 
 
 @contextmanager
