@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -11,16 +12,13 @@ from types import ModuleType
 import pytest
 
 import advanced_optimizers
-from advanced_optimizers import (
-    fer_optimizer,
-    forward_signal,
-    gradient_correction,
-    localized_learning,
-    zero_shot_transfer,
-)
 from advanced_optimizers._moved import MOVED
 
-ROOMS = (fer_optimizer, forward_signal, gradient_correction, localized_learning, zero_shot_transfer)
+ROOMS = tuple(
+    importlib.import_module(f"advanced_optimizers.{found.name}")
+    for found in pkgutil.iter_modules(advanced_optimizers.__path__)
+    if found.ispkg and found.name not in ("experiments", "integrations")
+)
 EXTRAS = (
     "dask",
     "hypothesis",

@@ -201,6 +201,7 @@ class TestFilling:
             "fer-flipping-curves",
             "fer-consistency",
             "fer-overhead",
+            "verdicts",
         }
         context.figures = {"fer-overhead": context.figures["fer-overhead"]}
         (path,) = draw_figures(context, tmp_path / "figures")
