@@ -80,9 +80,9 @@ for n in (128, 256, 512):
         optimizer.zero_grad()
         cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-    rates = ", ".join(sorted({f"{group['lr']:.2g}" for group in optimizer.param_groups}))
-    correct = model(test.images).argmax(1) == test.labels
-    print(f"{n} units: test accuracy {correct.float().mean():.0%}, learning rates {rates}")
+    rates = ", ".join(sorted({f"{g['lr']:.2g}" for g in optimizer.param_groups}))
+    accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+    print(f"{n} units: test accuracy {accuracy:.0%}, learning rates {rates}")
 
 # %% [markdown]
 # ## Is it right? The coordinate check
@@ -113,8 +113,8 @@ def check(base_units):
     """The sizes of the three layers' outputs at five widths."""
     widths = (64, 128, 256, 512, 1024)
     models = {n: partial(make_network, n, base_units) for n in widths}
-    sgd = partial(MuSGD, lr=2.0**-6)
-    return coordinate_check(models, batch[:2], sgd, seeds=3, modules="135".__contains__)
+    sgd, layers = partial(MuSGD, lr=2.0**-6), "135".__contains__
+    return coordinate_check(models, batch[:2], sgd, seeds=3, modules=layers)
 
 
 # %%

@@ -115,7 +115,7 @@ def _show_picture(png: bytes, caption: str) -> None:
     sentence = html.escape(_sentence(caption))
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     picture = f'<img src="{source}" alt="{sentence}" width="{_FIGURE_WIDTH}">'
-    display(HTML(f"<p>{picture}</p>\n<p><em>{sentence}</em></p>"))
+    display(HTML(f"<p>{picture}<br>\n<em>{sentence}</em></p>"))
 
 
 def _sentence(words: str) -> str:
