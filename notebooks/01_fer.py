@@ -77,14 +77,14 @@ from advanced_optimizers.experiments.data import digits_batches
 torch.manual_seed(0)
 train, test = digits_batches(batch_size=64, seed=0)
 model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 3e-3}, fer_weight=0.1)
+optimizer = FEROptimizer(model.parameters(), torch.optim.Adam, {"lr": 3e-3})
 for _ in range(5):
     for batch in train:
         optimizer.zero_grad()
         cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-correct = model(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}")
 
 # %% [markdown]
 # The paper's method is a loss. It has to know which samples are in a batch, and which epoch is running:
@@ -100,8 +100,8 @@ for epoch in range(1, 6):
         optimizer.zero_grad()
         criterion(model(batch.images), batch.labels, batch.indices).backward()
         optimizer.step()
-correct = model(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}")
 
 # %% [markdown]
 # ## The study

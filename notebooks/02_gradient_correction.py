@@ -75,8 +75,8 @@ for _ in range(5):
         optimizer.zero_grad()
         cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-correct = model(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}")
 
 # %% [markdown]
 # Given the model as well, it also corrects the gradients of hidden states before each layer that down-samples. A gate

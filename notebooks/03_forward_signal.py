@@ -68,8 +68,8 @@ for _ in range(5):
     for batch in train:
         optimizer.learn(batch.images, batch.labels)
 net.eval()
-correct = net(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (net(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}")
 
 # %% [markdown]
 # The ordinary training loop does the same with one loss per layer, but keeps all activations until `backward`:
@@ -81,8 +81,8 @@ for batch in train:
     torch.stack(net.local_losses(batch.images, batch.labels)).sum().backward()
     optimizer.step()
 net.eval()
-correct = net(test.images).argmax(1) == test.labels
-print(f"test accuracy {correct.float().mean():.0%}")
+accuracy = (net(test.images).argmax(1) == test.labels).float().mean()
+print(f"test accuracy {accuracy:.0%}")
 
 # %% [markdown]
 # ## The study

@@ -80,9 +80,9 @@ for n in (128, 256, 512):
         optimizer.zero_grad()
         cross_entropy(model(batch.images), batch.labels).backward()
         optimizer.step()
-    rates = ", ".join(sorted({f"{group['lr']:.2g}" for group in optimizer.param_groups}))
-    correct = model(test.images).argmax(1) == test.labels
-    print(f"{n} units: test accuracy {correct.float().mean():.0%}, learning rates {rates}")
+    rates = ", ".join(sorted({f"{g['lr']:.2g}" for g in optimizer.param_groups}))
+    accuracy = (model(test.images).argmax(1) == test.labels).float().mean()
+    print(f"{n} units: test accuracy {accuracy:.0%}, learning rates {rates}")
 
 # %% [markdown]
 # ## Is it right? The coordinate check
@@ -93,7 +93,6 @@ for n in (128, 256, 512):
 # %%
 from functools import partial
 
-from advanced_optimizers.experiments.report.sweep_plots import coordinate_sizes
 from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.zero_shot_transfer import (
     MuSGD,
@@ -103,7 +102,7 @@ from advanced_optimizers.zero_shot_transfer import (
 
 
 def make_network(units, base_units):
-    """The study's network in muP, or without base units in the standard parametrization."""
+    """The study's network: in muP, or without base units in the standard way."""
     sizes = (units, base_units)
     model, base = (n and build_model("mlp3", (1, 8, 8), 10, n / 64) for n in sizes)
     return set_base_shapes(model, base, rescale_params=False)
@@ -113,17 +112,18 @@ def check(base_units):
     """The sizes of the three layers' outputs at five widths."""
     widths = (64, 128, 256, 512, 1024)
     models = {n: partial(make_network, n, base_units) for n in widths}
-    sgd = partial(MuSGD, lr=2.0**-6)
-    return coordinate_check(models, batch[:2], sgd, seeds=3, modules="135".__contains__)
+    sgd, layers = partial(MuSGD, lr=2.0**-6), "135".__contains__
+    return coordinate_check(models, batch[:2], sgd, seeds=3, modules=layers)
 
 
 # %%
-from advanced_optimizers.experiments.report import notes
+from advanced_optimizers.experiments.report import notes, sweep_plots
 from advanced_optimizers.experiments.report.display import show_drawing
 
 checks = {"SGD, standard parametrization": check(None), "SGD, muP": check(64)}
+layers = {"1": "first layer", "3": "second layer", "5": "output"}
 show_drawing(
-    coordinate_sizes(checks, {"1": "first layer", "3": "second layer", "5": "output"}),
+    sweep_plots.coordinate_sizes(checks, layers),
     caption="Coordinate check: mean absolute output of each layer by width",
     note=notes.coordinate_sizes(checks),
 )

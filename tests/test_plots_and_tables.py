@@ -379,6 +379,7 @@ class TestTables:
             "lr = 3.168e-05",
             "p < 0.001",
             "20 %",
+            "13.1 s",
         ],
     )
     def test_values_do_not_break(self, value: str) -> None:

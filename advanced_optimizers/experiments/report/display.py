@@ -114,7 +114,7 @@ def _show_picture(png: bytes, alternative: str, caption: str) -> None:
     """Displays a picture with its caption below; as HTML, since Jupyter has no alternative text for an image."""
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     picture = f'<img src="{source}" alt="{html.escape(_sentence(alternative))}" width="{_FIGURE_WIDTH}">'
-    display(HTML(f"<p>{picture}</p>\n<p><em>{html.escape(caption)}</em></p>"))
+    display(HTML(f"<p>{picture}<br>\n<em>{html.escape(caption)}</em></p>"))
 
 
 def _sentence(words: str) -> str:

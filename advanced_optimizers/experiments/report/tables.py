@@ -29,7 +29,7 @@ _NOTHING = "-"
 _FLOAT = "%.6g"
 # What a cell must not break inside: "98.49 ± 0.11", "+0.06 [-0.12, +0.24] points", "lr = 0.1", "p < 0.001", "20 %".
 _VALUE = re.compile(
-    r"[+-]?\d[\d.]*(?: %| ± [\d.]+| \([\d.]+ to [^)]*\)| \[[^\]]*\](?: (?:points|times|nats|s)\b)?)"
+    r"[+-]?\d[\d.]*(?: %| s\b| ± [\d.]+| \([\d.]+ to [^)]*\)| \[[^\]]*\](?: (?:points|times|nats|s)\b)?)"
     r"|\(n = \d+(?:, \d+ diverged)?\)"
     r"|\w+ [=<] [^\s,;)]+"
 )
