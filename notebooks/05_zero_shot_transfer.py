@@ -103,7 +103,7 @@ from advanced_optimizers.zero_shot_transfer import (
 
 
 def make_network(units, base_units):
-    """The study's network in muP, or without base units in the standard parametrization."""
+    """The study's network; with base units, in muP."""
     sizes = (units, base_units)
     model, base = (n and build_model("mlp3", (1, 8, 8), 10, n / 64) for n in sizes)
     return set_base_shapes(model, base, rescale_params=False)
