@@ -33,6 +33,40 @@ MOVED = {
     "mu_parametrization": "zero_shot_transfer.parametrization",
     "transition": "localized_learning.transition",
 }
+# The same for the modules of ``experiments``; the content of one may be in several.
+MOVED |= {
+    f"experiments.{earlier}": " ".join(f"experiments.{new}" for new in now.split())
+    for earlier, now in {
+        "algorithms": "training.algorithms",
+        "calibration": "evidence.calibration",
+        "checkpoints": "records.checkpoints",
+        "claim": "evidence.claim",
+        "claims": "studies.registry",
+        "data_files": "data.files",
+        "figure_style": "report.figure_style",
+        "learners": "training.learners",
+        "machine": "records.machine",
+        "metrics": "evidence.metrics",
+        "models": "training.models",
+        "notebooks": "report.notebooks",
+        "optima": "evidence.optima",
+        "paths": "records.paths",
+        "plots": "report.plots",
+        "recorded": "report.recorded",
+        "report_blocks": "report.blocks",
+        "rules": "evidence.rules",
+        "running": "studies.running",
+        "runs": "records.config records.record records.store records.frames",
+        "statistics": "evidence.statistics",
+        "study": "studies.study",
+        "study_results": "report.study_results",
+        "sweep_plots": "report.sweep_plots",
+        "sweep_results": "report.sweep_results",
+        "sweeps": "studies.sweep",
+        "tables": "report.tables",
+        "tuning": "studies.tuning",
+    }.items()
+}
 
 
 class _MovedModules(MetaPathFinder, Loader):
@@ -48,11 +82,12 @@ class _MovedModules(MetaPathFinder, Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        new = f"{_ROOT}.{MOVED[module.__name__.removeprefix(f'{_ROOT}.')]}"
-        warnings.warn(f"{module.__name__} has moved to {new}", DeprecationWarning, stacklevel=2)
-        source = vars(importlib.import_module(new))
-        vars(module).update({name: value for name, value in source.items() if not name.startswith("__")})
-        module.__all__ = source.get("__all__", [])  # type: ignore[attr-defined]
+        homes = [f"{_ROOT}.{home}" for home in MOVED[module.__name__.removeprefix(f"{_ROOT}.")].split()]
+        warnings.warn(f"{module.__name__} has moved to {' and '.join(homes)}", DeprecationWarning, stacklevel=2)
+        for home in homes:
+            names = vars(importlib.import_module(home))
+            vars(module).update({name: value for name, value in names.items() if not name.startswith("__")})
+        module.__all__ = getattr(importlib.import_module(homes[0]), "__all__", [])  # type: ignore[attr-defined]
 
 
 def install() -> None:

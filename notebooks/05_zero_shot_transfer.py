@@ -118,13 +118,14 @@ def check(base_units):
 
 
 # %%
+from advanced_optimizers.experiments.report import notes
 from advanced_optimizers.experiments.report.display import show_drawing
 
 checks = {"SGD, standard parametrization": check(None), "SGD, muP": check(64)}
 show_drawing(
     coordinate_sizes(checks, {"1": "first layer", "3": "second layer", "5": "output"}),
-    caption="Coordinate check: mean absolute output of each layer by width, means over "
-    "three seeds. Dotted lines: the untrained network. Solid lines: the third step.",
+    caption="Coordinate check: mean absolute output of each layer by width",
+    note=notes.coordinate_sizes(checks),
 )
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""What the tests of runs and studies share: tiny configurations on digits, made-up records, and other processes."""
+"""Shared by the tests of runs and studies: tiny configurations on digits, made-up records, and other processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OWN = {
     "correction-hidden": {"gcw_strength": 0.3, "gcode_strength": 0.3},
 }
 
-# What makes a run of `make_config` one of the convolutional network, in half precision and with augmentation.
+# Arguments of `make_config` for a run of the convolutional network, in half precision and with augmentation.
 CONVNET = {"model": "convnet", "width": 0.25, "data_fraction": 0.2, "precision": "bfloat16", "augment": True}
 
 # Its second trial differs from its first in the learning rate alone, so tuning has something to choose.
@@ -51,7 +51,7 @@ TINY = Study(
 )
 TINY_TRIALS, TINY_RUNS = 4, 12
 
-# A server that has the libraries loaded forks each process: as good as a new interpreter, and much faster.
+# Processes are forked from a server that has the libraries loaded: as clean as a new interpreter, and much faster.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["advanced_optimizers.experiments.studies.running", "sklearn.datasets", "torch._dynamo"]
@@ -60,7 +60,7 @@ _PATIENCE = 600.0
 
 
 def hyperparameters_of(algorithm: str) -> Hyperparameters:
-    """Hyperparameters that learn the digits; for an algorithm without values of its own, the middle of its ranges."""
+    """Hyperparameters with which the algorithm learns the digits; by default, the middle of each range."""
     row = ALGORITHMS[algorithm]
     base = row.baseline or algorithm
     values: Hyperparameters = {name: _middle_of(space) for name, space in row.search_space.items()}
@@ -74,7 +74,7 @@ def _middle_of(space: Range) -> float:
 
 
 def model_of(algorithm: str) -> str:
-    """A network that the algorithm can train: that of the first quick comparison which runs it, or the MLP."""
+    """A network that the algorithm can train: that of the first quick comparison that runs it, or else the MLP."""
     tasks = [
         task
         for study in STUDIES.values()
@@ -85,7 +85,7 @@ def model_of(algorithm: str) -> str:
     return tasks[0].model if tasks and not tasks[0].model.startswith("mlp") else "mlp"
 
 
-# The algorithms of comparisons, and all baselines; a sweep's other algorithm needs the sweep's own network.
+# All baselines, and the algorithms of comparisons; the other algorithm of a sweep needs the sweep's own network.
 FOR_ANY_MODEL = tuple(
     name
     for name, row in ALGORITHMS.items()
@@ -94,7 +94,7 @@ FOR_ANY_MODEL = tuple(
 
 
 def make_config(**changes: Any) -> RunConfig:
-    """A run of a tenth of a second; the algorithm's hyperparameters come with its name."""
+    """A run that takes a tenth of a second; the algorithm determines the hyperparameters."""
     model = model_of(changes.get("algorithm", "sgd"))
     tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1}
     settings = {**tiny, **changes}
@@ -104,7 +104,7 @@ def make_config(**changes: Any) -> RunConfig:
 
 
 def make_record(config: RunConfig, status: str = "completed", **final: float | None) -> RunRecord:
-    """A made-up record of two epochs, the last of which gave ``final``."""
+    """A made-up record of two epochs; ``final`` has the values of the last one."""
     last: dict[str, Any] = {"train_loss": 0.5, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
     return RunRecord(
         config=config,
@@ -124,7 +124,7 @@ def files_under(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def other_process(function: Callable[..., None], *arguments: Any) -> Iterator[ForkServerProcess]:
-    """Runs a function of this module in a process of its own, which does not outlive the block."""
+    """Runs a function of this module in another process, which is killed at the end of the block."""
     process = _CONTEXT.Process(target=function, args=arguments)
     process.start()
     try:
@@ -143,7 +143,7 @@ def wait_for(condition: Callable[[], Any], process: ForkServerProcess) -> None:
 
 
 def kill_in_the_middle(config: RunConfig, store: RunStore) -> None:
-    """Trains in another process, which is killed once its first checkpoint is there."""
+    """Trains in another process, which is killed once its first checkpoint exists."""
     with other_process(_train_but_never_finish, config, store) as process:
         wait_for(store.checkpoint_path(config).exists, process)
         assert process.pid is not None
@@ -165,7 +165,7 @@ def _train_but_never_finish(config: RunConfig, store: RunStore) -> None:
 
 @contextmanager
 def lock_held_elsewhere(config: RunConfig, store: RunStore) -> Iterator[None]:
-    """Another process holds the run's lock, as if it trained it."""
+    """Another process holds the run's lock, as if it were training the run."""
     held = _CONTEXT.Event()
     with other_process(_hold_lock, config, store, held) as process:
         wait_for(held.is_set, process)
@@ -179,7 +179,7 @@ def _hold_lock(config: RunConfig, store: RunStore, held: Event) -> None:
 
 
 class CountingStore(RunStore):
-    """Notes in a file each record that is saved."""
+    """A store that lists the records that were saved in a file."""
 
     def save(self, record: RunRecord, *, replace: bool = False) -> Path:
         with (self.root.parent / "saved.txt").open("a") as file:
@@ -191,7 +191,7 @@ class CountingStore(RunStore):
 
 
 def run_tiny_study_twice_at_once(store: CountingStore) -> list[tuple[int, int]]:
-    """Two processes run the tiny study together; gives how many runs each one loaded and trained."""
+    """Runs the tiny study in two processes at once; returns how many runs each of them loaded and trained."""
     store.root.mkdir(parents=True)
     together = _CONTEXT.Barrier(2)
     results = [store.root.parent / f"result-{number}.txt" for number in range(2)]

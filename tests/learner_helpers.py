@@ -1,4 +1,4 @@
-"""Small learners on a part of the digits, and what tests do with them."""
+"""Small learners on a part of the digits, and helpers that train, save and restore them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up run records with known effects, for the tests of statistics, claims, figures, tables and report."""
+"""Made-up run records with known effects, for the tests of statistics, claims, figures, tables and the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_config(task: str, algorithm: str, seed: int, label_noise: float = 0.0) 
 
 
 def make_record(config: RunConfig, final_accuracy: float | None = None, status: str = "completed") -> RunRecord:
-    """A record whose accuracy rises to ``final_accuracy`` (by default the task's, the algorithm's gain and chance)."""
+    """A record whose accuracy rises to ``final_accuracy``; by default, to the task's plus a gain and some noise."""
     noise = np.random.default_rng([config.seed, list(TASKS).index(config.task), ALGORITHMS.index(config.algorithm)])
     goal = final_accuracy
     if goal is None:

@@ -1,4 +1,4 @@
-"""Made-up records of a sweep over the width, with optima at known places."""
+"""Made-up records of a width sweep, with optima at known places."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Places = Callable[[str, str, int, int], float]
 
 
 def transferring(task: str, algorithm: str, units: int, seed: int) -> float:
-    """muP's optimum stays; the standard parametrization's moves by an octave a doubling from 512 units on."""
+    """muP's optimum stays; from 512 units on, the standard one moves down by 0.9 octaves per doubling of the width."""
     moved = max(0.0, math.log2(units / 512)) if algorithm == STANDARD else 0.0
     start = -5.55 if algorithm == STANDARD else -4.5
     return start - 0.9 * moved + 0.05 * (seed - 1)
 
 
 def make_record(config: RunConfig, best: float, lowest: float = 0.0) -> RunRecord:
-    """A run whose log loss is a parabola around ``best``; wider networks have a lower one, and take longer."""
+    """A run whose log loss is a parabola around ``best``; wider networks have a lower loss and take longer."""
     units = round(64 * config.width)
     away = math.log2(float(config.hyperparameters["lr"])) - best
     loss = math.exp(0.3 * away**2 + lowest) / units
@@ -54,7 +54,7 @@ def make_records(sweep: WidthSweep = FULL, places: Places = transferring) -> lis
 
 
 def every_config(sweep: WidthSweep = FULL) -> Iterable[RunConfig]:
-    return sweep.final_configs(None)  # type: ignore[arg-type]  # a sweep asks no store
+    return sweep.final_configs(None)  # type: ignore[arg-type]  # a sweep does not use the store
 
 
 def place_of(config: RunConfig, places: Places) -> float:

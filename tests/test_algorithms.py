@@ -1,4 +1,4 @@
-"""The table of algorithms: ranges, options, and what it refuses."""
+"""The table of algorithms: ranges, options, and what is rejected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_both_ends_of_every_range_are_accepted(algorithm: str, end: str) -> None
 
 
 def accepted(algorithm: str, option: str) -> list[tuple[Any, Any]]:
-    """Values of an option that the algorithm takes, with its learners."""
+    """Values of an option that the algorithm accepts, each with its learner."""
     found = []
     for value in (0.5, 0.25, 0, 1, 2):
         given = {**hyperparameters_of(algorithm), option: value}
@@ -65,7 +65,7 @@ def holds(learner: Any, option: str, value: Any) -> bool:
 def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
     for option in ALGORITHMS[algorithm].options:
         learners = accepted(algorithm, option)
-        assert len(learners) > 1, f"{algorithm} takes no two of the values tried for {option}"
+        assert len(learners) > 1, f"{algorithm} accepts fewer than two of the values tried for {option}"
         assert all(holds(learner, option, value) for value, learner in learners)
 
 
@@ -76,7 +76,7 @@ def test_labels_are_distinct() -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("sdg", "sgd"), ("fer_sgd", "fer-sgd"), ("flipping", "flipping-sgd"), ("qqqq", "sgd or adam")]
 )
-def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> None:
+def test_the_error_for_an_unknown_algorithm_suggests_the_nearest_names(name: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}'; did you mean .*{near}"):
         get_algorithm(name)
     with pytest.raises(ValueError, match=f"'{name}'"):
@@ -86,7 +86,7 @@ def test_an_unknown_algorithm_gives_the_nearest_names(name: str, near: str) -> N
 @every_algorithm
 def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
     own = {name: value for name, value in hyperparameters_of(algorithm).items() if name != "lr"}
-    with pytest.raises(ValueError, match="hyperparameters must give lr"):
+    with pytest.raises(ValueError, match="hyperparameters must include lr"):
         make_learner(algorithm, hyperparameters=own)
 
 

@@ -41,7 +41,7 @@ def test_measured_seconds_are_medians_over_all_pairs() -> None:
 def test_a_machines_runs_are_scaled_together() -> None:
     measured = {("mnist-mlp", "sgd"): 1.0, ("mnist-mlp", "fer-sgd"): 1.5}
     scaled = calibrate(curves(), MACHINES, measured)["calibrated_seconds"]
-    # The third algorithm was not measured: it keeps its four thirds of the time of its machine's other one.
+    # The third algorithm was not measured: it still takes 4/3 of the time of the other one on its machine.
     assert scaled.tolist() == pytest.approx([1.0, 1.0, 1.5, 1.5, 2.0])
 
 
@@ -69,5 +69,5 @@ def test_a_study_scales_runs_of_different_days_apart(tmp_path: Path) -> None:
     results.records = [plain, later]
     results.measurements = make_measurements({("fer-adam", "adam"): 1.5}, ["mnist-mlp"])
     means = results.calibrated_curves.groupby("algorithm")["calibrated_seconds"].mean()
-    # Each is the only measured algorithm of its day, so it comes out as measured; one factor for both would not do.
+    # Each is the only measured algorithm of its day, so its time is the measured one; one factor could not fit both.
     assert means.to_dict() == pytest.approx({"adam": 2.0, "fer-adam": 3.0}, rel=0.01)

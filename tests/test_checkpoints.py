@@ -1,4 +1,4 @@
-"""Interrupted runs go on as if never stopped, and a damaged checkpoint is never believed."""
+"""Interrupted runs resume as if they had never stopped, and a damaged checkpoint is never used."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_checkpoint_is_removed_with_the_record(store: RunStore, stop: bool) 
 def test_a_checkpoint_that_outlived_its_run_is_removed(store: RunStore) -> None:
     config = make_config()
     train_until(2, config, store)
-    store.save(make_record(config))  # killed between the record and the removal
+    store.save(make_record(config))  # killed after saving the record and before removing the checkpoint
     train(config, store)
     assert not store.checkpoint_path(config).exists()
 
@@ -102,8 +102,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut in half": lambda content: content[: len(content) // 2],
     "cut at the end": lambda content: content[:-1],
     "longer": lambda content: content + b"0",
-    "rubbish": lambda content: bytes(range(256)) * 100,
-    "text": lambda content: b"this is no checkpoint",
+    "garbage": lambda content: bytes(range(256)) * 100,
+    "text": lambda content: b"this is not a checkpoint",
     "without its checksum": lambda content: content[64:],
     "one bit": _with_a_flipped_bit,
 }

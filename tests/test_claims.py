@@ -23,7 +23,7 @@ from tests.synthetic_runs import make_config, make_measurements, make_record, ma
 
 TASK = "mnist-mlp"
 BASE = (0.951, 0.949, 0.952, 0.948, 0.950)
-# What chance adds to a difference: mean 0, and a standard deviation of 0.0011.
+# The noise in a difference, with mean 0 and a standard deviation of 0.0011.
 CHANCE = (0.0010, -0.0010, 0.0012, -0.0012, 0.0)
 
 
@@ -144,14 +144,14 @@ class TestMetricRule:
             == "inconclusive"
         )
 
-    def test_tuning_trials_are_no_evidence(self) -> None:
+    def test_tuning_trials_are_not_evidence(self) -> None:
         records = [make_record(replace(make_config(TASK, "sgd", s), split="validation")) for s in range(5)]
         assert select_runs(records_frame(records), TASK, "sgd", 0.0).empty
 
     def test_two_runs_of_one_seed_are_an_error(self) -> None:
         twice = [make_config(TASK, "sgd", 0), replace(make_config(TASK, "sgd", 0), epochs=20)]
         frame = records_frame(make_record(config) for config in twice)
-        with pytest.raises(ValueError, match=f"one run a seed for sgd on {TASK}.*{twice[0].run_id}"):
+        with pytest.raises(ValueError, match=f"one run per seed for sgd on {TASK}.*{twice[0].run_id}"):
             select_runs(frame, TASK, "sgd", 0.0)
 
 

@@ -25,7 +25,7 @@ def decided(records: list[RunRecord]) -> dict[str, str]:
 
 
 def moved(algorithm: str, octaves: float, spread: float = 0.0) -> Places:
-    """As ``transferring``, but an algorithm's optimum moves at 4096 units on MNIST, differently by seed."""
+    """Like ``transferring``, but one algorithm's optimum moves at 4096 units on MNIST, differently for each seed."""
 
     def places(task: str, name: str, units: int, seed: int) -> float:
         usual = transfers(task, name, units, seed)
@@ -57,9 +57,9 @@ def test_a_sweep_that_transfers_supports_all_of_them() -> None:
     [
         (MUP, 0.0, 0.2, "supported"),
         (MUP, 1.3, 0.02, "not supported"),
-        (MUP, 0.7, 0.3, "inconclusive"),  # the interval reaches over one octave
+        (MUP, 0.7, 0.3, "inconclusive"),  # the interval extends beyond one octave
         (STANDARD, -1.6, 0.05, "supported"),
-        (STANDARD, -1.1, 0.05, "inconclusive"),  # where it may be that both stay, muP may have nothing to mend
+        (STANDARD, -1.1, 0.05, "inconclusive"),  # both may stay, and then muP has nothing to fix
     ],
 )
 def test_what_decides_whether_the_optimum_stays(algorithm: str, octaves: float, spread: float, status: str) -> None:

@@ -198,12 +198,12 @@ def test_an_engine_that_is_not_installed_is_named(
 
 
 def test_nothing_to_reproduce_is_an_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "has no record of a recorded run" in fails(["reproduce", "tiny", "--jobs", "1"], capsys)
+    assert "has no recorded run in" in fails(["reproduce", "tiny", "--jobs", "1"], capsys)
 
 
 def test_an_unknown_run_id_is_an_error(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(["reproduce", "tiny", "--jobs", "1", "--only", "zzzz"], capsys)
-    assert "no record of a run whose id begins with 'zzzz'" in line
+    assert "no recorded run whose id begins with 'zzzz'" in line
 
 
 @pytest.mark.parametrize("command", [["list"], ["run", "tiny", "--jobs", "1"], ["reproduce", "tiny", "--jobs", "1"]])

@@ -28,7 +28,7 @@ def make_batches(images, labels, batch_size=8, seed=0, **options):
 
 
 def rows(images, labels):
-    """A multiset of labelled images that is equal when the images are, in any order."""
+    """Labeled images as a sorted list, so that they can be compared whatever their order."""
     return sorted(zip(images.flatten(1).tolist(), labels.tolist(), strict=True))
 
 
@@ -45,10 +45,10 @@ def test_digits_are_scikit_learns_digits(digits):
     assert digits.labels.dtype == digits.test_labels.dtype == torch.int64
     pixels = torch.cat([digits.images, digits.test_images])
     assert (pixels.min(), pixels.max()) == (0, 255)
-    grey = (pixels * (16 / 255)).round().long()
+    gray = (pixels * (16 / 255)).round().long()
     bunch = load_digits()
     expected = rows(torch.from_numpy(bunch.data).long(), torch.from_numpy(bunch.target))
-    assert rows(grey, torch.cat([digits.labels, digits.test_labels])) == expected
+    assert rows(gray, torch.cat([digits.labels, digits.test_labels])) == expected
 
 
 def test_digits_test_set_is_a_fifth_of_every_class(digits):
@@ -61,7 +61,7 @@ def test_digits_never_change(digits):
     again = load("digits")
     assert again is not digits
     assert torch.equal(again.images, digits.images)
-    # Recorded results name this checksum: if it changes, they are results on other data.
+    # Recorded results name this checksum: if it changes, they are results on different data.
     assert again.checksum == "af8ff64c99c3012289ada5e5a6ad75c49de6136049ab04514d0291d70d1e50d6"
 
 
@@ -116,14 +116,14 @@ def test_validation_is_a_fixed_disjoint_balanced_part_of_the_training_images(dig
 
 
 def test_validation_shares_no_position_with_what_is_left(digits):
-    # Images can repeat; positions, written here into the labels, cannot.
+    # Images can repeat. Positions, which the labels hold here, cannot.
     numbered = replace(digits, labels=torch.arange(len(digits.labels)))
     split = split_validation(numbered, 0.25)
     assert not set(split.labels.tolist()) & set(split.test_labels.tolist())
     assert len(split.labels) + len(split.test_labels) == len(digits.labels)
 
 
-def test_validation_leaves_an_image_on_either_side(digits):
+def test_validation_leaves_an_image_on_each_side(digits):
     tiny = replace(digits, images=digits.images[:3], labels=digits.labels[:3])
     assert [len(split_validation(tiny, f).labels) for f in (0.001, 0.999)] == [2, 1]
 
@@ -155,7 +155,7 @@ def test_validation_cannot_be_everything(digits):
 
 
 def test_parts_never_change(digits):
-    # As for the whole: recorded results were measured on these images.
+    # As above: recorded results were measured on these images.
     validation = "f7281b46251215f06308b23e994d42005eb9b6505d01770a6f965760a009a6ea"
     tenth = "4da21ad825735af63155b4bbeac30b89e384c9dea973ac83c58d6b209b3c50e4"
     assert (split_validation(digits).checksum, take_fraction(digits, 0.1).checksum) == (validation, tenth)
@@ -165,7 +165,7 @@ def test_parts_never_change(digits):
 
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.2, 333), (0.4, 667), (0.999, 1665)])
-def test_exactly_the_asked_number_of_labels_change(fraction, count):
+def test_exactly_the_requested_number_of_labels_changes(fraction, count):
     labels = torch.arange(1667) % 10
     noisy = corrupt_labels(labels, fraction, 10, seed=0)
     assert (noisy != labels).sum() == count
@@ -174,12 +174,12 @@ def test_exactly_the_asked_number_of_labels_change(fraction, count):
     assert torch.equal(labels, torch.arange(1667) % 10)
 
 
-def test_wrong_labels_are_uniform_over_the_other_classes():
+def test_noisy_labels_are_uniform_over_the_other_classes():
     labels = torch.arange(90_000) % 10
     noisy = corrupt_labels(labels, 0.5, 10, seed=1)
     pairs = torch.zeros(10, 10).index_put_((labels, noisy), torch.tensor(1.0), accumulate=True)
     wrong = pairs[~torch.eye(10, dtype=torch.bool)]
-    # 45,000 labels over 90 pairs: 500 each, five standard deviations either way.
+    # 45,000 labels over 90 pairs: 500 each, plus or minus five standard deviations.
     assert (wrong - 500).abs().max() < 5 * 500**0.5
 
 

@@ -25,7 +25,7 @@ OFFLINE_COMMAND = "python -m advanced_optimizers.experiments run fer --profile q
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """A download fails as it does without a network, and the user's cache folder is a temporary one."""
+    """Downloads fail as they do without a network, and the user's cache folder is a temporary one."""
 
     def download(self):
         raise URLError("no network")
@@ -70,7 +70,7 @@ def test_default_folder_is_found_from_inside_the_project(monkeypatch, tmp_path):
 
 
 def write_mnist(root, arrays, monkeypatch, name="mnist"):
-    """A small dataset in MNIST's own format, whose checksums take the place of the real ones."""
+    """A small dataset in MNIST's own format, whose checksums replace the real ones."""
     folder = root / data_files.TORCHVISION_CLASSES[name] / "raw"
     folder.mkdir(parents=True)
     checksums = {}
@@ -88,7 +88,7 @@ def write_mnist(root, arrays, monkeypatch, name="mnist"):
 
 
 def write_cifar(root, kind, arrays, monkeypatch):
-    """A small dataset in CIFAR's own format, whose checksums take the place of the real ones."""
+    """A small dataset in CIFAR's own format, whose checksums replace the real ones."""
     folder = root / kind.base_folder
     folder.mkdir(parents=True)
     label_key = "labels" if kind is datasets.CIFAR10 else "fine_labels"
@@ -197,7 +197,7 @@ def test_real_mnist():
     assert mnist.images.shape == (60_000, 28, 28, 1)
     assert mnist.test_images.shape == (10_000, 28, 28, 1)
     assert mnist.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    # The constants that MNIST examples everywhere use.
+    # The constants that MNIST examples use everywhere.
     assert (round(mnist.mean[0], 4), round(mnist.std[0], 4)) == (0.1307, 0.3081)
 
 
@@ -205,7 +205,7 @@ def test_real_mnist():
 
 
 def write_jpeg_archive(root, monkeypatch, classes=("truck", "cat", "airplane")):
-    """Two images for training and one for testing of each class; each image is of its own color, which JPEG keeps."""
+    """Two training images and one test image per class, each of its own color, which JPEG preserves."""
     root.mkdir(parents=True, exist_ok=True)
     archive = root / "cifar10_jpeg.zip"
     with zipfile.ZipFile(archive, "w") as files:
@@ -286,7 +286,7 @@ def test_without_a_place_for_the_cache_the_images_are_still_read(tmp_path, monke
 
 def test_processes_that_build_the_cache_at_once_read_the_same(tmp_path, monkeypatch):
     write_jpeg_archive(tmp_path, monkeypatch)
-    # All decode before any of them may write, so each of them writes the cache.
+    # Both decode before either may write, so both write the cache.
     code = """
 import sys, time
 from pathlib import Path

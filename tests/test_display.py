@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def test_a_figure_has_its_caption_below_and_as_alternative_text(results: Recorde
         display.show_figure(results, name)
         html = shown.pop()
         (alternative,), (caption,) = re.findall(r'alt="([^"]+)"', html), re.findall(r"<em>(.+?)</em>", html)
-        assert alternative == caption
-        assert caption.lower().rstrip(".") == figure.caption.lower().rstrip(".")
+        assert alternative.lower().rstrip(".") == figure.caption.lower().rstrip(".")
+        assert unescape(caption) == figure.full_caption
+        assert figure.note in unescape(caption)
         assert caption[0].isupper()
         assert re.search(r"[^.]\.$", caption)
         assert html.index("<img") < html.index("<em>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -11,15 +12,13 @@ from types import ModuleType
 import pytest
 
 import advanced_optimizers
-from advanced_optimizers import (
-    fer_optimizer,
-    forward_signal,
-    gradient_correction,
-    localized_learning,
-    zero_shot_transfer,
-)
+from advanced_optimizers._moved import MOVED
 
-ROOMS = (fer_optimizer, forward_signal, gradient_correction, localized_learning, zero_shot_transfer)
+ROOMS = tuple(
+    importlib.import_module(f"advanced_optimizers.{found.name}")
+    for found in pkgutil.iter_modules(advanced_optimizers.__path__)
+    if found.ispkg and found.name not in ("experiments", "integrations")
+)
 EXTRAS = (
     "dask",
     "hypothesis",
@@ -188,6 +187,36 @@ def test_earlier_paths_give_the_very_same_objects(path: str):
     for name in EARLIER_PATHS[path].split():
         value = getattr(module, name)
         assert getattr(advanced_optimizers, name, value) is value
+
+
+# What the notebooks of 0.1.0 imported from ``experiments``.
+EARLIER_EXPERIMENTS = {
+    "algorithms": "ALGORITHMS",
+    "data": "Batches load",
+    "models": "build_model",
+    "paths": "output_root",
+    "running": "Workers run_study",
+    "runs": "RecordError RunConfig RunRecord RunStore records_frame",
+    "studies": "get_study",
+    "study_results": "StudyResults",
+    "sweep_plots": "coordinate_sizes",
+    "sweep_results": "SweepResults",
+    "tables": "to_markdown",
+    "training": "seed_everything train",
+}
+
+
+@pytest.mark.parametrize("path", EARLIER_EXPERIMENTS)
+@pytest.mark.filterwarnings("ignore:.*has moved to:DeprecationWarning")
+def test_earlier_paths_of_the_experiments_work(path: str):
+    module = importlib.import_module(f"advanced_optimizers.experiments.{path}")
+    assert all(hasattr(module, name) for name in EARLIER_EXPERIMENTS[path].split())
+
+
+@pytest.mark.filterwarnings("ignore:.*has moved to:DeprecationWarning")
+@pytest.mark.parametrize("path", MOVED)
+def test_what_moved_is_where_the_table_says(path: str):
+    assert importlib.import_module(f"advanced_optimizers.{path}")
 
 
 def test_earlier_root_names_are_there():

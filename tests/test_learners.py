@@ -51,7 +51,7 @@ def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
 def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: str, changes: dict[str, Any]) -> None:
     learner = make_learner(algorithm, schedule=schedule, **changes)
     train_epochs(learner, make_batches(1), 1, 2)
-    other = make_learner(algorithm, seed=1, schedule=schedule, **changes)  # nothing of it may remain
+    other = make_learner(algorithm, seed=1, schedule=schedule, **changes)  # none of its state may remain
     other.load_state_dict(loaded(saved(learner)))
     torch.testing.assert_close(
         train_epochs(other, make_batches(2), 3, 4), train_epochs(learner, make_batches(2), 3, 4), **BITWISE
@@ -60,7 +60,7 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
     assert other.end_epoch() == learner.end_epoch()
 
 
-# The network of the other one has batch statistics, and so other logits in training.
+# The other networks have batch statistics, so their logits differ in training mode.
 @pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if model_of(name) == "mlp"])
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)

@@ -17,7 +17,7 @@ def test_logits_and_gradients_reach_every_parameter(name, image_shape):
     torch.manual_seed(0)
     model = build_model(name, image_shape, num_classes=7, width=0.25)
     for parameter in model.parameters():
-        if not parameter.any():  # an output layer that starts at zero passes no gradient on
+        if not parameter.any():  # an output layer that starts at zero passes on no gradient
             nn.init.normal_(parameter)
     logits = model(torch.randn(4, *image_shape))
     assert logits.shape == (4, 7)
@@ -32,7 +32,7 @@ def test_logits_and_gradients_reach_every_parameter(name, image_shape):
     [
         ("mlp", (1, 28, 28), (784 + 1) * 512 + (512 + 1) * 10),
         ("mlp", (1, 8, 8), (64 + 1) * 512 + (512 + 1) * 10),
-        # Convolutions of 3x3 weights and no bias, two values a channel in each BatchNorm, the linear layer.
+        # 3x3 convolutions without bias, two values per channel in each BatchNorm, and the linear layer.
         (
             "convnet",
             (3, 32, 32),
@@ -73,7 +73,7 @@ def test_convnet_is_its_formula():
     weights = [p for p in model.parameters() if p.ndim == 4]
     x = images = torch.randn(2, 3, 16, 16)
     for number, weight in enumerate(weights):
-        # Fresh BatchNorm in evaluation only divides by sqrt(1 + eps).
+        # In evaluation mode, a fresh BatchNorm only divides by sqrt(1 + eps).
         x = (nn.functional.conv2d(x, weight, padding=1) / (1 + 1e-5) ** 0.5).relu()
         if number in (1, 3):
             x = nn.functional.max_pool2d(x, 2)

@@ -1,4 +1,4 @@
-"""The arithmetic of optima: parabolas, edges, runs that diverged, and what is paired with what."""
+"""The arithmetic of optima: parabolas, edges, diverged runs, and what is paired with what."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def test_a_known_parabola_gives_its_vertex(best: float) -> None:
 
 
 @pytest.mark.parametrize(("best", "edge"), [(-9.0, -8), (-1.0, -3)])
-def test_a_minimum_at_the_end_is_the_grids_point_and_unresolved(best: float, edge: int) -> None:
+def test_a_minimum_at_the_end_is_the_grid_point_and_unresolved(best: float, edge: int) -> None:
     optimum = find_optimum(parabola(best, range(-8, -2)))
     assert optimum.exponent == edge
     assert not optimum.resolved
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_beside_a_diverged_run_the_grids_point_stands(loss: float) -> None:
+def test_next_to_a_diverged_run_the_optimum_is_the_grid_point(loss: float) -> None:
     optimum = find_optimum({-6: 0.5, -5: 0.2, -4: loss, -3: loss})
     assert optimum == (-5.0, 0.2, True)
 
 
-def test_a_missing_neighbour_is_no_diverged_one() -> None:
+def test_a_missing_neighbor_is_not_a_diverged_one() -> None:
     assert not find_optimum({-7: 0.6, -5: 0.2, -4: 0.3}).resolved
 
 
@@ -79,7 +79,7 @@ def test_points_are_the_runs() -> None:
 
 
 def test_two_runs_of_one_point_are_refused() -> None:
-    with pytest.raises(ValueError, match="one run a learning rate and seed"):
+    with pytest.raises(ValueError, match="one run per learning rate and seed"):
         find_optima(pd.concat([POINTS, POINTS.iloc[:1]]))
 
 
@@ -123,6 +123,6 @@ def test_the_cheapest_transfer_is_from_the_smallest_width_that_has_the_rate() ->
 def test_no_transfer_where_the_optimum_moves_or_there_is_one_width() -> None:
     moved = find_transfer(POINTS, TASK, STANDARD)
     assert moved is not None
-    assert moved.units == 2048  # the standard parametrization's neighbour is one octave away
+    assert moved.units == 2048  # in the standard parametrization, the next width's optimum is one octave away
     assert find_transfer(POINTS[POINTS["units"] != 2048], TASK, STANDARD) is None
     assert find_transfer(POINTS[POINTS["units"] == 64], TASK, MUP) is None

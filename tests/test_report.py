@@ -80,7 +80,7 @@ EVERY_BLOCK = {
     "protocol": {"study": "fer"},
     "file": {"path": "results/tables/fer-timing.md"},
 }
-OF_SWEEPS = {"optimum", "shift", "cost"}  # test_sweep_results has them
+OF_SWEEPS = {"optimum", "shift", "cost"}  # tested in test_sweep_results
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def context(reported: Path) -> ReportContext:
-    """The results of that project; only read."""
+    """The results of that project; tests only read them."""
     return ReportContext(reported, [STUDY])
 
 
@@ -201,6 +201,7 @@ class TestFilling:
             "fer-flipping-curves",
             "fer-consistency",
             "fer-overhead",
+            "verdicts",
         }
         context.figures = {"fer-overhead": context.figures["fer-overhead"]}
         (path,) = draw_figures(context, tmp_path / "figures")
@@ -422,7 +423,7 @@ class TestNumbersWithoutRecords:
         text = "<!-- results -->\n1.5\n<!-- /results -->\n2.5\n<!-- results -->\n3.5\n"
         assert [p.split(" ")[1] for p in problems_of(text, tmp_path)] == ["1.5", "3.5"]
 
-    def test_a_number_beside_a_block_is_refused(self, root: Path) -> None:
+    def test_a_number_next_to_a_block_is_refused(self, root: Path) -> None:
         edit(root / "README.md", "on MNIST.", "on MNIST, 0.5 more than before.")
         (problem,) = run_report(root, check=True)
         assert problem.startswith("README.md:3: 0.5 has no record")

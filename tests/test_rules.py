@@ -1,4 +1,4 @@
-"""The rules beside those of metrics and of time: margins of accuracy, memory, structural properties."""
+"""The rules besides those about metrics and time: epochs, margins of accuracy, memory, structural properties."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def margin(loss: float, allowed: float = 0.005, **changes: object) -> Verdict:
 
 
 def epochs(own: Sequence[float], base: Sequence[float], limit: float = 0.8) -> Verdict:
-    """The verdict where runs of 10 epochs took so many to their target; nan did not reach it."""
+    """The verdict on runs of 10 epochs that took so many to reach their target; NaN means that a run never did."""
     frame = frame_of(0.0)
     for algorithm, counts in (("fer-sgd", own), ("sgd", base)):
         frame.loc[frame["algorithm"] == algorithm, "epochs_to_target"] = list(counts)
@@ -63,14 +63,14 @@ class TestEpochs:
     def test_an_interval_around_the_limit_decides_nothing(self) -> None:
         assert epochs((3.0, 4.5, 4.0, 5.0, 3.5), self.FIVE).status == "inconclusive"
 
-    def test_the_methods_run_that_ends_too_early_speaks_only_against_it(self) -> None:
+    def test_a_run_of_the_method_that_ends_too_early_only_counts_against_it(self) -> None:
         assert epochs(self.NEVER, self.FIVE).status == "inconclusive"
-        assert epochs([math.nan] * 5, self.FIVE).status == "not supported"  # twice as many at the least
-        # Its length is 10 of the baseline's 25 epochs, yet it may have needed any number.
+        assert epochs([math.nan] * 5, self.FIVE).status == "not supported"  # at least twice as many
+        # It ended after 10 epochs while the baseline took 25, but it may have needed any number.
         assert epochs([math.nan] * 5, [25.0] * 5).status == "inconclusive"
 
-    def test_the_baselines_run_that_ends_too_early_speaks_only_for_the_method(self) -> None:
-        assert epochs(self.FIVE, [math.nan] * 5).status == "supported"  # half as many at the most
+    def test_a_run_of_the_baseline_that_ends_too_early_only_counts_for_the_method(self) -> None:
+        assert epochs(self.FIVE, [math.nan] * 5).status == "supported"  # at most half as many
         assert epochs([9.9] * 5, [math.nan] * 5).status == "inconclusive"
 
     def test_runs_that_end_too_early_on_both_sides_say_nothing(self) -> None:
@@ -82,7 +82,7 @@ class TestEpochs:
 
 
 class TestCountingEpochs:
-    def test_between_two_epochs_on_the_line_that_joins_them(self) -> None:
+    def test_crossings_between_two_epochs_are_interpolated(self) -> None:
         assert epochs_to([0.5, 0.7, 0.9], 0.8) == pytest.approx(2.5)
         assert epochs_to([0.5, 0.7, 0.9], 0.7) == pytest.approx(2.0)
 

@@ -1,4 +1,4 @@
-"""The store of records: written once, never lost, damage named."""
+"""The store of records: a record is written once and never lost, and a damaged one is named."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_reader_never_sees_a_partial_record(store: RunStore) -> None:
     writer.start()
     reads = 0
     while not done.is_set() or reads == 0:
-        loaded = store.load(config)  # raises when the file is not whole
+        loaded = store.load(config)  # raises if the file is incomplete
         assert loaded is not None
         assert len(store.paths()) == 1
         reads += 1
@@ -125,22 +125,22 @@ def _edit(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "truncated": lambda path: path.write_text(path.read_text()[:-40]),
     "empty": lambda path: path.write_text(""),
-    "binary rubbish": lambda path: path.write_bytes(bytes(range(256)) * 4),
-    "no object": lambda path: path.write_text("[1, 2]"),
+    "binary garbage": lambda path: path.write_bytes(bytes(range(256)) * 4),
+    "not an object": lambda path: path.write_text("[1, 2]"),
     "edited seed": _edit(lambda content: content["config"].update(seed=7)),
     "edited hyperparameter": _edit(lambda content: content["config"]["hyperparameters"].update(lr=0.5)),
     "edited id": _edit(lambda content: content.update(run_id="0" * 16)),
     "bad value in the configuration": _edit(lambda content: content["config"].update(epochs=0)),
     "unknown field in the configuration": _edit(lambda content: content["config"].update(color="red")),
-    "configuration is no object": _edit(lambda content: content.update(config=[1])),
+    "configuration is not an object": _edit(lambda content: content.update(config=[1])),
     "lacks curves": _edit(lambda content: content.pop("curves")),
     "lacks the id": _edit(lambda content: content.pop("run_id")),
     "unknown field": _edit(lambda content: content.update(color="red")),
     "unknown status": _edit(lambda content: content.update(status="nearly")),
-    "curves are no object": _edit(lambda content: content.update(curves=None)),
-    "a curve is no list": _edit(lambda content: content["curves"].update(test_accuracy=0.9)),
+    "curves are not an object": _edit(lambda content: content.update(curves=None)),
+    "a curve is not a list": _edit(lambda content: content["curves"].update(test_accuracy=0.9)),
     "a curve is cut": _edit(lambda content: content["curves"]["test_accuracy"].pop()),
-    "final is no object": _edit(lambda content: content.update(final=[])),
+    "final is not an object": _edit(lambda content: content.update(final=[])),
 }
 
 

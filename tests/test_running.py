@@ -1,4 +1,4 @@
-"""Running a study: what is recorded is loaded, what is missing is trained, and what fails is said once."""
+"""Running a study: recorded runs are loaded, missing ones are trained, and each failure is reported once."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_a_run_that_is_busy_is_waited_for(store: RunStore, monkeypatch: pytest.M
 
 def test_a_run_that_another_process_finished_in_between_counts_as_loaded(store: RunStore) -> None:
     class JustBefore(RunStore):
-        """The other process saves its record after this one looked for it, and before it has the lock."""
+        """Another process saves the record after this one has looked for it and before this one has the lock."""
 
         looks = 0
 
@@ -326,12 +326,12 @@ def test_an_altered_curve_is_found(trained: RunStore, curve: str) -> None:
 
 def test_an_unknown_run_id_is_refused(trained: RunStore) -> None:
     known = TINY.final_configs(trained)[0].run_id
-    with pytest.raises(ValueError, match="no record of a run whose id begins with 'nothing'"):
+    with pytest.raises(ValueError, match="no recorded run whose id begins with 'nothing'"):
         reproduce(TINY, trained, only=[known, "nothing"], progress=False)
 
 
 def test_without_records_there_is_nothing_to_reproduce(store: RunStore) -> None:
-    with pytest.raises(ValueError, match="no record of a recorded run"):
+    with pytest.raises(ValueError, match="has no recorded run in"):
         reproduce(TINY, store, progress=False)
 
 

@@ -1,4 +1,4 @@
-"""Runs: the id of a configuration, what is refused, records as JSON, the store, and the frames."""
+"""Configurations with their ids and checks, records as JSON, and the frames."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHANGES: dict[str, Any] = {
 
 
 def test_run_id_is_pinned() -> None:
-    # Committed records are found by it: when this fails, every one of them is lost to its study.
+    # Committed records are found by their ids: if this fails, the studies find none of them.
     assert GOLDEN.run_id == "fe593dfd6bc2c828"
 
 
@@ -144,7 +144,7 @@ def test_a_record_comes_back_from_json() -> None:
 def test_values_that_are_not_finite_become_null() -> None:
     record = make_record(GOLDEN, "diverged", train_loss=math.nan, test_loss=math.inf)
     record.environment["note"] = {"deep": [1.0, -math.inf]}
-    content = json.loads(record.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    content = json.loads(record.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert content["curves"]["train_loss"] == [1.0, None]
     assert content["final"]["test_loss"] is None
     assert content["environment"]["note"] == {"deep": [1.0, None]}
@@ -183,7 +183,7 @@ def _two_records() -> list[RunRecord]:
     return [fer, diverged]
 
 
-def test_records_frame_has_one_row_a_run() -> None:
+def test_records_frame_has_one_row_per_run() -> None:
     records = _two_records()
     frame = records_frame(records)
     assert frame["run_id"].tolist() == [record.run_id for record in records]
@@ -225,7 +225,7 @@ def test_seconds_per_epoch_is_a_median() -> None:
     assert row["cpu_seconds_per_epoch"] == 4.0
 
 
-def test_curves_frame_has_one_row_an_epoch() -> None:
+def test_curves_frame_has_one_row_per_epoch() -> None:
     records = _two_records()
     frame = curves_frame(records)
     assert frame["run_id"].tolist() == [record.run_id for record in records for _ in range(2)]

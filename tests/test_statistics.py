@@ -176,7 +176,7 @@ def test_a_tie_is_an_interval_that_contains_zero_at_the_corrected_level(differen
     family = [compare_paired(dict(enumerate(d)), zeros) for d in differences]
     for values, comparison, judged in zip(differences, family, judge(family, higher_is_better=True), strict=True):
         if abs(judged.p_holm - 0.05) < 1e-6 or comparison.p < 1e-9:
-            continue  # on the edge itself, rounding decides
+            continue  # at the edge, rounding decides
         interval = mean_interval(values, 1 - 0.05 * comparison.p / judged.p_holm)
         assert (interval.low <= 0 <= interval.high) == (judged.outcome == "tie")
 

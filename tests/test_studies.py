@@ -1,4 +1,4 @@
-"""Studies: which runs they ask for, in which order, and the choice of hyperparameters between."""
+"""Studies: which runs they consist of, in which order, and how tuning chooses their hyperparameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_study = pytest.mark.parametrize("study", [*COMPARISONS, TINY], ids=lambda 
 
 
 def record_trials(study: Study, store: RunStore, best: int = 0, status: str = "completed") -> None:
-    """Made-up records of all trials; the one numbered ``best`` is the best of each algorithm."""
+    """Saves made-up records of all trials; trial number ``best`` is the best of each algorithm."""
     for task in study.tasks:
         for algorithm in study.algorithms:
             for number, config in enumerate(study.trial_configs(task, algorithm)):
@@ -43,7 +43,7 @@ def test_every_study_is_found_by_name_and_profile() -> None:
 
 
 @pytest.mark.parametrize(("name", "near"), [("ferr", "fer"), ("FER", "fer"), ("qqqq", "fer")])
-def test_an_unknown_study_gives_the_nearest_names(name: str, near: str) -> None:
+def test_the_error_for_an_unknown_study_suggests_the_nearest_names(name: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}'; did you mean .*{near}"):
         get_study(name, "quick")
 
@@ -82,7 +82,7 @@ def test_the_full_fer_study_is_the_protocol() -> None:
 
 
 @every_study
-def test_what_is_left_out_is_of_the_study(study: Study) -> None:
+def test_what_is_left_out_belongs_to_the_study(study: Study) -> None:
     tasks = [task.name for task in study.tasks]
     assert study.left_out <= {(task, algorithm) for task in tasks for algorithm in study.algorithms}
 
@@ -269,7 +269,7 @@ def test_one_missing_trial_is_enough(store: RunStore) -> None:
     assert recorded_configs(TINY, store) == [config for config in TINY.tuning_configs() if config != missing]
 
 
-def test_a_damaged_trial_is_no_missing_trial(store: RunStore) -> None:
+def test_a_damaged_trial_is_not_a_missing_one(store: RunStore) -> None:
     record_trials(TINY, store)
     path = store.path(TINY.tuning_configs()[0])
     path.write_text("{")

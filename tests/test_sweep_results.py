@@ -11,10 +11,11 @@ import pytest
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.optima import find_optima, sweep_points
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import sweep_plots
+from advanced_optimizers.experiments.report import notes, sweep_plots
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.zero_shot_transfer import CoordinateRow
+from tests.figure_texts import text_problems
 from tests.synthetic_sweeps import FULL, make_records
 
 CIFAR = {"task": "cifar10-jpeg-mlp3"}
@@ -70,15 +71,34 @@ def test_figures_are_drawn_from_all_runs(results: SweepResults) -> None:
     for kept in results.figures.values():
         assert len(kept.run_ids) == len(results.frame)
         figure = kept.draw()
-        assert "n = 3" in figure.get_suptitle()
+        assert "n = 3 seeds" in kept.full_caption
+        assert figure.get_suptitle() == ""
+        assert text_problems(figure) == []
         assert plt.get_fignums() == []
     sweep = results.figures["mutransfer-sweep"].draw()
     assert [axis.get_title("left").splitlines()[1] for axis in sweep.axes] == [
         labels()["standard-sgd"],
         labels()["mup-sgd"],
     ] * 2
-    (legend,) = sweep.legends
-    assert [text.get_text() for text in legend.get_texts()] == [str(units) for units in FULL.tasks[0].units]
+    shades, marks = ([text.get_text() for text in legend.get_texts()] for legend in sweep.legends)
+    assert shades == [str(units) for units in FULL.tasks[0].units]
+    assert marks == ["optimum, with its 95 % interval"]
+
+
+def test_long_labels_fit_the_figures(results: SweepResults) -> None:
+    long = {name: f"{words} and a name that is much longer than others" for name, words in labels().items()}
+    for figure in (
+        sweep_plots.loss_by_rate(results.points, labels=long),
+        sweep_plots.optimum_by_width(results.optima, labels=long),
+    ):
+        assert text_problems(figure) == []
+
+
+def test_the_optimum_hides_neither_its_curve_nor_its_interval(results: SweepResults) -> None:
+    axis = sweep_plots.loss_by_rate(results.points, labels=labels()).axes[0]
+    circles = [line for line in axis.lines if line.get_marker() == "o"]
+    assert len(circles) == len(FULL.tasks[0].units)
+    assert {line.get_markerfacecolor() for line in circles} == {"none"}
 
 
 def test_the_figure_shows_the_lowest_loss_of_every_panel() -> None:
@@ -96,7 +116,9 @@ def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
     points = sweep_points(pd.DataFrame(), 64).astype({"loss": float})
     rows = [("digits-mlp3", "mup-sgd", units, 0, k, float("inf"), 1.0) for units in (64, 128) for k in (-3, -2)]
     points = pd.DataFrame(rows, columns=points.columns)
-    (axis,) = sweep_plots.loss_by_rate(points, labels=labels()).axes
+    figure = sweep_plots.loss_by_rate(points, labels=labels())
+    assert figure.legends[1].get_texts()[-1].get_text() == "runs diverged"
+    (axis,) = figure.axes
     crosses = [line for line in axis.lines if line.get_marker() == "x"]
     assert sorted(float(line.get_xdata()[0]) for line in crosses) == [-3, -3, -2, -2]
     assert len({line.get_color() for line in crosses}) == 2
@@ -120,7 +142,9 @@ def test_a_coordinate_check_is_drawn() -> None:
     ]
     figure = sweep_plots.coordinate_sizes({"Standard": rows, "muP": rows}, {"1": "first", "5": "output"})
     assert [axis.get_title("left") for axis in figure.axes] == ["Standard", "muP"]
-    assert "solid: at step 3" in figure.get_suptitle()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "output", "untrained", "at step 3"]
+    assert text_problems(figure) == []
+    assert "n = 1 seeds" in notes.coordinate_sizes({"Standard": rows, "muP": rows})
     with pytest.raises(ValueError, match="checks must hold rows of 9, 'Standard' has"):
         sweep_plots.coordinate_sizes({"Standard": rows}, {"9": "none"})
     with pytest.raises(ValueError, match="at least one check"):

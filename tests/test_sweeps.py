@@ -1,4 +1,4 @@
-"""Sweeps over the width: their runs, the network, and the two parametrizations that agree at the base width."""
+"""Width sweeps: their runs, the network, and the two parametrizations, which agree at the base width."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_network_is_its_formula() -> None:
     torch.testing.assert_close(model(images), expected)
 
 
-def test_at_the_base_width_both_parametrizations_give_one_curve(store: RunStore) -> None:
+def test_at_the_base_width_both_parametrizations_have_the_same_curve(store: RunStore) -> None:
     standard, mup = (train(TASK.run(algorithm, 64, -5, 0), store) for algorithm in TINY.algorithms)
     assert standard.outcome()["curves"] == mup.outcome()["curves"]
 

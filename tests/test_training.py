@@ -1,4 +1,4 @@
-"""Training: the same run gives the same outcome, killed or not, and a record says what happened."""
+"""Training: the same run has the same outcome, killed or not, and its record says what happened."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DIVERGING = {"lr": 1e30}
 
 @pytest.fixture
 def made_batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every Batches that a run makes, with what it was given and the order in which it gave it."""
+    """The Batches that runs create, with their images, their labels, and the order in which they yielded them."""
     made: list[Any] = []
 
     class Watched(data.Batches):
@@ -57,7 +57,7 @@ def made_batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def made_learners(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every learner that a run builds, with its first weights, its steps, and its predictions."""
+    """The learners that runs build, with their initial weights, their steps, and their predictions."""
     made: list[Any] = []
 
     class Watched:
@@ -90,7 +90,7 @@ def made_learners(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("changes", [{"label_noise": 0.2}, CONVNET], ids=["mlp", "convnet"])
 @pytest.mark.parametrize("algorithm", ["sgd", "fer-adam", "flipping-sgd"])
-def test_the_same_run_gives_the_same_outcome(
+def test_the_same_run_has_the_same_outcome(
     store: RunStore, other_store: RunStore, algorithm: str, changes: dict[str, Any]
 ) -> None:
     config = make_config(algorithm=algorithm, **changes)
@@ -99,7 +99,7 @@ def test_the_same_run_gives_the_same_outcome(
     assert train(config, other_store).outcome() == first.outcome()
 
 
-def test_another_seed_gives_another_outcome(store: RunStore) -> None:
+def test_another_seed_has_another_outcome(store: RunStore) -> None:
     one, other = (train(make_config(seed=seed), store) for seed in (0, 1))
     assert one.curves["train_loss"] != other.curves["train_loss"]
     assert one.curves["test_loss"] != other.curves["test_loss"]
@@ -127,7 +127,7 @@ def test_algorithms_of_one_seed_share_weights_batches_and_label_noise(
     store: RunStore, made_batches: list[Any], made_learners: list[Any]
 ) -> None:
     configs = [make_config(algorithm=name, label_noise=0.2, seed=3, epochs=1) for name in FOR_ANY_MODEL]
-    configs = [config for config in configs if config.model == "mlp"]  # of one network: weights can be compared
+    configs = [config for config in configs if config.model == "mlp"]  # the same network, to compare weights
     for config in configs:
         train(config, store)
     assert len(made_learners) == len(configs)
@@ -187,7 +187,7 @@ def test_a_diverged_run_stops_where_it_diverged(store: RunStore, made_learners: 
     assert not math.isfinite(losses[-1])
 
 
-def test_a_diverged_run_gives_the_same_outcome(store: RunStore, other_store: RunStore) -> None:
+def test_a_diverged_run_has_the_same_outcome(store: RunStore, other_store: RunStore) -> None:
     config = make_config(hyperparameters=DIVERGING)
     first = train(config, store)
     assert train(config, store).outcome() == first.outcome()  # loaded
@@ -205,7 +205,7 @@ def test_a_diverged_run_does_not_train_on_after_a_stop(
     assert resumed.outcome() == diverged.outcome()
 
 
-# --- One process a run -----------------------------------------------------------------------------------------------
+# --- One process per run ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_another_process_trains_is_busy(store: RunStore) -> None:
@@ -215,7 +215,7 @@ def test_a_run_that_another_process_trains_is_busy(store: RunStore) -> None:
             train(config, store)
         assert train(make_config(seed=1), store).status == "completed"
     assert store.load(config) is None
-    assert train(config, store).status == "completed"  # the process ended without its record, and the lock with it
+    assert train(config, store).status == "completed"  # the other process ended without a record
 
 
 def test_a_failed_run_frees_its_lock(store: RunStore) -> None:
@@ -247,7 +247,7 @@ def test_a_run_that_another_process_finished_in_between_is_loaded(
         ({"dataset": "digit"}, "'digit'; did you mean digits"),
         ({"model": "mpl"}, "'mpl'; did you mean mlp"),
         ({"algorithm": "sdg", "hyperparameters": {"lr": 0.1}}, "'sdg'; did you mean .*sgd"),
-        ({"hyperparameters": {}}, "must give lr"),
+        ({"hyperparameters": {}}, "must include lr"),
     ],
 )
 def test_an_impossible_run_is_refused_and_leaves_nothing(
@@ -355,7 +355,7 @@ def test_a_validation_run_never_sees_the_test_set(
 
 
 def _numbered_digits() -> data.Dataset:
-    """The digits with a number of its own in the first pixels of each image."""
+    """The digits, with a number in the first pixels of each image that identifies it."""
     digits = data.load("digits")
     images, test_images = digits.images.clone(), digits.test_images.clone()
     for number, image in enumerate([*images, *test_images]):

@@ -30,7 +30,7 @@ def share_of(space: Range, value: float) -> float:
 
 
 def test_the_points_are_pinned() -> None:
-    # A study finds its recorded trials by their points: when this fails, a library changed its sequence.
+    # A study finds its recorded trials by their points: if this fails, a library has changed its sequence.
     assert points_of("sgd", 3) == [{"lr": 0.461}, {"lr": 0.02401}, {"lr": 0.09308}]
     assert points_of("fer-adam", 2) == [
         {"fer_weight": 0.7861, "lr": 0.01153, "memory_size": 51},

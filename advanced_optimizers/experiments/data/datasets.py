@@ -1,7 +1,7 @@
 """Datasets as uint8 tensors in memory, and their batches as whole-batch tensor operations.
 
 Nothing here works on one image at a time: a batch is one gather from the dataset's tensor, cropped, flipped and
-normalized on the way. The files behind the datasets are the business of ``data_files``.
+normalized on the way. The files behind the datasets are read by ``files``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "take_fraction",
 ]
 
-# Names for display, in the order of tables and figures.
+# Display names, in the order of tables and figures.
 DATASETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
@@ -49,14 +49,14 @@ DATASETS = {
     "digits": "Digits",
 }
 
-# Keeps label noise apart from the shuffling of a run with the same seed. Without it both would draw the same
-# permutation, and the first batches of a run would hold exactly the wrong labels.
+# Gives label noise its own random stream, apart from the shuffling with the same seed. Otherwise both would draw one
+# permutation, and the first batches of a run would hold exactly the noisy labels.
 _LABEL_NOISE_STREAM = 0x1ABE1
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels of one dataset, in memory. Its tensors are shared between callers: do not write to them.
+    """Images and labels of one dataset, in memory. Callers share its tensors: do not write to them.
 
     Attributes:
         name: One of ``DATASETS``.
@@ -65,8 +65,8 @@ class Dataset:
         test_images: Held-out images, uint8, shape (M, H, W, C).
         test_labels: Held-out labels, int64, shape (M,).
         num_classes: Number of classes.
-        mean: Mean of each channel over all training images that ``load`` read, of pixel / 255.
-        std: Standard deviation of each channel over the same images, of pixel / 255.
+        mean: Mean of pixel / 255 per channel, over all training images that ``load`` read.
+        std: Standard deviation of pixel / 255 per channel, over the same images.
         checksum: SHA-256 (hexadecimal) of the bytes of the four tensors, in the order above.
     """
 
@@ -88,16 +88,16 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """Read a dataset from disk (or, for ``digits``, from inside scikit-learn), once per process.
+    """Read a dataset from disk (or, for ``digits``, from scikit-learn), once per process.
 
     Args:
-        name: One of ``DATASETS``. ``cifar10-jpeg`` is a JPEG re-encoding of CIFAR-10: near it, but not it.
-        root: Folder of the data files. Default: the environment variable ``ADVANCED_OPTIMIZERS_DATA``, else the folder
-            ``data`` of the project around the working directory.
+        name: One of ``DATASETS``. ``cifar10-jpeg`` is a JPEG re-encoding of CIFAR-10: similar, but not identical.
+        root: Folder of the data files. Default: the environment variable ``ADVANCED_OPTIMIZERS_DATA``, or else the
+            folder ``data`` of the project that the working directory is in.
 
     Raises:
-        ValueError: If there is no dataset of that name.
-        DataError: If a file is missing and cannot be downloaded, is truncated, or fails its checksum.
+        ValueError: There is no dataset of that name.
+        DataError: A file is missing and cannot be downloaded, is truncated, or fails its checksum.
     """
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
@@ -105,11 +105,11 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
 
 
 def split_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
-    """Hold out a fixed, class-balanced part of the training images; it takes the place of the test images.
+    """Hold out a fixed, class-balanced part of the training images, which replaces the test images.
 
     Args:
-        dataset: The dataset whose training images are split; its test images are left out of the result.
-        fraction: Part of the training images to hold out, in (0, 1); at least one image stays on either side.
+        dataset: The dataset whose training images are split; the result does not contain its test images.
+        fraction: Fraction of the training images to hold out, in (0, 1); both parts get at least one image.
     """
     check_range("fraction", fraction, 0.0, 1.0, open_low=True, open_high=True)
     order = _stratified_order(dataset.labels)
@@ -124,11 +124,11 @@ def split_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
 
 
 def take_fraction(dataset: Dataset, fraction: float) -> Dataset:
-    """Keep a fixed, class-balanced part of the training images; a smaller part lies inside every larger one.
+    """Keep a fixed, class-balanced part of the training images; smaller parts are subsets of larger ones.
 
     Args:
-        dataset: The dataset; its test images stay as they are.
-        fraction: Part of the training images to keep, in (0, 1].
+        dataset: The dataset; its test images are kept.
+        fraction: Fraction of the training images to keep, in (0, 1].
     """
     check_range("fraction", fraction, 0.0, 1.0, open_low=True)
     order = _stratified_order(dataset.labels)
@@ -143,13 +143,13 @@ def take_fraction(dataset: Dataset, fraction: float) -> Dataset:
 
 
 def corrupt_labels(labels: Tensor, fraction: float, num_classes: int, seed: int) -> Tensor:
-    """Replace exactly ``round(fraction * N)`` labels by another class, drawn uniformly (symmetric label noise).
+    """Replace exactly ``round(fraction * N)`` labels with another class, drawn uniformly (symmetric label noise).
 
     Args:
-        labels: int64, shape (N,), in [0, num_classes). Left as they are.
-        fraction: Part of the labels to replace, in [0, 1).
+        labels: int64, shape (N,), in [0, num_classes). Not modified.
+        fraction: Fraction of the labels to replace, in [0, 1).
         num_classes: Number of classes, at least 2.
-        seed: Which labels are replaced, and by what; the same seed gives the same noise.
+        seed: Determines which labels are replaced, and with what; the same seed produces the same noise.
 
     Returns:
         A new tensor of labels, shape (N,).
@@ -158,7 +158,7 @@ def corrupt_labels(labels: Tensor, fraction: float, num_classes: int, seed: int)
     check_integer("num_classes", num_classes, 2)
     generator = torch.Generator().manual_seed(seed ^ _LABEL_NOISE_STREAM)
     chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
-    # A shift of 1 .. num_classes - 1 reaches every other class once and never the label itself.
+    # A shift by 1 .. num_classes - 1 reaches each other class once and never the label itself.
     shift = torch.randint(1, num_classes, chosen.shape, generator=generator)
     noisy = labels.clone()
     noisy[chosen] = (labels[chosen] + shift) % num_classes
@@ -176,21 +176,21 @@ class Batch(NamedTuple):
 class Batches:
     """The batches of one epoch; iterate again for the next epoch.
 
-    Every random draw comes from ``generator``, in a fixed order: an epoch's permutation first, then for each batch its
-    crop offsets and its flips. The same generator state therefore gives the same batches, bit for bit, on any device.
+    Every random draw comes from ``generator``, in a fixed order: first the epoch's permutation, then for each batch its
+    crop offsets and its flips. The same generator state therefore yields the same batches, bit for bit, on any device.
 
     Args:
         images: uint8, shape (N, H, W, C).
         labels: int64, shape (N,).
-        mean: Mean of each channel, of pixel / 255.
-        std: Standard deviation of each channel, above 0.
-        batch_size: Images in a batch, at least 1; the last batch may have fewer.
-        generator: Source of all random draws; needed by ``shuffle`` and ``augment``.
+        mean: Mean of pixel / 255 per channel.
+        std: Standard deviation of pixel / 255 per channel, > 0.
+        batch_size: Images per batch, at least 1; the last batch may have fewer.
+        generator: Source of all random draws; required by ``shuffle`` and ``augment``.
         shuffle: Draw a new order for each epoch.
-        augment: Crop at random from the image padded with black (4 pixels a side; 1 where a side is below 16 pixels),
-            and mirror left to right with probability 1/2.
+        augment: Crop at random from the image padded with black (4 pixels on each side; 1 if the image has a side of
+            less than 16 pixels), and mirror left to right with probability 1/2.
         device: Where the images are kept and the batches are made.
-        drop_last: Leave out a last batch that is not full.
+        drop_last: Leave out the last batch if it is not full.
     """
 
     def __init__(
@@ -228,8 +228,8 @@ class Batches:
         if augment:
             sides = (self._padding,) * 4
             self._images = torch.nn.functional.pad(self._images, (0, 0, *sides))
-        # (x / 255 - mean) / std = x * scale + shift, written out for a whole image: with an innermost dimension of
-        # three channels instead, the same two operations take eight times as long.
+        # (x / 255 - mean) / std = x * scale + shift, with scale and shift repeated for a whole image: with an innermost
+        # dimension of three channels instead, the same two operations take eight times as long.
         pixels = self._height * self._width
         scale = [1 / (255 * s) for s in std]
         shift = [-m / s for m, s in zip(mean, std, strict=True)]
@@ -262,7 +262,7 @@ class Batches:
         padded_height, padded_width = self._images.shape[1:3]
         rows = torch.arange(self._height, device=self.device)
         columns = torch.arange(self._width, device=self.device)
-        # Mirroring is reading the columns of the crop backwards.
+        # Mirroring means reading the columns of the crop backward.
         columns = torch.where(flips[:, None], self._width - 1 - columns, columns)
         corner = (indices * padded_height + offsets[0]) * padded_width + offsets[1]
         row_starts = corner[:, None] + rows * padded_width
@@ -271,7 +271,7 @@ class Batches:
         return pixels.view(batch, self._height, self._width, self._channels)
 
     def _draw(self, function: Any, *arguments: Any) -> Tensor:
-        """Draw where the generator lives, so that the numbers do not depend on the device of the images."""
+        """Draw on the generator's device, so that the numbers do not depend on the device of the images."""
         assert self.generator is not None
         drawn: Tensor = function(*arguments, generator=self.generator, device=self.generator.device)
         return drawn.to(self.device)
@@ -284,12 +284,12 @@ def _check_images(images: Tensor, labels: Tensor, mean: Sequence[float], std: Se
         )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"labels must be int64 of shape ({len(images)},), one for each image, "
+            f"labels must be int64 of shape ({len(images)},), one per image, "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != images.shape[-1]:
-            raise ValueError(f"{name} must have one value for each of {images.shape[-1]} channels, got {values}")
+            raise ValueError(f"{name} must have one value for each of the {images.shape[-1]} channels, got {values}")
     for value in std:
         check_range("std", value, 0.0, open_low=True)
 
@@ -310,7 +310,7 @@ def _read_digits() -> Arrays:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    # Grey levels 0 to 16 -> 0 to 255.
+    # Gray levels 0 to 16 -> 0 to 255.
     images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(-1)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     test, train = _cut(_stratified_order(labels), round(len(labels) / 5))
@@ -339,7 +339,7 @@ def _checksum(*tensors: Tensor) -> str:
 
 
 def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of pixel / 255, from exact integer sums."""
+    """Mean and standard deviation of pixel / 255 per channel, from exact integer sums."""
     count = images.shape[0] * images.shape[1] * images.shape[2]
     total = images.sum(dim=(0, 1, 2), dtype=torch.int64).tolist()
     squares = sum(part.int().square().sum(dim=(0, 1, 2)) for part in images.split(1000))
@@ -349,8 +349,8 @@ def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float,
 
 
 def _stratified_order(labels: Tensor) -> np.ndarray:
-    """A fixed permutation of which every first part holds the classes in the proportions of the whole."""
-    # NumPy keeps RandomState's stream as it is for good, so the split is the same with any version of any library.
+    """A fixed permutation such that the first ``n`` items have the class proportions of the whole, for any ``n``."""
+    # NumPy never changes the stream of RandomState, so the split is the same with every version of every library.
     shuffled = np.random.RandomState(0).permutation(len(labels))
     place = np.empty(len(labels))
     for value in range(int(labels.max()) + 1):

@@ -1,7 +1,7 @@
 """The files behind the datasets: found, checked, downloaded, decoded and cached.
 
-A file is checked before it is used. One that is missing or damaged is an error that says how to get it; other data
-never take its place.
+A file is checked before it is used. A missing or damaged file raises an error that says how to get it, and is never
+replaced by other data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TORCHVISION_CLASSES = {
 
 _FOLDER_VARIABLE = "ADVANCED_OPTIMIZERS_DATA"
 _OFFLINE_COMMAND = "python -m advanced_optimizers.experiments run fer --profile quick"
-# torchvision checks the compressed files that it downloads, but not the uncompressed ones that it reads: MD5 of those.
+# torchvision checks the compressed files that it downloads, but not the uncompressed ones that it reads. Their MD5:
 _IDX_MD5 = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -65,14 +65,14 @@ class Arrays(NamedTuple):
 
 
 def default_root() -> Path:
-    """The data folder; found from any folder of the project, since a notebook runs in its own."""
+    """The data folder; it is found from any folder of the project, since notebooks run in their own."""
     if configured := os.environ.get(_FOLDER_VARIABLE):
         return Path(configured).expanduser().resolve()
     return project_root() / "data"
 
 
 def read_torchvision(name: str, root: Path) -> Arrays:
-    """Read one of ``TORCHVISION_CLASSES`` through torchvision, which downloads the files that are missing."""
+    """Read one of ``TORCHVISION_CLASSES`` through torchvision, which downloads missing files."""
     from torchvision import datasets
 
     kind = getattr(datasets, TORCHVISION_CLASSES[name])
@@ -95,7 +95,7 @@ def read_torchvision(name: str, root: Path) -> Arrays:
 
 
 def read_cifar10_jpeg(root: Path) -> Arrays:
-    """Read ``cifar10_jpeg.zip``; its decoded images are cached, since decoding takes some ten seconds."""
+    """Read ``cifar10_jpeg.zip``. The decoded images are cached, since decoding takes about ten seconds."""
     archive = root / _CIFAR10_JPEG_FILE
     _check_file("cifar10-jpeg", archive, "sha256", _CIFAR10_JPEG_SHA256)
     cache = _cache_folder(root) / f"cifar10_jpeg-{_CIFAR10_JPEG_SHA256[:16]}.npz"
@@ -130,22 +130,22 @@ def _check_file(name: str, path: Path, algorithm: str, expected: str) -> None:
 
 def _data_error(name: str, path: Path, problem: str) -> DataError:
     if name == "cifar10-jpeg":
-        remedy = "copy it there from a machine that has it (the original, 'cifar10', is downloaded by itself)"
+        remedy = "copy it there from a machine that has it (the original, 'cifar10', is downloaded automatically)"
     else:
         kind = TORCHVISION_CLASSES[name]
         root = path.parents[2] if name in _IDX_MD5 else path.parents[1]
         command = f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, download=True)"
-        remedy = f'delete it if it is there, then download it where there is a network: python -c "{command}"'
+        remedy = f'delete it if it exists, then download it on a machine with network access: python -c "{command}"'
     return DataError(
         f"{path} {problem}.\n"
-        f"To get it, either {remedy};\n"
+        f"To get it, {remedy};\n"
         f"or set the environment variable {_FOLDER_VARIABLE} to a folder that has it.\n"
-        f"Without it, the digits inside scikit-learn work: {_OFFLINE_COMMAND}"
+        f"Without it, you can use the digits that come with scikit-learn: {_OFFLINE_COMMAND}"
     )
 
 
 def _decode_jpegs(archive: Path) -> dict[str, np.ndarray]:
-    """Decode ``{train,test}/<class>/<n>.jpg``; classes count from 0 in alphabetical order."""
+    """Decode ``{train,test}/<class>/<n>.jpg``; classes are numbered from 0 in alphabetical order."""
     from PIL import Image
 
     arrays = {}
@@ -161,15 +161,15 @@ def _decode_jpegs(archive: Path) -> dict[str, np.ndarray]:
 
 
 def _cache_folder(root: Path) -> Path:
-    """The data folder if it may be written to, else the user's cache folder."""
-    # The mode is asked too: the superuser may write anywhere, yet a folder without a write bit is meant to stay as is.
+    """The data folder if it is writable, otherwise the user's cache folder."""
+    # Check the mode as well: the superuser can write anywhere, but a folder without a write bit is meant to stay as is.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
         return root
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advanced-optimizers"
 
 
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays at ``path``, or None where there are none or they are damaged (the format carries checksums)."""
+    """The arrays at ``path``, or None if they are missing or damaged (the format has checksums)."""
     try:
         with np.load(path) as arrays:
             return {key: arrays[key] for key in Arrays._fields[:4]}
@@ -178,7 +178,7 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write under a name of its own, then rename: another process sees the whole file or none."""
+    """Write to a temporary file, then rename it: other processes see the whole file or none."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError as error:
-        warnings.warn(f"the decoded images were not cached, so the next run decodes them again: {error}", stacklevel=2)
+        warnings.warn(f"the decoded images were not cached, the next run will decode them again: {error}", stacklevel=2)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

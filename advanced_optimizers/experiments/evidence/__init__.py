@@ -1,1 +1,1 @@
-"""How runs become verdicts: statistics, metrics, comparisons, rules, and what a claim is."""
+"""How runs become verdicts: statistics, metrics, comparisons, rules and claims."""

@@ -1,8 +1,7 @@
-"""The times of runs that were recorded on different machines, brought to one scale.
+"""Brings the times of runs that were recorded on different machines to one scale.
 
-A study reuses the runs of an earlier one, and those may be from another machine. Within a machine the recorded times
-tell how long one algorithm takes beside another; across machines they do not. The epochs that were measured side by
-side, on one machine, do.
+A study reuses runs of earlier studies, which may be from another machine. Recorded times can be compared within one
+machine, but not across machines. The epochs that were measured side by side on one machine provide the common scale.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from advanced_optimizers.experiments.evidence.comparisons import Measurements
 
 
 def measured_seconds(measurements: Measurements | None) -> dict[tuple[str, str], float]:
-    """Seconds of an epoch by (task, algorithm): the median over the pairs that the algorithm had a part in."""
+    """Seconds per epoch by (task, algorithm): the median over all measured pairs that include the algorithm."""
     seconds: dict[tuple[str, str], list[float]] = {}
     for row in [] if measurements is None else measurements["measurements"]:
         for name, values in zip((row["algorithm"], row["baseline"]), zip(*row["pairs"], strict=True), strict=True):
@@ -27,25 +26,26 @@ def measured_seconds(measurements: Measurements | None) -> dict[tuple[str, str],
 
 
 def machine_of(environment: Mapping[str, Any]) -> str:
-    """What tells the machine of a record from others: the processor's name, which several share, and the day."""
+    """Identifies the machine of a record by the processor's name and, since machines can share one, the day."""
     return f"{environment['device_name']}, {str(environment['started_at'])[:10]}"
 
 
 def calibrate(
     curves: pd.DataFrame, machines: Mapping[str, str], measured: Mapping[tuple[str, str], float]
 ) -> pd.DataFrame:
-    """Adds ``calibrated_seconds``, the recorded CPU seconds of an epoch on the scale of the measured ones.
+    """Adds ``calibrated_seconds``, the recorded CPU seconds per epoch on the scale of the measured ones.
 
-    For each task and machine there is one factor: measured over recorded seconds, the geometric mean over the
-    algorithms that have both. So what the measurement leaves out keeps its time relative to the others of its machine.
+    Each task and machine has one factor: the ratio of measured to recorded seconds, as a geometric mean over the
+    algorithms that have both. An algorithm that was not measured thus keeps its time relative to the others on its
+    machine.
 
     Args:
-        curves: One row a run and epoch, from ``frames.curves_frame``.
-        machines: The machine of each run, by its id, from :func:`machine_of`.
-        measured: Seconds of an epoch by (task, algorithm), from :func:`measured_seconds`.
+        curves: One row per run and epoch, from ``frames.curves_frame``.
+        machines: The machine of each run by run id, from :func:`machine_of`.
+        measured: Seconds per epoch by (task, algorithm), from :func:`measured_seconds`.
 
     Returns:
-        The curves; without the column where a task and machine has no measured algorithm.
+        The curves with the new column, or without it if a task and machine has no measured algorithm.
     """
     known = curves.assign(machine=curves["run_id"].map(machines))
     recorded = known.groupby(["task", "machine", "algorithm"], as_index=False)["cpu_seconds"].mean()

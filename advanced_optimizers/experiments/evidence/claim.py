@@ -1,4 +1,4 @@
-"""What a claim is, and the words of the rules that decide claims."""
+"""Claims, and the wording of the rules that decide them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COURSEWORK = "coursework"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, where it is from, and the rule that decides it.
+    """A claim, its source, and the rule that decides it.
 
     Attributes:
         key: Its name in the report's markers.
@@ -36,7 +36,7 @@ class Claim:
 
 
 def metric_rule(metric: str, compared: str, size: str = "") -> str:
-    """The words of ``rules.compare_metric``."""
+    """Puts ``rules.compare_metric`` into words."""
     return (
         f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least "
         f"{MIN_SEEDS}), by a paired t-test at the level 0.05 with Holm's correction over all of "
@@ -47,7 +47,7 @@ def metric_rule(metric: str, compared: str, size: str = "") -> str:
 
 
 def overhead_rule(compared: str, limit: float, reason: str) -> str:
-    """The words of ``rules.compare_overhead``."""
+    """Puts ``rules.compare_overhead`` into words."""
     return (
         f"The ratio of the seconds of an epoch, {compared}, from epochs run in turn "
         f"in one process (at least {MIN_SEEDS} pairs), with the 95 % interval of its geometric "
@@ -57,7 +57,7 @@ def overhead_rule(compared: str, limit: float, reason: str) -> str:
 
 
 def margin_rule(compared: str, margin: float, reason: str) -> str:
-    """The words of ``rules.compare_margin``."""
+    """Puts ``rules.compare_margin`` into words."""
     return (
         f"The difference in test accuracy of the last epoch, {compared}, paired by seed (at least {MIN_SEEDS}), with "
         f"its 95 % interval. Supported: every interval lies above a loss of {100 * margin:g} points ({reason}). Not "
@@ -66,7 +66,7 @@ def margin_rule(compared: str, margin: float, reason: str) -> str:
 
 
 def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, float]) -> str:
-    """The words of ``rules.compare_epochs``."""
+    """Puts ``rules.compare_epochs`` into words."""
     listed = ", ".join(f"{100 * target:g} % on {task}" for task, target in targets.items())
     return (
         f"The ratio of the epochs to a fixed test accuracy ({listed}), {compared}, paired by seed (at least "
@@ -78,7 +78,7 @@ def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, 
 
 
 def memory_rule(compared: str, limit: float, reason: str) -> str:
-    """The words of ``rules.compare_memory``."""
+    """Puts ``rules.compare_memory`` into words."""
     return (
         f"The most bytes of tensors that a training step makes and holds at once, {compared} on both tasks, counted. "
         f"Supported: every ratio is at most {limit:g} ({reason}). Otherwise not supported."
@@ -88,7 +88,7 @@ def memory_rule(compared: str, limit: float, reason: str) -> str:
 def each(
     algorithms: Mapping[str, str], tasks: Sequence[str], label_noises: Sequence[float] = (0.0,)
 ) -> tuple[Comparison, ...]:
-    """Each algorithm against its base, on each task and with each share of wrong labels."""
+    """Comparisons of each algorithm with its baseline, on each task and at each level of label noise."""
     return tuple(
         Comparison(task, algorithm, baseline, noise)
         for task in tasks

@@ -1,4 +1,4 @@
-"""Comparisons between recorded runs, their results, and what a verdict is; ``rules`` turns the one into the other.
+"""Comparisons of recorded runs, their results, and verdicts; ``rules`` derives verdicts from comparisons.
 
 There are four verdicts:
 
@@ -36,31 +36,31 @@ Pair: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 
 
 class RunData(NamedTuple):
-    """What a rule may read.
+    """The data from which a rule decides.
 
     Attributes:
-        frame: One row per run, from ``frames.records_frame``; the runs of one study.
-        measurements: A measurement file's content, or None where there is none.
+        frame: The runs of one study, one row per run, from ``frames.records_frame``.
+        measurements: The content of a measurement file, or None if there is none.
     """
 
     frame: pd.DataFrame
     measurements: Measurements | None = None
 
 
-# Fewer seeds or pairs of epochs than this decide nothing.
+# The number of seeds, or of pairs of epochs, below which nothing is decided.
 MIN_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An algorithm against another on one task.
+    """A comparison of two algorithms on one task.
 
     Attributes:
         task: Dataset and model, for example ``mnist-mlp``.
         algorithm: The algorithm that the claim is about.
         baseline: The algorithm that it is compared with.
-        label_noise: Share of wrong training labels, in [0, 1].
-        claimed: The gain that the source states, positive, in the metric's recorded unit.
+        label_noise: Fraction of noisy training labels, in [0, 1].
+        claimed: The gain that the source states: positive, in the unit in which the metric is recorded.
     """
 
     task: str
@@ -80,15 +80,15 @@ class Evidence:
 
     Attributes:
         comparison: What was compared.
-        quantity: What the interval measures: a metric's column, or ``ratio`` of times.
+        quantity: What the interval measures: the column of a metric, or ``ratio``.
         interval: The estimate with its 95 % interval (not corrected), and n.
         outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction);
-            ``within``, ``above`` or ``unclear`` for a ratio or a loss against its limit.
-        paired: A metric's paired comparison, uncorrected.
+            ``within``, ``above`` or ``unclear`` for a ratio or a loss of accuracy and its limit.
+        paired: The paired comparison of a metric, not corrected.
         p_holm: Its p-value after Holm's correction over the claim's comparisons.
-        falls_short: Whether the gain is smaller than the source's: a t-test against the claimed
-            gain, after Holm's correction over the claim's stated gains.
-        run_ids: The runs that it rests on, sorted.
+        falls_short: Whether the gain is smaller than the source states, by a t-test against the
+            stated gain with Holm's correction over all gains that the claim states.
+        run_ids: The runs that it is based on, sorted.
     """
 
     comparison: Comparison
@@ -108,14 +108,14 @@ class Evidence:
 
     @property
     def estimate(self) -> str:
-        """The estimate with its interval, for print."""
+        """The estimate with its interval, as text."""
         if self.quantity == "ratio":
             return f"{self.interval.bracket(digits=3)} times"
         return METRICS[self.quantity].difference(self.interval)
 
     @property
     def result(self) -> str:
-        """The estimate with its interval, n and, for a metric, the corrected p-value."""
+        """The estimate with its interval, n and, for a metric, the corrected p-value, as text."""
         corrected = "" if self.p_holm is None else f", {p_words(self.p_holm)} after Holm"
         return f"{self.estimate} (n = {self.interval.n}{corrected})"
 
@@ -130,17 +130,17 @@ class Verdict:
 
     @property
     def run_ids(self) -> list[str]:
-        """The runs that the verdict rests on, sorted."""
+        """The runs that the verdict is based on, sorted."""
         return sorted({run_id for row in self.evidence for run_id in row.run_ids})
 
 
 def select_runs(frame: pd.DataFrame, task: str, algorithm: str, label_noise: float) -> pd.DataFrame:
-    """The runs of one algorithm on one task that were scored on the test set, indexed by seed.
+    """The runs of one algorithm on one task that were evaluated on the test set, indexed by seed.
 
     Raises:
-        ValueError: two runs share a seed, so that it is unclear which one counts.
+        ValueError: Two runs share a seed, so it is unclear which one counts.
     """
-    if frame.empty:  # no run at all, and then no column either
+    if frame.empty:  # without runs there are no columns
         return frame
     chosen = frame[
         (frame["task"] == task)
@@ -151,7 +151,7 @@ def select_runs(frame: pd.DataFrame, task: str, algorithm: str, label_noise: flo
     repeated = chosen[chosen["seed"].duplicated(keep=False)]
     if not repeated.empty:
         raise ValueError(
-            f"frame must hold one run a seed for {algorithm} on {task} with "
+            f"frame must hold one run per seed for {algorithm} on {task} with "
             f"{noise_words(label_noise)}, got {sorted(repeated['run_id'])}; "
             "pass the runs of one study only"
         )
@@ -167,7 +167,7 @@ def by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
 
 
 def baseline_comparisons(frame: pd.DataFrame) -> list[Comparison]:
-    """Every algorithm of the frame against its baseline, on each task and with each share of wrong labels."""
+    """Comparisons of every algorithm in the frame with its baseline, on each task and at each level of label noise."""
     known = labels()
     return [
         Comparison(task, algorithm, baseline, noise)
@@ -178,14 +178,14 @@ def baseline_comparisons(frame: pd.DataFrame) -> list[Comparison]:
 
 
 def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> list[Evidence]:
-    """Each comparison's result, seed by seed; all of them share one Holm correction.
+    """The result of each comparison, paired by seed; all of them share one Holm correction.
 
-    The seeds that both algorithms completed are compared, and n says how many those are. A comparison with fewer than
-    two is left out.
+    Only the seeds that both algorithms completed are compared, and n is their number. A comparison with fewer than two
+    such seeds is left out.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``; the runs of one study.
-        metric: A column of the frame that ``METRICS`` knows.
+        frame: The runs of one study, one row per run, from ``frames.records_frame``.
+        metric: A column of the frame that is a key of ``METRICS``.
         comparisons: What to compare.
 
     Raises:
@@ -213,7 +213,7 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
 
 
 def select_pair(frame: pd.DataFrame, c: Comparison) -> Pair:
-    """The runs of a comparison's algorithm and of its baseline, as ``select_runs`` gives them."""
+    """The runs of a comparison's algorithm and of its baseline, as returned by ``select_runs``."""
     return (
         select_runs(frame, c.task, c.algorithm, c.label_noise),
         select_runs(frame, c.task, c.baseline, c.label_noise),
@@ -221,14 +221,14 @@ def select_pair(frame: pd.DataFrame, c: Comparison) -> Pair:
 
 
 def _common_seeds(pair: Pair, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-    """The metric by seed of both algorithms, for the seeds that both completed."""
+    """The metric of both algorithms by seed, for the seeds that both completed."""
     treatment, baseline = by_seed(pair[0], metric), by_seed(pair[1], metric)
     common = sorted(treatment.keys() & baseline.keys())
     return {seed: treatment[seed] for seed in common}, {seed: baseline[seed] for seed in common}
 
 
 def _falling_short(values: Mapping[Comparison, Sequence[Mapping[int, float]]], sign: float) -> set[Comparison]:
-    """The comparisons whose gain is smaller than the source's; they are a family of their own."""
+    """The comparisons whose gain is smaller than the source states; their tests form a family of their own."""
     gains = {c: c.claimed for c in values if c.claimed is not None}
     results = [compare_paired(*values[c], null=sign * gain) for c, gain in gains.items()]
     p_values = holm([result.p for result in results])

@@ -1,4 +1,4 @@
-"""Names for display, and the order in which tables and figures show algorithms and tasks."""
+"""Display names, and the order in which tables and figures show algorithms and tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from advanced_optimizers.experiments.training.models import MODELS
 
 
 def labels() -> dict[str, str]:
-    """The names of all tasks, then of all algorithms, each baseline followed by what is compared with it."""
+    """The display names of all tasks, then of all algorithms, each baseline followed by what is compared with it."""
     tasks = {
         f"{dataset}-{name}": f"{words}, {model.label}"
         for dataset, words in DATASETS.items()
@@ -26,10 +26,10 @@ def labels() -> dict[str, str]:
 
 
 def label(name: str) -> str:
-    """An algorithm's or a task's name for display."""
+    """The display name of an algorithm or a task."""
     return labels().get(name, name)
 
 
 def where(task: str, label_noise: float) -> str:
-    """A task and its share of wrong labels, for display."""
+    """A task and its level of label noise, for display."""
     return f"{label(task)}, {noise_words(label_noise)}"

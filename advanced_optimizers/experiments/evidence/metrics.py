@@ -1,4 +1,4 @@
-"""The recorded quantities: which direction is better, and how each one is printed."""
+"""The recorded quantities: which direction is better, and how each is printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.statistics import Interval
 
-# Names for display, of algorithms and tasks. Its order is that of rows, panels and legends.
+# Display names of algorithms and tasks, in the order of rows, panels and legends.
 Labels: TypeAlias = Mapping[str, str]
 
 
@@ -19,13 +19,13 @@ class Metric:
     """A recorded quantity and how to print it.
 
     Attributes:
-        column: Its column in the frames of ``runs``.
+        column: Its column in the frames of ``records.frames``.
         name: Its name in a sentence.
-        higher_is_better: Which direction favors an algorithm.
+        higher_is_better: Whether a higher value is better.
         unit: Unit of a printed value.
         difference_unit: Unit of a printed difference.
-        scale: What a recorded value is multiplied by for print.
-        digits: Digits behind the point.
+        scale: What a recorded value is multiplied by for printing.
+        digits: Digits after the decimal point.
     """
 
     column: str
@@ -42,24 +42,24 @@ class Metric:
         return f"{self.name[0].upper()}{self.name[1:]}" + (f" ({self.unit})" if self.unit else "")
 
     def value(self, interval: Interval) -> str:
-        """A mean for print, for example ``97.10 ± 0.12 %``."""
+        """A mean as text, for example ``97.10 ± 0.12 %``."""
         return f"{interval.plus_minus(self.scale, self.digits)} {self.unit}".rstrip()
 
     def difference(self, interval: Interval) -> str:
-        """A difference for print, for example ``+0.12 [+0.05, +0.19] points``."""
+        """A difference as text, for example ``+0.12 [+0.05, +0.19] points``."""
         text = interval.bracket(self.scale, self.digits, signed=True)
         return f"{text} {self.difference_unit}".rstrip()
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How a recorded quantity is drawn over a run.
+    """How a recorded quantity is plotted over a run.
 
     Attributes:
         column: Its column in the frames.
         name: The end of the figure's file name.
         words: What the figure shows, for its caption.
-        by_base: Whether methods over different base optimizers stand in different columns.
+        by_base: Whether methods with different base optimizers get columns of their own.
     """
 
     column: str
@@ -68,7 +68,7 @@ class Curve:
     by_base: bool = True
 
 
-# What any run records. Topics add what their algorithms report.
+# Recorded by every run. Topics add what their algorithms report.
 METRICS: dict[str, Metric] = {
     metric.column: metric
     for metric in (
@@ -91,23 +91,23 @@ CURVES: dict[str, Curve] = {
 
 
 def noise_words(label_noise: float) -> str:
-    """A share of wrong training labels, in [0, 1], in words."""
+    """A level of label noise, in [0, 1], in words."""
     return f"{100 * label_noise:g} % wrong labels" if label_noise else "clean labels"
 
 
 def p_words(p: float) -> str:
-    """A p-value for print, for example ``p = 0.012``; below 0.001 only the bound is given."""
+    """A p-value as text, for example ``p = 0.012``; below 0.001 it is only bounded."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def ordered(names: Iterable[str], labels: Labels) -> list[str]:
-    """The distinct names, those with a label first and in the labels' order."""
+    """The distinct names: those with a label first, in the order of the labels."""
     present = list(dict.fromkeys(names))
     return [n for n in labels if n in present] + [n for n in present if n not in labels]
 
 
 def conditions(frame: pd.DataFrame, labels: Labels) -> list[tuple[str, float]]:
-    """The pairs of task and label noise that the frame holds runs of."""
+    """The pairs of task and label noise that the frame has runs for."""
     pairs = {(str(t), float(noise)) for t, noise in zip(frame["task"], frame["label_noise"], strict=True)}
     return [
         (task, noise)

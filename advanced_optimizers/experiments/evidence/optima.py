@@ -1,7 +1,7 @@
-"""Where a sweep's loss is lowest: the best learning rate by width, how far it moves, and what finding it costs.
+"""Where a sweep's loss is lowest: the best learning rate at each width, how far it moves, and what finding it costs.
 
-The loss is the mean training loss of the last epoch, as in the paper's sweeps. A learning rate is told by its log2, so
-that distances are octaves. Every quantity is computed seed by seed first; its interval is over the seeds.
+The loss is the mean training loss of the last epoch, as in the paper's sweeps. Learning rates are given by their log2,
+so that distances are octaves. Every quantity is first computed for each seed; intervals are over the seeds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Optimum(NamedTuple):
     """The lowest point of one sweep over the learning rate.
 
     Attributes:
-        exponent: log2 of the best learning rate, between the grid's points by a parabola.
-        loss: The lowest recorded loss; infinite where every run diverged.
-        resolved: Whether the lowest point has runs on both sides. Where not, the optimum may lie outside the sweep.
+        exponent: log2 of the best learning rate, interpolated between the grid points by a parabola.
+        loss: The lowest recorded loss; infinite if every run diverged.
+        resolved: Whether the lowest point has runs on both sides. If not, the optimum may lie outside the sweep.
     """
 
     exponent: float
@@ -33,12 +33,12 @@ class Optimum(NamedTuple):
 def find_optimum(losses: Mapping[int, float]) -> Optimum:
     """The lowest point of a sweep.
 
-    The minimum of the parabola through the logarithms of the lowest loss and of its two neighbours. The logarithm,
-    because losses on the two sides of an optimum differ by factors. A parabola through a run that diverged is none, so
-    there, as at the sweep's ends, the grid's point stands.
+    It is the minimum of the parabola through the logarithms of the lowest loss and of its two neighbors. We take
+    logarithms because losses on the two sides of an optimum differ by factors. Next to a diverged run and at the ends
+    of the sweep there is no such parabola, and we return the grid point.
 
     Args:
-        losses: log2 of the learning rate -> positive loss; one that is not finite counts as infinite.
+        losses: Positive losses by the log2 of the learning rate; a loss that is not finite counts as infinite.
 
     Raises:
         ValueError: There is no loss.
@@ -59,15 +59,15 @@ def find_optimum(losses: Mapping[int, float]) -> Optimum:
 
 
 def sweep_points(frame: pd.DataFrame, base_units: int) -> pd.DataFrame:
-    """The runs of a sweep, one row a run: ``task, algorithm, units, seed, exponent, loss, seconds``.
+    """The runs of a sweep, one row per run: ``task, algorithm, units, seed, exponent, loss, seconds``.
 
     Args:
         frame: One row per run, from ``frames.records_frame``.
         base_units: Hidden units of the network at width 1.
 
     Returns:
-        ``loss`` is that of the last epoch, infinite for a run that diverged. ``seconds`` is the CPU time of a whole
-        run, from the median of its epochs: what else ran on the machine disturbs single epochs.
+        A frame whose ``loss`` is that of the last epoch, infinite for a run that diverged. ``seconds`` is the CPU time
+        of the whole run, computed from its median epoch, since other work on the machine disturbs single epochs.
     """
     if frame.empty:
         return pd.DataFrame(columns=["task", "algorithm", "units", "seed", "exponent", "loss", "seconds"])
@@ -85,14 +85,14 @@ def sweep_points(frame: pd.DataFrame, base_units: int) -> pd.DataFrame:
 
 
 def find_optima(points: pd.DataFrame) -> pd.DataFrame:
-    """The optimum of each sweep, one row a ``task, algorithm, units, seed``: ``exponent, loss, resolved``.
+    """The optimum of each sweep: ``exponent, loss, resolved``, one row per ``task, algorithm, units, seed``.
 
     Raises:
-        ValueError: Two runs share everything, learning rate and seed included.
+        ValueError: Two runs agree in everything, including learning rate and seed.
     """
     keys = ["task", "algorithm", "units", "seed"]
     if points.duplicated([*keys, "exponent"]).any():
-        raise ValueError("points must hold one run a learning rate and seed; pass the runs of one sweep only")
+        raise ValueError("points must hold one run per learning rate and seed; pass the runs of one sweep only")
     rows = []
     for key, sweep in points.groupby(keys, sort=True):
         optimum = find_optimum(dict(zip(sweep["exponent"], sweep["loss"], strict=True)))
@@ -107,13 +107,13 @@ def select_optima(optima: pd.DataFrame, task: str, algorithm: str, units: int) -
 
 
 def widths(optima: pd.DataFrame, task: str, algorithm: str, start: int = 1) -> list[int]:
-    """The widths that an algorithm was trained at on a task, from ``start`` units on; the narrowest first."""
+    """The widths at which an algorithm was trained on a task, from ``start`` units up, narrowest first."""
     chosen = optima[(optima["task"] == task) & (optima["algorithm"] == algorithm) & (optima["units"] >= start)]
     return sorted({int(units) for units in chosen["units"]})
 
 
 def optimum_interval(optima: pd.DataFrame, task: str, algorithm: str, units: int) -> Interval | None:
-    """log2 of the best learning rate, mean over the seeds with its interval; None for fewer than two seeds."""
+    """log2 of the best learning rate, mean over the seeds with its interval; None with fewer than two seeds."""
     return _interval(select_optima(optima, task, algorithm, units)["exponent"].tolist())
 
 
@@ -124,7 +124,7 @@ def shift_interval(optima: pd.DataFrame, task: str, algorithm: str, units: int, 
 
 
 def loss_ratio(optima: pd.DataFrame, task: str, algorithm: str, units: int, narrower: int) -> Interval | None:
-    """The lowest loss at ``units`` over that at the ``narrower`` width, geometric mean; None as above."""
+    """The ratio of the lowest losses at ``units`` and at the ``narrower`` width; None as above, or if one diverged."""
     wide, narrow = (select_optima(optima, task, algorithm, n)["loss"] for n in (units, narrower))
     pairs = [pair for pair in pd.concat([wide, narrow], axis=1).dropna().itertuples(index=False, name=None)]
     usable = len(pairs) > 1 and all(0 < loss < math.inf for pair in pairs for loss in pair)
@@ -136,17 +136,17 @@ def _interval(values: Sequence[float]) -> Interval | None:
 
 
 class Transfer(NamedTuple):
-    """What it costs to tune narrow and train wide once, beside tuning wide.
+    """What it costs to tune a narrow network and train a wide one once, compared with tuning the wide one.
 
     Attributes:
         units: The narrow width.
-        target: The wide one.
-        exponent: log2 of the narrow width's best learning rate on the grid.
-        direct: log2 of the wide one's.
+        target: The wide width.
+        exponent: log2 of the best learning rate on the grid at the narrow width.
+        direct: log2 of the best learning rate on the grid at the wide width.
         loss: The wide network's loss at ``exponent``, mean over the seeds.
-        direct_loss: And at ``direct``.
-        pairs: For each seed the CPU seconds of (tuning narrow and training wide once, tuning wide), with equally many
-            learning rates.
+        direct_loss: The wide network's loss at ``direct``, mean over the seeds.
+        pairs: For each seed, the CPU seconds of (tuning narrow and training wide once, tuning wide), both with the
+            same number of learning rates.
     """
 
     units: int
@@ -161,12 +161,12 @@ class Transfer(NamedTuple):
 def find_transfer(points: pd.DataFrame, task: str, algorithm: str) -> Transfer | None:
     """The cheapest transfer to the greatest width that works.
 
-    From the smallest width whose best learning rate on the grid (by the mean loss over the seeds) is at most one octave
-    from that of the greatest width, and was trained there. Both sides try as many learning rates as the sweep has at
-    the greatest width.
+    It starts from the smallest width whose best learning rate on the grid (by the mean loss over the seeds) is at most
+    one octave from that of the greatest width and was also trained there. Both sides try as many learning rates as the
+    sweep has at the greatest width.
 
     Returns:
-        None where there is no such width.
+        The transfer, or None if there is no such width.
     """
     own = points[(points["task"] == task) & (points["algorithm"] == algorithm)]
     means = own.groupby(["units", "exponent"])["loss"].mean()

@@ -1,7 +1,7 @@
-"""The kinds of rule that decide a claim: from comparisons of runs, or from a measurement, to a verdict.
+"""The rules that decide claims: each derives a verdict from comparisons of runs, or from a measurement.
 
-``comparisons`` says what the four verdicts mean. Every rule is called with the study's ``RunData``, and its other
-arguments are part of the claim.
+``comparisons`` defines the four verdicts. Every rule is called with the study's ``RunData``; its other arguments are
+part of the claim.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def compare_metric(
     """Decides a claim that algorithms improve a metric of the last epoch.
 
     Supported: every comparison is better. Not supported: a comparison is worse, exactly equal in
-    every seed, or its gain is smaller than the stated one.
+    every seed, or its gain is smaller than stated.
 
     Args:
         data: The runs of one study.
-        metric: A column of the frame that ``METRICS`` knows.
+        metric: A column of the frame that is a key of ``METRICS``.
         comparisons: All comparisons that the claim needs.
 
     Raises:
-        ValueError: two runs share a seed.
+        ValueError: Two runs share a seed.
     """
     obstacle = _obstacle(data.frame, metric, comparisons)
     if obstacle is not None:
@@ -62,16 +62,16 @@ def compare_margin(
 ) -> Verdict:
     """Decides a claim that algorithms lose no more than a margin of test accuracy.
 
-    Supported: in every comparison the 95 % interval of the difference paired by seed lies at or above ``-margin``. Not
-    supported: an interval lies below it.
+    Supported: in every comparison, the 95 % interval of the difference, paired by seed, lies at or above ``-margin``.
+    Not supported: an interval lies below it.
 
     Args:
         data: The runs of one study.
-        margin: Largest loss that the claim allows, a share in [0, 1], for example 0.005.
+        margin: Largest loss that the claim allows, as a fraction in [0, 1], for example 0.005.
         comparisons: All comparisons that the claim needs.
 
     Raises:
-        ValueError: two runs share a seed.
+        ValueError: Two runs share a seed.
     """
     obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
@@ -89,17 +89,17 @@ def compare_epochs(
     """Decides a claim that algorithms reach a target accuracy in fewer epochs.
 
     Supported: the interval of every ratio of epochs, paired by seed, ends at or below the limit. Not supported: one
-    starts above it. A run that did not reach the target counts with its length, the least that it can have needed: with
-    such runs of the algorithm a ratio is a lower bound and can only speak against the claim, with such runs of the
-    baseline an upper bound that can only speak for it, and with both it says nothing.
+    starts above it. A run that did not reach the target counts with its length, a lower bound on what it needed. If
+    the algorithm has such runs, the ratio is a lower bound and can only refute the claim; if the baseline has them, it
+    is an upper bound and can only support the claim; if both have them, it decides nothing.
 
     Args:
-        data: The runs of one study; their frame was made with targets.
+        data: The runs of one study, in a frame that was built with targets.
         limit: Largest ratio that the claim allows, for example 0.8.
         comparisons: All comparisons that the claim needs.
 
     Raises:
-        ValueError: two runs share a seed.
+        ValueError: Two runs share a seed.
     """
     obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
@@ -116,7 +116,7 @@ def compare_epochs(
 
 
 def _least_epochs(runs: pd.DataFrame) -> list[float]:
-    """By seed, how many epochs a run took to its target, at least."""
+    """By seed, the epochs that a run took to reach its target, or a lower bound on them."""
     by_seed = runs.sort_index()
     return by_seed["epochs_to_target"].fillna(by_seed["epochs"]).astype(float).tolist()
 
@@ -126,7 +126,7 @@ def compare_accuracy(
     *,
     comparisons: Sequence[Comparison],
 ) -> Verdict:
-    """``compare_metric`` on the test accuracy of the last epoch."""
+    """Applies ``compare_metric`` to the test accuracy of the last epoch."""
     return compare_metric(data, metric="test_accuracy", comparisons=comparisons)
 
 
@@ -143,8 +143,8 @@ def compare_overhead(
 
     Args:
         data: Its measurements are ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where a
-            pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that were run in turn in one
-            process. The runs themselves are timed apart, and a ratio needs epochs side by side.
+            pair is ``[seconds of the algorithm, seconds of the baseline]`` of two epochs that ran one after the other
+            in one process. The recorded runs are timed separately, but a ratio needs epochs measured side by side.
         limit: Largest ratio that the claim allows, for example 1.05.
         comparisons: All ratios that the claim needs.
     """
@@ -169,7 +169,7 @@ def compare_memory(
     limit: float,
     comparisons: Sequence[Comparison],
 ) -> Verdict:
-    """Decides a claim about the memory of a training step; it is counted, not sampled, so there is no interval.
+    """Decides a claim about the memory of a training step. It is counted, not sampled, so there is no interval.
 
     Supported: every ratio is at most the limit. Otherwise not supported.
 
@@ -211,7 +211,7 @@ def check_properties(data: RunData) -> Verdict:
 
 
 def _obstacle(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> Verdict | None:
-    """The verdict where runs are missing or unusable; None where the comparisons can be made."""
+    """The verdict if runs are missing or unusable; None if the comparisons can be made."""
     pairs = {c: select_pair(frame, c) for c in comparisons}
     waiting = [note for c, pair in pairs.items() for note in _missing(c, pair)]
     if waiting:
@@ -229,7 +229,7 @@ def _side(high: float, low: float, limit: float) -> str:
 
 
 def _missing(c: Comparison, pair: Pair) -> list[str]:
-    """What keeps a comparison from being made: too few seeds, or seeds on one side only."""
+    """What prevents a comparison: too few seeds, or seeds on one side only."""
     wanted = max(MIN_SEEDS, len(pair[0].index.union(pair[1].index)))
     return [
         f"{label(algorithm)} on {where(c.task, c.label_noise)} ({len(runs)} of {wanted} seeds)"
@@ -245,7 +245,7 @@ def _unusable(pair: Pair, metric: str) -> list[str]:
 
 
 def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
-    """What the comparisons add up to; ``sign`` is that of a favorable difference."""
+    """The verdict that follows from the comparisons; ``sign`` is the sign of a favorable difference."""
     if any(row.contradicts for row in evidence):
         status: Status = "not supported"
     elif all(row.outcome in ("better", "within") for row in evidence):

@@ -1,7 +1,7 @@
 """Intervals, paired tests and corrections: how the studies tell a difference from chance.
 
-Algorithms are compared seed by seed. The same seed gives both algorithms the same initial weights,
-batches and wrong labels, so that the per-seed difference cancels what they share.
+Algorithms are compared seed by seed. With the same seed, both algorithms have the same initial weights,
+batches and noisy labels, so the difference per seed cancels what they share.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Interval:
         estimate: The point estimate, in the unit of the values.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        n: Number of values behind it.
+        n: Number of values that it is computed from.
     """
 
     estimate: float
@@ -55,14 +55,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """One algorithm against another, paired by seed.
+    """A comparison of two algorithms, paired by seed.
 
     Attributes:
         difference: Mean of ``treatment - baseline`` with its 95 % t-interval.
-        bootstrap: The same mean with its 95 % bootstrap interval, as a check without normality.
+        bootstrap: The same mean with its 95 % bootstrap interval, a check that does not assume normality.
         p: Two-sided p-value of the paired t-test.
-        p_wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test, as a check without normality.
-            With 5 seeds it cannot fall below 0.0625.
+        p_wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test, a check that does not assume
+            normality. With 5 seeds it cannot fall below 0.0625.
         identical: Whether the two agree exactly in every seed.
     """
 
@@ -75,7 +75,7 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a comparison says once it is corrected for the other comparisons of its family.
+    """The outcome of a comparison, corrected for the other comparisons of its family.
 
     Attributes:
         p_holm: The p-value after Holm's correction.
@@ -90,7 +90,7 @@ def mean(values: Sequence[float]) -> float:
     """Arithmetic mean of at least one finite value.
 
     Raises:
-        ValueError: there is no value, or one of them is not finite.
+        ValueError: There is no value, or one of them is not finite.
     """
     return float(_checked("values", values, at_least=1).mean())
 
@@ -99,7 +99,7 @@ def std(values: Sequence[float]) -> float:
     """Sample standard deviation (``n - 1`` in the denominator) of at least two finite values.
 
     Raises:
-        ValueError: there are fewer than 2 values, or one of them is not finite.
+        ValueError: There are fewer than 2 values, or one of them is not finite.
     """
     return float(_checked("values", values).std(ddof=1))
 
@@ -108,11 +108,11 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     """Student's t-interval of the mean, ``mean ± t_{n-1} * std / sqrt(n)``.
 
     Args:
-        values: At least two finite values, for example one accuracy a seed.
+        values: At least two finite values, for example one accuracy per seed.
         confidence: Coverage, in (0, 1).
 
     Raises:
-        ValueError: there are fewer than 2 values, one of them is not finite, or ``confidence`` lies
+        ValueError: There are fewer than 2 values, one of them is not finite, or ``confidence`` lies
             outside (0, 1).
     """
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
@@ -126,16 +126,16 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 def bootstrap_interval(
     values: Sequence[float], confidence: float = 0.95, *, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean. It is too narrow for few values: a check only.
+    """Percentile bootstrap interval of the mean. With few values it is too narrow: use it only as a check.
 
     Args:
         values: At least two finite values.
         confidence: Coverage, in (0, 1).
         resamples: Number of resamples, at least 1.
-        seed: Seed of the resampling, so that the same values give the same interval.
+        seed: Seed of the resampling, so that the same values always have the same interval.
 
     Raises:
-        ValueError: there are fewer than 2 values, one of them is not finite, ``confidence`` lies
+        ValueError: There are fewer than 2 values, one of them is not finite, ``confidence`` lies
             outside (0, 1), or ``resamples`` is below 1.
     """
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
@@ -148,7 +148,7 @@ def bootstrap_interval(
 
 
 def ratio_interval(pairs: Sequence[tuple[float, float]], confidence: float = 0.95) -> Interval:
-    """Geometric mean of ``first / second`` with the t-interval of its logarithm.
+    """Geometric mean of ``first / second``, with an interval from the t-interval of its logarithm.
 
     A ratio of 2 and one of 1/2 cancel in the logarithm, so no side is favored.
 
@@ -157,7 +157,7 @@ def ratio_interval(pairs: Sequence[tuple[float, float]], confidence: float = 0.9
         confidence: Coverage, in (0, 1).
 
     Raises:
-        ValueError: there are fewer than 2 pairs, or a number is not positive and finite.
+        ValueError: There are fewer than 2 pairs, or a number is not positive and finite.
     """
     for pair in pairs:
         for value in pair:
@@ -174,10 +174,10 @@ def compare_paired(
     Args:
         treatment: The algorithm's value by seed.
         baseline: The other algorithm's value by seed; the same seeds.
-        null: The mean difference that the two tests assume, in the unit of the values.
+        null: The mean difference under the null hypothesis of both tests, in the unit of the values.
 
     Raises:
-        ValueError: the seeds differ, there are fewer than 2, or a value is not finite.
+        ValueError: The seeds differ, there are fewer than 2, or a value is not finite.
     """
     if treatment.keys() != baseline.keys():
         unpaired = sorted(treatment.keys() ^ baseline.keys())
@@ -200,10 +200,11 @@ def compare_paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: bounds the chance of any false finding in the family.
+    """Holm's step-down correction, which bounds the probability of any false finding in the family.
 
-    The i-th smallest of m p-values is multiplied by ``m - i + 1``; a corrected value is never below
-    that of a smaller one and never above 1. Source: Holm, Scandinavian Journal of Statistics, 1979.
+    The i-th smallest of m p-values is multiplied by ``m - i + 1``. A corrected value is at least as
+    large as that of any smaller p-value, and at most 1. Source: Holm, Scandinavian Journal of
+    Statistics, 1979.
 
     Args:
         p_values: The p-values of one family, each in [0, 1].
@@ -212,7 +213,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         The corrected p-values, in the order given.
 
     Raises:
-        ValueError: a p-value lies outside [0, 1].
+        ValueError: A p-value lies outside [0, 1].
     """
     for p in p_values:
         check_range("p_values", float(p), 0.0, 1.0)
@@ -225,19 +226,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def judge(comparisons: Sequence[PairedComparison], *, higher_is_better: bool, alpha: float = ALPHA) -> list[Judgement]:
-    """Says of each comparison of a family whether the algorithm is better, worse or tied.
+    """Decides for each comparison of a family whether the algorithm is better, worse or tied.
 
-    A tie is a Holm-corrected p-value of at least ``alpha``. That is the same as saying that the
-    interval of the difference contains 0 when its confidence is raised from ``1 - alpha`` to
+    A tie is a Holm-corrected p-value of at least ``alpha``. Equivalently, the interval of the
+    difference contains 0 when its confidence is raised from ``1 - alpha`` to
     ``1 - alpha * p / p_holm``, the level that Holm's correction leaves to this comparison.
 
     Args:
-        comparisons: All comparisons that are looked at together.
+        comparisons: All comparisons that are considered together.
         higher_is_better: Whether a positive difference is in the algorithm's favor.
-        alpha: Chance, in (0, 1), of calling any true tie of the family a difference.
+        alpha: Probability, in (0, 1), of calling any true tie of the family a difference.
 
     Returns:
-        One judgement a comparison, in the order given.
+        One :class:`Judgement` per comparison, in the order given.
     """
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     judgements = []
@@ -258,7 +259,7 @@ def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarra
 
 
 def _t_test(differences: np.ndarray) -> float:
-    """Two-sided one-sample t-test against 0; the limit where the differences do not vary at all."""
+    """p-value of a two-sided one-sample t-test against 0; its limit if the differences do not vary at all."""
     center, spread = differences.mean(), differences.std(ddof=1)
     if spread == 0:
         return 1.0 if center == 0 else 0.0
@@ -267,6 +268,6 @@ def _t_test(differences: np.ndarray) -> float:
 
 
 def _wilcoxon(differences: np.ndarray) -> float:
-    # Seeds that tie exactly carry no sign; with none left there is nothing to test.
+    # An exact tie has no sign; if all seeds tie, there is nothing to test.
     signed = differences[differences != 0]
     return float(stats.wilcoxon(signed).pvalue) if signed.size else 1.0

@@ -1,1 +1,1 @@
-"""What is kept of a run: configurations, records, checkpoints, the machine, and where the files are."""
+"""What is kept about runs: configurations, records, checkpoints, the machine, and where the files are."""

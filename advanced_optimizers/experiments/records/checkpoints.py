@@ -1,4 +1,4 @@
-"""Checkpoints of runs in progress: written whole or not at all, and checked before they are believed."""
+"""Checkpoints of runs in progress: written atomically, and verified before they are loaded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 
 from advanced_optimizers.experiments.records.record import RecordError
 
-_DIGEST_LENGTH = 64  # SHA-256 in hexadecimal, before the content
+_DIGEST_LENGTH = 64  # SHA-256 in hexadecimal, stored before the content
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes a state of tensors and plain values, in the place of an older one."""
+    """Writes a state of tensors and plain values, replacing an older one."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -36,8 +36,8 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     digest, content = whole[:_DIGEST_LENGTH], whole[_DIGEST_LENGTH:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise RecordError(
-            f"the checkpoint {path} is damaged: its checksum is wrong. Delete it and run the study again, this run "
-            "then starts from its first epoch; the other runs are untouched"
+            f"the checkpoint {path} is damaged: its checksum is wrong. Delete it and run the study again: this run "
+            "will start from its first epoch, and the other runs are untouched"
         )
     state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location=device)
     return state

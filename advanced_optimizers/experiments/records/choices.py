@@ -1,6 +1,6 @@
-"""What a user chooses from on the command line. It imports nothing, so that help is quick."""
+"""The choices on the command line. This module imports nothing, so that ``--help`` is fast."""
 
-# A study on small digits in minutes, or on MNIST and CIFAR-10 in hours.
+# A study on small digits takes minutes; on MNIST and CIFAR-10 it takes hours.
 PROFILES = ("quick", "full")
-# Where runs are spread: over this machine's cores, or over a cluster.
+# How runs are distributed: over the cores of this machine, or over a cluster.
 ENGINES = ("loky", "ray", "dask")

@@ -1,4 +1,4 @@
-"""What a run is asked to do: a frozen configuration whose hash is its id."""
+"""The configuration of a run. It is frozen, and its hash is the run's id."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Hyperparameters = dict[str, float | int | bool | str]
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's outcome.
+    """Everything that determines a run's outcome.
 
     Attributes:
-        dataset: A name of ``data.DATASETS``.
-        model: A name of ``models.MODELS``.
-        algorithm: A name of ``algorithms.ALGORITHMS``.
-        hyperparameters: The algorithm's own, JSON scalars.
-        seed: Seeds the weights, the batches and the label noise. >= 0.
-        epochs: Passes over the training set. >= 1.
-        batch_size: Images a step. >= 1.
-        label_noise: Share of training labels replaced by a wrong one, in [0, 1).
-        data_fraction: Share of the training images used, in (0, 1].
-        width: The model's width multiplier. > 0.
+        dataset: A key of ``data.DATASETS``.
+        model: A key of ``training.models.MODELS``.
+        algorithm: A key of ``training.algorithms.ALGORITHMS``.
+        hyperparameters: The algorithm's hyperparameters, as JSON scalars.
+        seed: Seed of the weights, the batches and the label noise, >= 0.
+        epochs: Passes over the training set, >= 1.
+        batch_size: Images per step, >= 1.
+        label_noise: Fraction of the training labels that are replaced by another class, in [0, 1).
+        data_fraction: Fraction of the training images used, in (0, 1].
+        width: The model's width multiplier, > 0.
         precision: ``float32``, or ``bfloat16`` autocast over float32 parameters.
         schedule: ``one-cycle`` (learning rate up to ``lr`` and down to zero) or ``constant``.
-        augment: Random crops and mirror images.
-        split: What accuracy is measured on after each epoch: ``test``; for tuning a ``validation`` part of the training
-            set; or ``none`` where only the training loss is asked for, since measuring takes time too.
+        augment: Whether to crop and mirror the training images at random.
+        split: What accuracy is measured on after each epoch: the ``test`` set; ``validation``, a part of the training
+            set held out for tuning; or ``none``, which saves the time where only the training loss is needed.
     """
 
     dataset: str
@@ -67,8 +67,8 @@ class RunConfig:
         check_range("data_fraction", self.data_fraction, low=0.0, high=1.0, open_low=True)
         check_range("width", self.width, low=0.0, high=math.inf, open_low=True, open_high=True)
         for name in ("label_noise", "data_fraction", "width"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one configuration
-        object.__setattr__(self, "hyperparameters", _checked(self.hyperparameters))  # a copy: an id must not change
+            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are the same configuration
+        object.__setattr__(self, "hyperparameters", _checked_copy(self.hyperparameters))  # the id must not change
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("schedule", self.schedule, SCHEDULES),
@@ -84,17 +84,17 @@ class RunConfig:
 
     @property
     def run_id(self) -> str:
-        """16 hexadecimal digits: a hash of the configuration, the same on every machine."""
+        """A hash of the configuration: 16 hexadecimal digits, the same on every machine."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _checked(hyperparameters: Any) -> Hyperparameters:
+def _checked_copy(hyperparameters: Any) -> Hyperparameters:
     if not isinstance(hyperparameters, dict):
         raise TypeError(f"hyperparameters must be a dict, got {hyperparameters!r}")
     for name, value in hyperparameters.items():
         if not isinstance(name, str) or not isinstance(value, float | int | bool | str):
-            raise TypeError(f"hyperparameters must be numbers, booleans or strings by name, got {name!r}: {value!r}")
+            raise TypeError(f"hyperparameters must map names to numbers, booleans or strings, got {name!r}: {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"hyperparameters must be finite, got {name!r}: {value!r}")
     return dict(hyperparameters)

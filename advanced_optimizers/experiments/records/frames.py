@@ -14,14 +14,14 @@ from advanced_optimizers.experiments.records.record import RunRecord
 
 
 def records_frame(records: Iterable[RunRecord], targets: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """One row a run: its configuration (hyperparameters as ``hp_*``), final metrics, and times.
+    """One row per run: its configuration (hyperparameters as ``hp_*``), final metrics, and times.
 
     ``seconds_per_epoch`` and ``cpu_seconds_per_epoch`` are medians over the epochs.
 
     Args:
         records: The runs.
-        targets: Test accuracies by task, in [0, 1]; with them, ``epochs_to_target`` counts a run's :func:`epochs_to`
-            its task's.
+        targets: Test accuracies by task, in [0, 1]. If given, the column ``epochs_to_target`` holds the number of
+            epochs that a run took to reach the target of its task, see :func:`epochs_to`.
     """
     rows = []
     for record in records:
@@ -34,10 +34,10 @@ def records_frame(records: Iterable[RunRecord], targets: Mapping[str, float] | N
 
 
 def epochs_to(accuracies: Sequence[float | None], target: float) -> float:
-    """After how many epochs an accuracy is first reached, between two epochs on the line that joins them.
+    """The number of epochs until an accuracy is first reached, interpolated linearly between two epochs.
 
-    Nan where the run ended before (the count is censored: all that is known is that it is larger), 1 where the first
-    epoch reached it.
+    NaN if the run ended before that: the count is censored, and all we know is that it is larger. 1 if the first epoch
+    reached it.
     """
     before = math.nan
     for epoch, accuracy in enumerate(accuracies, start=1):
@@ -48,7 +48,7 @@ def epochs_to(accuracies: Sequence[float | None], target: float) -> float:
 
 
 def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row a run and epoch (from 1), one column a curve."""
+    """One row per run and epoch (counted from 1), one column per curve."""
     frames = []
     for record in records:
         config = record.config

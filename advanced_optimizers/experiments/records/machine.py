@@ -1,4 +1,4 @@
-"""The machine that a run is on: what a record says of it, its threads, its memory."""
+"""The machine that a run trains on: its description in the record, its threads, and its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit and hardware, as a record keeps them."""
+    """Versions, commit and hardware, as they are stored in a record."""
     commit, dirty = _git_state()
     on_gpu = device.type == "cuda"
     return {
@@ -35,7 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Runs torch on ``count`` threads for a while."""
+    """Limits torch to ``count`` threads inside a ``with`` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -46,7 +46,7 @@ def threads(count: int) -> Iterator[None]:
 
 @cache
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of the package's source, and whether it differs from it; (None, None) outside version control."""
+    """The commit of the package's source, and whether the source has changed since; (None, None) outside of git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(_PACKAGE), *arguments]
@@ -77,7 +77,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak: of this process on the CPU, of the device's allocator on an accelerator."""
+    """Peak memory in bytes: of this process on the CPU, of the device's allocator on an accelerator."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -1,4 +1,4 @@
-"""Where things are kept, seen from any folder of the project."""
+"""The folders of the project, found from any folder inside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_profile(profile: str) -> None:
 
 
 def project_root() -> Path:
-    """The nearest folder with a pyproject.toml around the working directory, or the working directory itself."""
+    """The nearest folder with a pyproject.toml at or above the working directory, or else the working directory."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
 
@@ -30,12 +30,12 @@ def output_root(profile: str) -> Path:
 
 
 def run_store(profile: str) -> RunStore:
-    """The records of a profile."""
+    """The store of a profile's records."""
     from advanced_optimizers.experiments.records.store import RunStore  # loads torch, which a path does not need
 
     return RunStore(output_root(profile) / "results" / "runs")
 
 
 def figures_folder(profile: str) -> Path:
-    """The figures of a profile."""
+    """The folder of a profile's figures."""
     return output_root(profile) / "figures"

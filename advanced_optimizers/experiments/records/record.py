@@ -1,4 +1,4 @@
-"""What came of a run: its record, written once and never edited."""
+"""The record of a run: its result, written once and never edited."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class RecordError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What one run gave. Written once, never edited.
+    """The result of one run. Written once, never edited.
 
     Attributes:
-        config: What was asked.
+        config: The configuration that was run.
         status: ``completed``, or ``diverged`` when the loss stopped being finite.
         environment: Versions, commit, device, threads, data checksum, start time.
-        curves: One list for each metric, one value for each epoch. Accuracies and errors are fractions in [0, 1];
-            ``seconds`` (wall) and ``cpu_seconds`` (of the process) are those of training, without evaluation.
+        curves: One list per metric, one value per epoch. Accuracies and errors are fractions in [0, 1]; ``seconds``
+            (wall clock) and ``cpu_seconds`` (of the process) are those of training, without evaluation.
         final: The last epoch's value of each curve.
-        total_seconds: Wall seconds of training and evaluation, summed over interruptions.
-        peak_memory_bytes: Of the process, or of the accelerator where one was used.
+        total_seconds: Wall-clock seconds of training and evaluation, summed over interruptions.
+        peak_memory_bytes: Peak memory of the process, or of the accelerator if one was used.
     """
 
     config: RunConfig
@@ -45,7 +45,7 @@ class RunRecord:
         return self.config.run_id
 
     def outcome(self) -> dict[str, Any]:
-        """The part that the same configuration reproduces bit for bit on one machine: all but time and memory."""
+        """The part that the same configuration reproduces bit for bit on one machine: all except time and memory."""
         timing = {"seconds", "cpu_seconds", "evaluation_seconds"}
         curves = {name: _finite(values) for name, values in self.curves.items() if name not in timing}
         return {"run_id": self.run_id, "status": self.status, "curves": curves}
@@ -59,14 +59,14 @@ class RunRecord:
         """Reads :meth:`to_json` back.
 
         Raises:
-            ValueError: The text is no JSON, lacks a field, or its id is not its configuration's.
+            ValueError: The text is not JSON, lacks a field, or has an id that is not its configuration's.
         """
         content = json.loads(text)
         if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
+            raise ValueError("it is not a JSON object")
         missing = {"run_id", *(f.name for f in fields(RunRecord))} - content.keys()
         if missing:
-            raise ValueError(f"lacks {sorted(missing)}")
+            raise ValueError(f"it lacks {sorted(missing)}")
         run_id = content.pop("run_id")
         try:
             record = RunRecord(**{**content, "config": RunConfig(**content["config"])})
@@ -83,9 +83,9 @@ def _check_content(record: RunRecord) -> None:
         raise ValueError(f"its status is {record.status!r} instead of {' or '.join(STATUSES)}")
     for name, value in (("curves", record.curves), ("final", record.final)):
         if not isinstance(value, dict):
-            raise ValueError(f"its {name} are no object")
+            raise ValueError(f"its field {name!r} is not an object")
     if not all(isinstance(values, list) for values in record.curves.values()):
-        raise ValueError("a curve is no list")
+        raise ValueError("a curve is not a list")
     if len({len(values) for values in record.curves.values()}) > 1:
         raise ValueError("its curves differ in length")
 

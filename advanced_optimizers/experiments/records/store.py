@@ -1,4 +1,4 @@
-"""Where records are kept: one immutable file per run, found by its configuration."""
+"""The store of records: one immutable file per run, found by the run's configuration."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from advanced_optimizers.experiments.records.record import RecordError, RunRecor
 
 
 class RunStore:
-    """Records under one folder, as ``<task>/<algorithm>/<run_id>.json``, beside locks and checkpoints in progress.
+    """The records in one folder, as ``<task>/<algorithm>/<run_id>.json``, with the locks and checkpoints of their runs.
 
     Args:
-        root: The folder of the records, such as ``results/runs``. Locks and checkpoints go to ``.progress`` beside it.
+        root: The folder of the records, such as ``results/runs``. Locks and checkpoints go to ``.progress`` next to it.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -31,12 +31,12 @@ class RunStore:
         return self.progress_folder / f"{config.run_id}.pt"
 
     def lock(self, config: RunConfig) -> FileLock:
-        """The lock that a process holds while it trains a configuration; the system frees it if the process dies."""
+        """The lock that a process holds while it trains a configuration; the system releases it if the process dies."""
         self.progress_folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.progress_folder / f"{config.run_id}.lock")
 
     def load(self, config: RunConfig) -> RunRecord | None:
-        """The record of a configuration, or None when it has not run.
+        """The record of a configuration, or None if there is none.
 
         Raises:
             RecordError: The file is damaged.
@@ -52,7 +52,7 @@ class RunStore:
         """All records, sorted by path.
 
         Raises:
-            RecordError: One or more files are damaged; all of them are named.
+            RecordError: One or more files are damaged; the message names all of them.
         """
         records, problems = [], []
         for path in self.paths():
@@ -65,14 +65,14 @@ class RunStore:
         return records
 
     def save(self, record: RunRecord, *, replace: bool = False) -> Path:
-        """Writes a record, whole or not at all.
+        """Writes a record atomically.
 
         Args:
             record: What to write.
-            replace: Whether it takes the place of an older record of the same configuration.
+            replace: Whether to replace an existing record of the same configuration.
 
         Raises:
-            FileExistsError: The run has a record already, and ``replace`` is not set.
+            FileExistsError: The run already has a record, and ``replace`` is not set.
         """
         path = self.path(record.config)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class RunStore:
             if replace:
                 os.replace(temporary, path)
             else:
-                os.link(temporary, path)  # unlike a rename, this fails when the record exists
+                os.link(temporary, path)  # unlike a rename, this fails if the record exists
         finally:
             temporary.unlink(missing_ok=True)
         return path

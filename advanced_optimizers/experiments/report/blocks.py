@@ -1,10 +1,10 @@
-"""What a generated block of the README and the report may hold: each key and the function that writes its text."""
+"""The generated blocks of the README and the report: each key, and the function that writes its text."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
-from advanced_optimizers.experiments.report import tables
+from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
@@ -32,11 +32,11 @@ SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "in
 
 
 class ReportContext:
-    """The results that the report rests on.
+    """The results that the report is based on.
 
     Args:
         root: The folder that holds ``results/`` and ``figures/``.
-        studies: The studies reported; None takes every study of the full profile.
+        studies: The studies to report; None means every study of the full profile.
     """
 
     def __init__(self, root: Path, studies: Sequence[BaseStudy] | None = None) -> None:
@@ -71,19 +71,29 @@ class ReportContext:
             ValueError: There is none.
         """
         sweeps = [results for results in self.results.values() if isinstance(results, SweepResults)]
-        by_task = {of_sweep.name: results for results in sweeps for of_sweep in results.study.tasks}
+        by_task = {sweep_task.name: results for results in sweeps for sweep_task in results.study.tasks}
         _check("task", task, by_task)
         return by_task[task]
 
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
-        """The verdicts of all studies' claims."""
+        """The verdicts on all claims of the studies, by key."""
         return {key: verdict for results in self.results.values() for key, verdict in results.verdicts.items()}
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
-        """The figures of all studies by file name."""
-        return {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+        """The figures of all studies by file name, and that of all verdicts."""
+        figures = {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+        return figures | ({"verdicts": self._verdict_figure()} if self.verdicts else {})
+
+    def _verdict_figure(self) -> StudyFigure:
+        by_method: dict[str, list[plots.ShortClaim]] = {}
+        for key, verdict in self.verdicts.items():
+            claim = CLAIMS[key]
+            by_method.setdefault(claim.method, []).append((claim.short, verdict.status, ""))
+        run_ids = {run_id for verdict in self.verdicts.values() for run_id in verdict.run_ids}
+        caption = f"the verdict on each of {len(self.verdicts)} claims"
+        return StudyFigure(caption, partial(plots.verdicts, by_method), tuple(sorted(run_ids)))
 
 
 Block: TypeAlias = Callable[..., str]
@@ -98,7 +108,7 @@ def render_block(context: ReportContext, key: str, arguments: Mapping[str, str])
         arguments: The block's arguments, as text.
 
     Raises:
-        ValueError: The key or an argument is unknown, an argument is missing, or a value is none of those allowed.
+        ValueError: The key or an argument is unknown, an argument is missing, or a value is not allowed.
     """
     if key not in BLOCKS:
         raise unknown_name("key", key, BLOCKS)
@@ -141,7 +151,7 @@ def _difference(
 
 
 def _ratio(context: ReportContext, study: str, task: str, algorithm: str, baseline: str) -> str:
-    """The time of an epoch over the baseline's, from epochs run in turn, with its 95 % interval, and n."""
+    """The time per epoch relative to the baseline's, from epochs run side by side, with its 95 % interval, and n."""
     results = context.comparison(study)
     _check_names(results, task, [algorithm, baseline])
     for row in (results.measurements or {"measurements": []})["measurements"]:
@@ -168,7 +178,7 @@ def _shift(context: ReportContext, task: str, algorithm: str, units: str) -> str
 
 
 def _cost(context: ReportContext, task: str) -> str:
-    """The CPU time of tuning narrow and training wide once over that of tuning wide, with its interval, and n."""
+    """The CPU time of tuning narrow and training wide once, relative to tuning wide, with its interval, and n."""
     results = context.sweep(task)
     transfer = None if results.missing else find_transfer(results.points, task, results.study.transferring)
     if transfer is None:
@@ -190,12 +200,12 @@ def _symbol(context: ReportContext, claim: str) -> str:
 
 
 def _legend(context: ReportContext) -> str:
-    """What the symbols of verdicts mean."""
+    """The meaning of the symbols for verdicts."""
     return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
 
 
 def _reason(context: ReportContext, claim: str) -> str:
-    """What a verdict rests on, in a sentence or two."""
+    """The reason for a verdict, in a sentence or two."""
     _check("claim", claim, context.verdicts)
     return context.verdicts[claim].sentence
 
@@ -222,12 +232,12 @@ def _figure(context: ReportContext, name: str) -> str:
     if name not in context.figures and any(results.missing for results in context.results.values()):
         return _PENDING
     _check("figure", name, context.figures)
-    caption = context.figures[name].caption
-    return f"![{caption}](figures/{name}.png)\n\n*{caption[0].upper()}{caption[1:]}.*"
+    figure = context.figures[name]
+    return f"![{figure.caption}](figures/{name}.png)\n\n*{figure.full_caption}*"
 
 
 def _runs(context: ReportContext, study: str) -> str:
-    """How many runs there are, when and on what they were recorded."""
+    """How many runs there are, and when and on what they were recorded."""
     return context.study(study).loaded
 
 
@@ -271,9 +281,9 @@ def _check(name: str, value: str, known: Mapping[str, object]) -> None:
 
 
 def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
-    (of_sweep,) = (of_sweep for of_sweep in results.study.tasks if of_sweep.name == task)
+    (sweep_task,) = (known for known in results.study.tasks if known.name == task)
     _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
-    _check("width", units, {str(n): n for n in of_sweep.units})
+    _check("width", units, {str(n): n for n in sweep_task.units})
 
 
 def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
@@ -283,7 +293,7 @@ def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) ->
 
 
 def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
-    """A condition that the study does not have is a mistake in the report, and not a run to wait for."""
+    """Raises a ValueError for a condition that is not part of the study: it is a mistake, not a run to wait for."""
     study = results.study
     _check_names(results, task, algorithms)
     _check("noise", noise, {f"{share:g}": share for share in study.label_noises})

@@ -89,33 +89,32 @@ def show_figure(results: RecordedStudy[Any], name: str) -> None:
     """
     if name not in results.figures:
         raise unknown_name("figure", name, results.figures)
-    _show_picture(results.figure(name).read_bytes(), results.figures[name].caption)
+    kept = results.figures[name]
+    _show_picture(results.figure(name).read_bytes(), kept.caption, kept.full_caption)
 
 
-def show_drawing(figure: Figure, caption: str) -> None:
+def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
     """Displays a figure that was drawn from something else than a study's records.
 
     Args:
         figure: The figure; no file of it is kept.
-        caption: What it shows.
+        caption: What it shows, in a few words; also its alternative text.
+        note: What its marks mean, in sentences.
     """
+    full = f"{_sentence(caption)} {note}".rstrip()
     with TemporaryDirectory() as folder:
-        _show_picture(plots.save_figure(figure, Path(folder) / "drawing.png", []).read_bytes(), caption)
+        _show_picture(plots.save_figure(figure, Path(folder) / "drawing.png", []).read_bytes(), caption, full)
 
 
 def _show_markdown(table: pd.DataFrame) -> None:
     display(Markdown(to_markdown(table)))
 
 
-def _show_picture(png: bytes, caption: str) -> None:
-    """Displays a picture with its caption below; the caption is its alternative text, too.
-
-    It is HTML, since Jupyter has no alternative text for an image.
-    """
-    sentence = html.escape(_sentence(caption))
+def _show_picture(png: bytes, alternative: str, caption: str) -> None:
+    """Displays a picture with its caption below; as HTML, since Jupyter has no alternative text for an image."""
     source = f"data:image/png;base64,{b64encode(png).decode()}"
-    picture = f'<img src="{source}" alt="{sentence}" width="{_FIGURE_WIDTH}">'
-    display(HTML(f"<p>{picture}<br>\n<em>{sentence}</em></p>"))
+    picture = f'<img src="{source}" alt="{html.escape(_sentence(alternative))}" width="{_FIGURE_WIDTH}">'
+    display(HTML(f"<p>{picture}<br>\n<em>{html.escape(caption)}</em></p>"))
 
 
 def _sentence(words: str) -> str:

@@ -1,31 +1,63 @@
-"""The house style of the figures: colours, markers, fonts, the grid of panels, captions and legends.
+"""The house style of the figures: fonts, colors, and how an algorithm is drawn.
 
-The colours are those of Okabe and Ito, which stay apart for colour-blind readers. An algorithm looks the same
-everywhere: its colour says the method, its line the base optimizer, and in a study its marker is its own.
+The fonts and the palette for color-blind readers are seaborn's. How an algorithm looks follows from its role, which the
+table of algorithms knows, and from its place in its study. No algorithm is named here:
+
+- A baseline is black or gray. Its line (solid, dashed, ...) says which base optimizer it is.
+- A method has a hue, and the line of its baseline. The first methods over each baseline share the first hue, and so on.
+- A control has a muted hue and a dotted line.
 """
 
 from __future__ import annotations
 
+import itertools
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+import seaborn as sns
+from matplotlib.colors import to_hex
 from matplotlib.typing import LineStyleType
 
-from advanced_optimizers.experiments.evidence.metrics import Labels
+from advanced_optimizers.experiments.evidence.metrics import Labels, noise_words, ordered
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 WIDTH = 6.5  # inches, the report's text width
 DPI = 150
+FONT_SIZE = 9
+# Up to this many algorithms share a panel of curves; of more, each has a row of its own.
+MAX_LINES = 5
 
-BLACK, ORANGE, GREEN, VERMILLION = "#000000", "#E69F00", "#009E73", "#D55E00"
-SKY, BLUE, PURPLE = "#56B4E9", "#0072B2", "#CC79A7"
-GRAY = "#666666"
+BLACK, GRAY, LIGHT_GRAY = "#000000", "#666666", "#C8C8C8"
+_PALETTE = sns.color_palette("colorblind")
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, TAN, SKY = (to_hex(_PALETTE[i]) for i in (0, 1, 2, 3, 4, 5, 9))
+
+HOUSE_STYLE: Any = {
+    **sns.axes_style("ticks"),
+    **sns.plotting_context("paper"),
+    # matplotlib brings this font along: the same letters, and the same bytes, on every machine.
+    "font.sans-serif": ["DejaVu Sans"],
+    **{
+        f"{part}size": FONT_SIZE
+        for part in (
+            *("font.", "axes.title", "axes.label", "xtick.label", "ytick.label"),
+            *("legend.font", "legend.title_font", "figure.title", "figure.label"),
+        )
+    },
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "figure.dpi": DPI,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.08,
+}
 
 
 class Style(NamedTuple):
@@ -36,118 +68,98 @@ class Style(NamedTuple):
     line: LineStyleType
 
 
-STYLES: dict[str, Style] = {
-    "sgd": Style(BLACK, "o", "-"),
-    "adam": Style(BLACK, "s", "--"),
-    "fer-sgd": Style(ORANGE, "^", "-"),
-    "fer-adam": Style(ORANGE, "v", "--"),
-    "flipping-sgd": Style(GREEN, "D", "-"),
-    "flipping-adam": Style(GREEN, "h", "--"),
-    "correction": Style(BLUE, "^", "--"),
-    "correction-hidden": Style(PURPLE, "v", "--"),
-    "adam-longer": Style(VERMILLION, "p", ":"),
-    "adam-longest": Style(ORANGE, "P", ":"),
-    "adam-wider": Style(GREEN, "X", ":"),
-    "sigprop": Style(BLUE, "P", "--"),
-    "readout": Style(VERMILLION, "p", ":"),
-    "localized-static": Style(SKY, "<", "-"),
-    "localized-static-half": Style(BLUE, "P", "-"),
-    "localized-static-two": Style(GREEN, "^", "-"),
-    "localized-dynamic": Style(PURPLE, ">", "-"),
-    "localized-frozen": Style(VERMILLION, "X", ":"),
-    "localized-frozen-half": Style(GREEN, "D", ":"),
-    "localized-frozen-two": Style(VERMILLION, "v", ":"),
-    "localized-random": Style(ORANGE, "*", ":"),
-    "standard-sgd": Style(VERMILLION, "d", "--"),
-    "mup-sgd": Style(BLUE, "H", "-"),
-}
+class _Role(NamedTuple):
+    """What a role's algorithms are drawn with; no two roles share a marker."""
 
-HOUSE_STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
-    "figure.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.08,
-}
+    colors: tuple[str, ...]
+    markers: str
+    lines: tuple[LineStyleType, ...]
 
 
-def get_style(algorithm: str) -> Style:
-    """How an algorithm is drawn, the same in every figure.
-
-    Raises:
-        ValueError: The algorithm has no row in ``STYLES``.
-    """
-    if algorithm not in STYLES:
-        raise ValueError(f"algorithm must have a row in figure_style.STYLES, got {algorithm!r}; give it a style there")
-    return STYLES[algorithm]
+_BASE_LINES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+_HUES = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY, TAN)
+_BASELINES = _Role((BLACK, "#555555", "#8A8A8A"), "osDp", _BASE_LINES)
+_METHODS = _Role(_HUES, "^v<>dh", _BASE_LINES)
+_CONTROLS = _Role(tuple(to_hex(sns.desaturate(hue, 0.35)) for hue in _HUES), "XP*H8", (":", (0, (1, 2.5))))
 
 
-@contextmanager
-def panel_grid(
-    count: int, columns: int, size: tuple[float, float], *, sharey: bool | Literal["row"]
-) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``count`` panels in the house style; it is laid out before the style is left."""
-    rows = -(-count // columns)
-    with plt.rc_context(HOUSE_STYLE):
-        figure, grid = plt.subplots(rows, columns, figsize=size, sharey=sharey, squeeze=False)
-        for axis in grid.flat[count:]:
-            axis.remove()
-        try:
-            yield figure, list(grid.flat[:count])
-            figure.draw_without_rendering()
-        finally:
-            plt.close(figure)  # so that a notebook shows it once, where it is returned
-
-
-@contextmanager
-def named_rows(count: int, names: Sequence[str]) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of ``count`` panels, two a line, whose vertical axis lists the same names from the top down."""
-    wraps = [wrapped(name, 24) for name in names]
-    row_height = 0.12 + 0.15 * max(text.count("\n") + 1 for text in wraps)
-    columns = min(count, 2)
-    size = (WIDTH, 0.7 + -(-count // columns) * (0.85 + row_height * len(names)))
-    with panel_grid(count, columns, size, sharey=True) as (figure, axes):
-        for axis in axes:
-            axis.set_yticks(range(len(names)), wraps)
-            axis.set_ylim(len(names) - 0.5, -0.5)
-            axis.tick_params(axis="y", length=0)
-            axis.grid(visible=False, axis="y")
-            axis.xaxis.set_major_locator(MaxNLocator(4))
-        yield figure, axes
-
-
-def algorithm_legend(figure: Figure, algorithms: Sequence[str], labels: Labels) -> None:
-    """One legend for all panels, below them."""
-    handles = [
-        Line2D([], [], color=style.color, marker=style.marker, linestyle=style.line, label=labels.get(name, name))
-        for name, style in ((name, get_style(name)) for name in algorithms)
+def arrange(algorithms: Iterable[str]) -> list[str]:
+    """Each baseline with what is compared with it below; otherwise the order stays."""
+    names = list(dict.fromkeys(algorithms))
+    return [
+        name
+        for base in dict.fromkeys(group_of(name) for name in names)
+        for name in sorted((name for name in names if group_of(name) == base), key=lambda name: name != base)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
-def caption(figure: Figure, title: str, note: str) -> None:
-    """The title, and under it what the marks and bands mean."""
-    figure.suptitle(f"{title[0].upper()}{title[1:]}\n{wrapped(note, 92)}")
+def make_styles(algorithms: Iterable[str]) -> dict[str, Style]:
+    """How each algorithm of a study is drawn, by name; in the order in which figures list them.
+
+    No two share color, marker and line. An algorithm that is not in the table of algorithms is a method.
+
+    Args:
+        algorithms: All algorithms of the study, so that each looks the same in all of its figures.
+    """
+    styles: dict[str, Style] = {}
+    roles: Counter[_Role] = Counter()
+    places: Counter[tuple[_Role, str]] = Counter()
+    arranged = arrange(algorithms)
+    bases = list(dict.fromkeys(group_of(name) for name in arranged if name in ALGORITHMS))
+    for name in arranged:
+        role, base = _role(name), group_of(name)
+        color = roles[role] if role is _BASELINES else places[role, base]
+        line = bases.index(base) if base and role is not _CONTROLS else 0
+        choices = itertools.product(
+            _from(role.lines, line), _from(role.colors, color), _from(role.markers, roles[role])
+        )
+        taken = set(styles.values())
+        combinations = [Style(color, marker, line) for line, color, marker in choices]
+        styles[name] = next((style for style in combinations if style not in taken), combinations[0])
+        roles[role] += 1
+        places[role, base] += 1
+    return styles
 
 
-def count_words(counts: Iterable[int]) -> str:
-    """One n, or the smallest and the largest."""
-    low, high = min(known := list(counts)), max(known)
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+def drawn_styles(present: Iterable[str], algorithms: Sequence[str] | None, labels: Labels) -> dict[str, Style]:
+    """The styles of the algorithms that a figure shows, in its order.
+
+    Args:
+        present: The algorithms that it shows.
+        algorithms: All algorithms of the study in its order; None takes those that are shown, in the labels' order.
+        labels: Names for display.
+    """
+    shown = set(present)
+    styles = make_styles([*(algorithms or ()), *ordered(sorted(shown), labels)])
+    return {name: style for name, style in styles.items() if name in shown}
+
+
+def group_of(algorithm: str) -> str:
+    """The baseline that an algorithm is drawn with: a baseline itself; nothing for one that the table lacks."""
+    row = ALGORITHMS.get(algorithm)
+    return "" if row is None else row.baseline or algorithm
+
+
+def condition_words(conditions: Sequence[tuple[str, float]], labels: Labels) -> list[tuple[str, str]]:
+    """Titles for panels of task and label noise, in two parts; the second is empty where no panel has noise."""
+    noisy = any(noise for _, noise in conditions)
+    return [(labels.get(task, task), noise_words(noise) if noisy else "") for task, noise in conditions]
 
 
 def wrapped(text: str, width: int) -> str:
     """The text in lines of at most ``width`` characters."""
-    return "\n".join(textwrap.wrap(text, width))
+    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
+
+
+def _role(name: str) -> _Role:
+    row = ALGORITHMS.get(name)
+    if row is None:
+        return _METHODS
+    if row.control:
+        return _CONTROLS
+    return _METHODS if row.baseline else _BASELINES
+
+
+def _from(items: Sequence[Any], start: int) -> Iterator[Any]:
+    """The items from one of them on, around to the one before it."""
+    return (items[(start + step) % len(items)] for step in range(len(items)))

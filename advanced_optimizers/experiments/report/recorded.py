@@ -1,4 +1,4 @@
-"""What the records of any study give: which runs there are, and its verdicts, tables and figures by name."""
+"""The results of a study of any kind: its recorded runs, and its verdicts, tables and figures by name."""
 
 from __future__ import annotations
 
@@ -25,23 +25,30 @@ _AnyStudy = TypeVar("_AnyStudy", bound=BaseStudy)
 
 @dataclass(frozen=True)
 class StudyFigure:
-    """A figure of a study, not drawn yet.
+    """A figure of a study that is not drawn yet.
 
     Attributes:
-        caption: What it shows, with n.
+        caption: What it shows, in a few words; also its alternative text.
         draw: Draws it.
         run_ids: The runs that it shows.
         sources: Other files that it shows, relative to the project's root.
+        note: What its marks and bands mean, and n, in sentences.
     """
 
     caption: str
     draw: Callable[[], Figure]
     run_ids: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def full_caption(self) -> str:
+        """Caption and note, as they stand under the figure."""
+        return f"{self.caption[0].upper()}{self.caption[1:]}. {self.note}".rstrip()
 
 
 class RecordedStudy(Generic[_AnyStudy]):
-    """A study's recorded runs and what follows from them; everything is read when it is first asked for.
+    """A study's recorded runs and what follows from them; everything is read on first use.
 
     Args:
         study: The study.
@@ -55,7 +62,7 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @cached_property
     def expected(self) -> list[RunConfig]:
-        """Every run that the study rests on; only the tuning trials while those are not finished."""
+        """Every run that the study is based on; only the tuning trials until those are finished."""
         try:
             return self.study.configs(self.store)
         except MissingRunsError:
@@ -78,17 +85,17 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run of the comparison."""
+        """One row per run of the comparison."""
         return records_frame(self.records)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row a run of the comparison and epoch."""
+        """One row per run of the comparison and epoch."""
         return curves_frame(self.records)
 
     @property
     def measurements(self) -> Measurements | None:
-        """What was measured beside the runs."""
+        """What was measured in addition to the runs."""
         return None
 
     @cached_property
@@ -98,7 +105,7 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @property
     def loaded(self) -> str:
-        """How many of the expected runs are recorded, when and on what, in one line."""
+        """How many of the expected runs are recorded, and when and on what, in one line."""
         total = len(self.expected)
         line = f"{total - len(self.missing)} of {total} runs loaded"
         if not self.records:
@@ -111,7 +118,7 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @property
     def protocol(self) -> pd.DataFrame:
-        """How long and on what the study trains, one row a task."""
+        """How long and on what the study trains, one row per task."""
         raise NotImplementedError
 
     @property
@@ -121,11 +128,11 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @property
     def figures(self) -> Mapping[str, StudyFigure]:
-        """The study's figures by file name; one whose runs are missing is left out."""
+        """The study's figures by file name, without those whose runs are missing."""
         raise NotImplementedError
 
     def figure(self, name: str) -> Path:
-        """Draws one of the figures into ``figures/``, with the list of its runs beside it, and gives the file."""
+        """Draws one of the figures into ``figures/``, with the list of its runs next to it, and returns the path."""
         kept = self.figures[name]
         return plots.save_figure(kept.draw(), self.root / "figures" / f"{name}.png", kept.run_ids, kept.sources)
 

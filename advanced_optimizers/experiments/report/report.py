@@ -1,11 +1,11 @@
 """Fills the generated blocks of README.md and coursework_report.md, and checks that they agree with the records.
 
-A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is written here, never by hand: in
-the line where a number stands, or between markers on lines of their own for a table or a figure. What a source claims
-is no result; such a number stands between ``<!-- claimed -->`` and ``<!-- /claimed -->``. Any other decimal number or
-percentage is refused, in the whole file or, where a file marks its results with ``<!-- results -->`` and
+A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is generated, never written by hand.
+The markers of a number are in its line; those of a table or a figure are on lines of their own. A number that a source
+claims is not a result; it is put between ``<!-- claimed -->`` and ``<!-- /claimed -->``. Any other decimal number or
+percentage is rejected, in the whole file or, if the file marks its results with ``<!-- results -->`` and
 ``<!-- /results -->``, between those. Code, formulas, links, versions, arXiv ids, and numbers of sections, figures and
-tables are no results, nor are the names of a condition or a band (20 % wrong labels, 95 % interval).
+tables are not results, and neither are the names of conditions and bands (20 % wrong labels, 95 % interval).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _MARKS = {"<!-- results -->", "<!-- /results -->", "<!-- claimed -->", "<!-- /cl
 
 _CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
-# What looks like a decimal number and is none.
-_NO_RESULT = re.compile(
+# What looks like a result but is not.
+_NOT_A_RESULT = re.compile(
     r"""
       <!--\ claimed\ -->.*?<!--\ /claimed\ -->
     | <!--.*?-->
     | \$\$.*?\$\$ | \$[^$\n]+\$                                            # formulas
     | \]\([^)]*\) | <?https?://[^\s>)]+>? | ^\[[^\]]+\]:\s.*?$             # links
     | \barXiv:?\s*\d{4}\.\d{4,5} | \bdoi:?\s*10\.\S+
-    | \b\d+(?:\.\d+){2,}                                                   # versions of three parts
+    | \b\d+(?:\.\d+){2,}                                                   # versions with three parts
     | \b(?:Python|PyTorch|torch|torchvision|CUDA|version|v)\s?[>=<~]*\s?\d+(?:\.\d+)+\+?
     | (?:\b(?:sections?|figures?|tables?|equations?)|§)\s?\d+(?:\.\d+)*(?:\s(?:and|to)\s\d+(?:\.\d+)*)*
     | ^\#+\s+\d+(?:\.\d+)*                                                 # numbers of headings
@@ -57,7 +57,7 @@ _NO_RESULT = re.compile(
 
 @dataclass(frozen=True)
 class _Block:
-    """A generated block of a file: its key and arguments, and where its text stands."""
+    """A generated block of a file: its key, its arguments, and the position of its text."""
 
     key: str
     arguments: Mapping[str, str]
@@ -72,15 +72,15 @@ class _Block:
 def run_report(root: Path, check: bool) -> list[str]:
     """Fills (or, with ``check``, only checks) everything that the report generates.
 
-    Filling writes the blocks of the two files, ``results/tables`` with the index of the runs that the report rests on,
-    and ``figures``; then it checks.
+    Filling writes the blocks of both files, ``results/tables`` with the index of the runs that the report is based on,
+    and ``figures``, and then checks everything.
 
     Args:
         root: The project's folder.
-        check: Change nothing.
+        check: Whether to only check, and change nothing.
 
     Returns:
-        One line a problem; none when everything agrees with the records.
+        One line per problem; none if everything agrees with the records.
 
     Raises:
         RecordError: A record or the measurement file is damaged.
@@ -95,7 +95,7 @@ def run_report(root: Path, check: bool) -> list[str]:
 
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
-    """Writes the text of every block. A file with a malformed marker, and a block that cannot be filled, stay."""
+    """Writes the text of every block, except in a file with a malformed marker and in a block that cannot be filled."""
     for path in files:
         if not path.is_file():
             continue
@@ -122,7 +122,7 @@ def write_results(context: ReportContext) -> list[Path]:
 
 
 def draw_figures(context: ReportContext, folder: Path) -> list[Path]:
-    """Draws every figure of the studies, each with the list of its runs beside it."""
+    """Draws every figure of the studies, and next to each writes the list of its runs."""
     return [
         save_figure(figure.draw(), folder / f"{name}.png", figure.run_ids, figure.sources)
         for name, figure in context.figures.items()
@@ -130,14 +130,14 @@ def draw_figures(context: ReportContext, folder: Path) -> list[Path]:
 
 
 def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
-    """Compares everything generated with the records; changes nothing.
+    """Compares everything that is generated with the records; changes nothing.
 
     Args:
         files: README and report.
         context: The results.
 
     Returns:
-        One line a problem: a missing file, a missing or changed record, a malformed or unknown marker, a block, table
+        One line per problem: a missing file, a missing or changed record, a malformed or unknown marker, a block, table
         or figure that differs from the records, and a number without a record.
     """
     problems = []
@@ -152,12 +152,12 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
             problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
             problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
     missing = _missing_records(context)
-    # Without a record everything computed from it differs as well: only the cause is worth a line.
+    # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
 
 
 def _parse(text: str) -> tuple[list[_Block], list[str]]:
-    """The blocks of a file, and what is wrong with its markers."""
+    """The blocks of a file, and the problems with its markers."""
     code = [match.span() for match in _CODE.finditer(text)]
     blocks: list[_Block] = []
     problems: list[str] = []
@@ -199,7 +199,7 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
 
 
 def _filled(block: _Block, context: ReportContext) -> str:
-    """What should stand between a block's markers.
+    """The text that belongs between a block's markers.
 
     Raises:
         ValueError: The block cannot be filled.
@@ -232,7 +232,7 @@ def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
     for block in blocks:
         prose = _blanked(prose, block.start, block.end)
     sections = [m.span() for m in re.finditer(r"<!-- results -->.*?(?:<!-- /results -->|\Z)", prose, re.DOTALL)]
-    for pattern in (_CODE, _NO_RESULT):
+    for pattern in (_CODE, _NOT_A_RESULT):
         for match in pattern.finditer(prose):
             prose = _blanked(prose, *match.span())
     for start, end in sections or [(0, len(prose))]:
@@ -244,7 +244,7 @@ def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
 
 
 def _missing_records(context: ReportContext) -> list[str]:
-    """Runs that a study, the index or a figure names and that have no record, and records that were changed."""
+    """Runs that a study, the index or a figure refers to but that have no record, and records that were changed."""
     problems = []
     for results in context.results.values():
         if results.missing and not results.study.in_progress:
@@ -273,7 +273,7 @@ def _missing_records(context: ReportContext) -> list[str]:
 
 
 def _stale_files(context: ReportContext) -> list[str]:
-    """Generated files that are missing or differ from what the records give."""
+    """Generated files that are missing or do not agree with the records."""
     wanted = {INDEX: _render_index(context)}
     for results in context.results.values():
         wanted |= {TABLES / name: text for name, text in render_tables(results.tables).items()}
@@ -290,7 +290,7 @@ def _stale_files(context: ReportContext) -> list[str]:
 
 
 def _index(context: ReportContext) -> dict[str, dict[str, str]]:
-    """The SHA-256 of each study's records by run id."""
+    """For each study, the SHA-256 of its records by run id."""
     return {
         name: {
             config.run_id: hashlib.sha256(results.store.path(config).read_text(encoding="utf-8").encode()).hexdigest()
@@ -306,7 +306,7 @@ def _render_index(context: ReportContext) -> str:
 
 
 def _blanked(text: str, start: int, end: int) -> str:
-    """The text with a part made blank; lines and positions stay."""
+    """The text with one part replaced by blanks; line breaks and positions stay the same."""
     return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
 
 

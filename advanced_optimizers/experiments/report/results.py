@@ -1,4 +1,4 @@
-"""The results of a study of any kind."""
+"""Which class reads the results of which kind of study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 
-# What shows a kind of study; a kind that is added gets its row here.
+# The class for the results of each kind of study; a new kind needs a row here.
 RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {Study: StudyResults, WidthSweep: SweepResults}
 
 
@@ -21,5 +21,13 @@ def results_of(study: BaseStudy, root: Path) -> RecordedStudy[Any]:
     Args:
         study: The study.
         root: The folder that holds ``results/`` and ``figures/``.
+
+    Raises:
+        TypeError: Nothing shows studies of this kind.
     """
-    return RESULTS[type(study)](study, root)
+    for kind, results in RESULTS.items():
+        if isinstance(study, kind):
+            return results(study, root)
+    raise TypeError(
+        f"the study {study.name} is a {type(study).__name__}, and report.results.RESULTS has no results for that kind"
+    )

@@ -1,4 +1,4 @@
-"""What the records of a comparison give: tables and figures, for the notebooks and the report."""
+"""The results of a comparison: tables and figures for the notebooks and the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, or
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
-from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report import notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
@@ -38,18 +38,18 @@ class StudyResults(RecordedStudy[Study]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run of the comparison."""
+        """One row per run of the comparison."""
         return records_frame(self.records, self.study.targets)
 
     @cached_property
     def calibrated_curves(self) -> pd.DataFrame:
-        """The curves with times that runs of different machines can be compared by, where epochs were measured."""
+        """The curves, with times that can be compared across machines if epochs were measured."""
         machines = {record.run_id: machine_of(record.environment) for record in self.records}
         return calibrate(self.curves, machines, measured_seconds(self.measurements))
 
     @cached_property
     def measurements(self) -> Measurements | None:
-        """The study's epochs measured side by side, and tested properties; None where no epochs were measured.
+        """The study's epochs measured side by side, and its tested properties; None if no epochs were measured.
 
         Raises:
             RecordError: A file is damaged.
@@ -85,17 +85,17 @@ class StudyResults(RecordedStudy[Study]):
         return content
 
     def evidence(self, metric: str) -> list[Evidence]:
-        """Every algorithm against its baseline in one metric."""
+        """Every algorithm compared with its baseline in one metric."""
         return metric_evidence(self.frame, metric, baseline_comparisons(self.frame))
 
     @property
     def protocol(self) -> pd.DataFrame:
-        """How long and on what the study trains, and its tuning budget, one row a task."""
+        """How long and on what the study trains, and its tuning budget, one row per task."""
         return tables.protocol_table(self.study, labels=labels())
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The study's tables by file name; without runs, only that of the claims."""
+        """The study's tables by file name; without runs, only the table of claims."""
         name = self.study.name
         built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
         if not self.frame.empty:
@@ -118,28 +118,30 @@ class StudyResults(RecordedStudy[Study]):
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
-        """The study's figures by file name; one whose runs or measurement are missing is left out."""
+        """The study's figures by file name, without those whose runs or measurements are missing."""
         name, n = self.study.name, f"{len(self.frame)} runs"
         built: dict[str, StudyFigure] = {}
         for metric in self.metrics:
             words, column = METRICS[metric].name, _dashed(metric)
             built[f"{name}-{column}"] = StudyFigure(
                 f"{words} of the last epoch by algorithm ({n})",
-                partial(plots.final_accuracy, self.frame, metric, labels=labels()),
+                partial(plots.final_accuracy, self.frame, metric, labels=labels(), algorithms=self.study.algorithms),
                 self._run_ids(metric),
+                note=notes.final_accuracy(self.frame, metric),
             )
             evidence = self.evidence(metric)
             if evidence:
                 built[f"{name}-{column}-differences"] = StudyFigure(
-                    f"{words} against the baseline, paired by seed ({len(evidence)} comparisons)",
-                    partial(plots.paired_differences, evidence, labels=labels()),
+                    f"{words}: difference from the baseline, paired by seed ({len(evidence)} comparisons)",
+                    partial(plots.paired_differences, evidence, labels=labels(), algorithms=self.study.algorithms),
                     tuple(run_id for row in evidence for run_id in row.run_ids),
+                    note=notes.paired_differences(evidence),
                 )
         return built | self._curve_figures() | self._overhead_figure()
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics that the study's runs are compared in, where there are runs."""
+        """The metrics in which the study's runs are compared, as far as they are recorded."""
         return [metric for metric in self.study.metrics if metric in self.frame and self.frame[metric].notna().any()]
 
     def _curve_figures(self) -> dict[str, StudyFigure]:
@@ -149,17 +151,18 @@ class StudyResults(RecordedStudy[Study]):
             if not run_ids:
                 continue
             if column == "cpu_seconds":
-                curves, marks = self.calibrated_curves, "mean"
-                draw = partial(plots.accuracy_over_time, curves, labels=labels())
+                curves = self.calibrated_curves
+                draw, note = partial(plots.accuracy_over_time, curves), notes.accuracy_over_time(curves)
             else:
-                curves, marks = self.curves, "mean and 95 % interval"
-                groups = self._bases() if curve.by_base else None
-                draw = partial(plots.learning_curves, curves, column, labels=labels(), groups=groups)
+                curves, groups = self.curves, self._bases() if curve.by_base else None
+                draw = partial(plots.learning_curves, curves, column, groups=groups)
+                note = notes.learning_curves(curves, column)
             built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                f"{curve.words}, {marks} over the seeds ({len(run_ids)} runs)",
-                draw,
+                f"{curve.words} ({len(run_ids)} runs)",
+                partial(draw, labels=labels(), algorithms=self.study.algorithms),
                 run_ids,
                 (MEASUREMENTS_PATH.as_posix(),) if "calibrated_seconds" in curves else (),
+                note=note,
             )
         return built
 
@@ -175,15 +178,16 @@ class StudyResults(RecordedStudy[Study]):
             return {}
         return {
             f"{self.study.name}-overhead": StudyFigure(
-                f"time of an epoch against the baseline's ({len(evidence)} comparisons)",
-                partial(plots.overhead, evidence, limit=limit or 1.0, labels=labels()),
+                f"time per epoch, divided by the baseline's ({len(evidence)} comparisons)",
+                partial(plots.overhead, evidence, limit=limit, labels=labels(), algorithms=self.study.algorithms),
                 (),
                 (MEASUREMENTS_PATH.as_posix(),),
+                note=notes.overhead(evidence, limit=limit),
             )
         }
 
     def _bases(self) -> dict[str, list[str]]:
-        """The algorithms over each base optimizer, by the title of their column."""
+        """The algorithms with each base optimizer, by the title of their column."""
         present = ordered(self.frame["algorithm"], labels())
         bases = dict.fromkeys(ALGORITHMS[name].baseline or name for name in present)
         return {
@@ -199,7 +203,7 @@ class StudyResults(RecordedStudy[Study]):
 
 
 def _dashed(column: str) -> str:
-    """A column's name as file names write it."""
+    """The name of a column as it is written in file names."""
     return column.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""What the records of a sweep over the width give: the optima, tables and figures, for the notebook and the report."""
+"""The results of a width sweep: its optima, and tables and figures for the notebook and the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     widths,
 )
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
-from advanced_optimizers.experiments.report import sweep_plots, tables
+from advanced_optimizers.experiments.report import notes, sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
@@ -30,17 +30,17 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row a run, see ``optima.sweep_points``."""
+        """One row per run, see ``evidence.optima.sweep_points``."""
         return sweep_points(self.frame, self.study.base_units)
 
     @cached_property
     def optima(self) -> pd.DataFrame:
-        """One row a task, algorithm, width and seed, see ``optima.find_optima``."""
+        """One row per task, algorithm, width and seed, see ``evidence.optima.find_optima``."""
         return find_optima(self.points)
 
     @property
     def protocol(self) -> pd.DataFrame:
-        """How long and on what the sweep trains, one row a task."""
+        """How long and on what the sweep trains, one row per task."""
         return pd.DataFrame(
             {
                 "Task": label(task.name),
@@ -55,7 +55,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The sweep's tables by file name; without runs, only that of the claims."""
+        """The sweep's tables by file name; without runs, only the table of claims."""
         name = self.study.name
         built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
         if not self.points.empty:
@@ -69,17 +69,20 @@ class SweepResults(RecordedStudy[WidthSweep]):
         if self.points.empty:
             return {}
         name, n, run_ids = self.study.name, f"{len(self.frame)} runs", tuple(self.frame["run_id"])
-        drawn = {
-            "sweep": (
+        return {
+            f"{name}-sweep": StudyFigure(
                 f"training loss by learning rate and width ({n})",
-                partial(sweep_plots.loss_by_rate, self.points, labels=labels()),
+                partial(sweep_plots.loss_by_rate, self.points, labels=labels(), algorithms=self.study.algorithms),
+                run_ids,
+                note=notes.loss_by_rate(self.points),
             ),
-            "optimum": (
-                f"best learning rate by width, mean and 95 % interval over the seeds ({n})",
-                partial(sweep_plots.optimum_by_width, self.optima, labels=labels()),
+            f"{name}-optimum": StudyFigure(
+                f"best learning rate by width ({n})",
+                partial(sweep_plots.optimum_by_width, self.optima, labels=labels(), algorithms=self.study.algorithms),
+                run_ids,
+                note=notes.optimum_by_width(self.optima),
             ),
         }
-        return {f"{name}-{key}": StudyFigure(words, draw, run_ids) for key, (words, draw) in drawn.items()}
 
     def _optima_table(self) -> pd.DataFrame:
         """One row per task, algorithm and width: the best learning rate, how far it moved, and the lowest loss."""
@@ -111,7 +114,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
         }
 
     def _cost_table(self) -> pd.DataFrame:
-        """The CPU time of tuning narrow and training wide once, beside that of tuning wide, one row a task."""
+        """The CPU time of tuning narrow and training wide once, compared with tuning wide, one row per task."""
         rows = []
         for task in (task.name for task in self.study.tasks):
             transfer = find_transfer(self.points, task, self.study.transferring)

@@ -1,6 +1,6 @@
-"""What a study is, how it is tuned and run, and one module per topic with all that is particular to it.
+"""What a study is, how it is tuned and run, and one module per topic with everything particular to it.
 
-Importing this package registers every topic. A topic is a module with a ``TOPIC``; the others are the machinery:
+Importing this package registers every topic. A module with a ``TOPIC`` is a topic; the others are the machinery:
 ``study`` and ``sweep`` (what a study is), ``topic`` and ``registry``, ``tuning``, ``running``.
 """
 

@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
 
-# The optimizers that methods are built on. Weight decay is part of the protocol, the learning rate is tuned.
+# The optimizers that methods are built on. Weight decay is part of the protocol; the learning rate is tuned.
 BASES: Mapping[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "fused": True}),
     "adam": (torch.optim.Adam, {}),
@@ -41,24 +41,24 @@ DIGITS_CONV = Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2,
 
 
 def build_base(setting: Setting, base: str) -> torch.optim.Optimizer:
-    """One of ``BASES`` over all of the model's parameters, with the run's learning rate."""
+    """Builds one of ``BASES`` over all of the model's parameters, with the run's learning rate."""
     optimizer, kwargs = BASES[base]
     return build_optimizer(optimizer, setting.model.parameters(), lr=setting.config.hyperparameters["lr"], **kwargs)
 
 
 def base_and_own(setting: Setting, base: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]:
-    """What a wrapper over one of ``BASES`` is built from: the base, its arguments, and the wrapper's own."""
+    """What a wrapper of one of ``BASES`` is built from: the base, the base's arguments, and the wrapper's own."""
     optimizer, kwargs = BASES[base]
     own: dict[str, Any] = dict(setting.config.hyperparameters)
     return optimizer, {"lr": own.pop("lr"), **kwargs}, own
 
 
 def plain(base: str) -> Callable[[Setting], Learner]:
-    """Builds ordinary training with one of ``BASES``."""
+    """Returns a function that builds ordinary training with one of ``BASES``."""
     return lambda setting: BackpropLearner(setting, build_base(setting, base))
 
 
-# The coursework's table, test accuracy by task; it names its second data set CIFAR-10.
+# Test accuracy by task in the coursework's table, which calls its second dataset CIFAR-10.
 _CLAIMED = {
     "sgd": {"mnist-mlp": 0.952, "cifar10-jpeg-convnet": 0.684},
     "adam": {"mnist-mlp": 0.968, "cifar10-jpeg-convnet": 0.712},

@@ -1,4 +1,4 @@
-"""Forward signal propagation, with and without its local losses, against backpropagation."""
+"""Forward signal propagation, with and without its local losses, compared with backpropagation."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ PAPER = "paper (Kohan et al., arXiv 2204.01723)"
 CONTROL = "our control"
 
 TIME_LIMIT = MEMORY_LIMIT = 1.0
-# Test errors on CIFAR-10 that are published for this kind of network: 8.34 % with signal propagation, and 5.99 % with
-# backpropagation (VGG8b, Nokland and Eidnes, ICML 2019).
+# The difference of the published test errors on CIFAR-10 for this kind of network: 8.34 % with signal propagation, and
+# 5.99 % with backpropagation (VGG8b, Nokland and Eidnes, ICML 2019).
 MARGIN = 0.0235
 
 
@@ -47,12 +47,12 @@ MARGIN = 0.0235
 
 
 class SigPropLearner(BackpropLearner):
-    """Training in the forward pass: each layer learns as soon as it is reached, and the loss is the classifier's."""
+    """Training in the forward pass: each layer learns as soon as it is reached. The loss is the classifier's."""
 
     optimizer: SigPropOptimizer
 
     def step(self, batch: Batch) -> StepResult:
-        """Every layer's update, then a step of the schedule."""
+        """Updates every layer, then takes a step of the schedule."""
         self.model.train()
         with self.autocast():
             losses, scores = self.optimizer.learn(batch.images, batch.labels)
@@ -64,14 +64,14 @@ def _sigprop(setting: Setting) -> Learner:
     if not isinstance(setting.model, nn.Sequential):
         raise ValueError(f"model must be a Sequential for signal propagation, got {type(setting.model).__name__}")
     network = SigPropSequential(setting.model, setting.image_shape, setting.num_classes)
-    network.to(next(setting.model.parameters()).device)  # the generator of targets is new
+    network.to(next(setting.model.parameters()).device)  # the target generator is new
     own: dict[str, Any] = dict(setting.config.hyperparameters)
     optimizer = create_sigprop_optimizer(network, **own)
     return SigPropLearner(replace(setting, model=network), optimizer)
 
 
 def _readout(setting: Setting) -> Learner:
-    """Adam on the last layer alone; what is before it stays as it was initialized, apart from the norms' statistics."""
+    """Adam on the last layer alone. The layers before it stay as initialized, except for BatchNorm's statistics."""
     *_, last = (module for module in setting.model.modules() if isinstance(module, nn.Linear))
     setting.model.requires_grad_(False)
     last.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Gradient correction, whose paper was withdrawn: what is studied is our reconstruction of it."""
+"""Gradient correction. Its paper was withdrawn, so we study our reconstruction of it."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from advanced_optimizers.gradient_correction import GradientCorrectionOptimizer
 PAPER = "paper (Li et al., arXiv 2203.08345, withdrawn)"
 CONTROL = "our control"
 
-# Accuracies that Adam's runs of the first study reach after about two thirds of their epochs.
+# Test accuracies that Adam's runs in the first study reach after about two thirds of their epochs.
 TARGETS = {"mnist-mlp": 0.98, "cifar10-jpeg-convnet": 0.75}
-# "About 20 %" is at least 15 %.
+# We read "about 20 % fewer" as at least 15 % fewer.
 EPOCHS_RATIO = 0.85
-# The coursework's 14.2 s an epoch against 13.1 s for Adam.
+# The coursework states 14.2 s per epoch, and 13.1 s for Adam.
 COURSEWORK_RATIO = 1.084
 
 
@@ -48,9 +48,9 @@ COURSEWORK_RATIO = 1.084
 
 
 class GradientCorrectionLearner(BackpropLearner):
-    """Ordinary training with GradientCorrectionOptimizer, which also reports how well the next gradient was predicted.
+    """Ordinary training with GradientCorrectionOptimizer; it also reports how well the next gradient was predicted.
 
-    The correction of hidden states belongs to this learner's optimizer, so its hooks stay as long as the model does.
+    The optimizer may have hooks on the model that correct hidden states. They stay as long as the model exists.
     """
 
     optimizer: GradientCorrectionOptimizer
@@ -60,7 +60,7 @@ class GradientCorrectionLearner(BackpropLearner):
         self.lessons = max(1, setting.steps_per_epoch // max(g["train_every"] for g in optimizer.param_groups))
 
     def end_epoch(self) -> dict[str, float]:
-        """Mean cosine of gradients with the next one, and what the correction adds, over the epoch's lessons."""
+        """Adds the mean cosine of gradients with the next gradient, and what the correction adds to that cosine."""
         records = self.optimizer.history[-self.lessons :]
         plain, corrected = (
             known_mean([getattr(record, name) for record in records]) for name in ("plain_cosine", "corrected_cosine")
@@ -97,7 +97,7 @@ def _corrected(label: str, hidden: bool, claimed: Mapping[str, float]) -> Algori
 
 
 def _adam_control(label: str) -> Algorithm:
-    """Adam under a protocol of its own, which the study gives it."""
+    """Adam with a protocol of its own, which the study defines."""
     return Algorithm(
         label=label,
         baseline="adam",
@@ -121,7 +121,7 @@ _ALGORITHMS = {
 # ---- the claims -----------------------------------------------------------------------------------------------------
 
 _TASKS = tuple(TARGETS)
-_HIDDEN_TASKS = _TASKS[1:]  # the MLP has no down-sampling layer
+_HIDDEN_TASKS = _TASKS[1:]  # the MLP has no downsampling layer
 
 
 def _against(baseline: str, hidden_baseline: str) -> tuple[Comparison, ...]:
@@ -196,20 +196,27 @@ TOPIC = Topic(
         quick=(DIGITS, DIGITS_CONV),
         algorithms=("adam", *_ALGORITHMS),
         curves=("test_accuracy", "cpu_seconds", "prediction_gain"),
-        # The MLP has no down-sampling layer, before which hidden states would be corrected.
+        # Hidden states are corrected before downsampling layers, and the MLP has none.
         left_out=(("mlp", "correction-hidden"), ("mlp", "adam-longest")),
-        # What an epoch with the correction takes, measured beside Adam's, and then rounded up to whole epochs.
+        # The time per epoch relative to Adam's, measured side by side; the number of epochs is rounded up.
         longer={
             ("mlp", "adam-longer"): 2.65,
             ("convnet", "adam-longer"): 1.14,
             ("convnet", "adam-longest"): 1.85,
         },
-        # The narrowest networks with as many more parameters as the correction has: 240, and 6600 on hidden states.
+        # The narrowest networks that add at least as many parameters as the correction: 240, 6600 with hidden states.
         wider={("mlp", "adam-wider"): 513 / 512, ("convnet", "adam-wider"): 1.05},
         targets={**TARGETS, "digits-mlp": 0.9, "digits-convnet": 0.9},
         time_limit=COURSEWORK_RATIO,
     ),
     claims=_CLAIMS,
     metrics=(Metric("prediction_gain", "cosine gained toward the next gradient", True, "", "", 1.0, 3),),
-    curves=(Curve("prediction_gain", "prediction", "cosine gained toward the next gradient", by_base=False),),
+    curves=(
+        Curve(
+            "prediction_gain",
+            "prediction",
+            "what the correction adds to the cosine of a gradient with the next one, by epoch",
+            by_base=False,
+        ),
+    ),
 )

@@ -1,4 +1,4 @@
-"""Selective localized learning (LoCal+SGD): its schedules, and the controls that freeze or move at random."""
+"""Selective localized learning (LoCal+SGD): its schedules, and controls with frozen layers or random updates."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from advanced_optimizers.localized_learning.blocks import find_units, make_block
 PAPER = "paper (Krithivasan et al., 2022)"
 CONTROL = "our control"
 
-# 1.5 times as fast.
+# The paper states 1.5 times as fast.
 PAPER_RATIO = 0.667
 MARGIN = 0.005
-# The coursework's 11.7 s an epoch against SGD's 12.3 s.
+# The coursework states 11.7 s per epoch, and 12.3 s for SGD.
 COURSEWORK_RATIO = 0.951
 MEMORY_LIMIT = 1.0
 
@@ -57,7 +57,7 @@ MEMORY_LIMIT = 1.0
 
 
 class LocalizedLearner(BackpropLearner):
-    """Ordinary training with LocalizedOptimizer, whose transition moves with the epoch's training loss."""
+    """Ordinary training with LocalizedOptimizer, which needs the training loss of every epoch."""
 
     optimizer: LocalizedOptimizer
 
@@ -66,13 +66,13 @@ class LocalizedLearner(BackpropLearner):
         self.losses: list[Tensor] = []  # of the epoch so far
 
     def step(self, batch: Batch) -> StepResult:
-        """One step of the optimizer and of its schedule."""
+        """Takes one step of the optimizer and of its schedule."""
         result = super().step(batch)
         self.losses.append(result.loss)
         return result
 
     def end_epoch(self) -> dict[str, float]:
-        """How many blocks were localized in the epoch, and the direction of their updates; then both may change."""
+        """Adds how many blocks were localized and the direction of their updates; both may then change."""
         curves = {
             **super().end_epoch(),
             "transition": float(self.optimizer.transition),
@@ -83,7 +83,7 @@ class LocalizedLearner(BackpropLearner):
         return curves
 
     def state_dict(self) -> dict[str, Any]:
-        """Model, optimizer, schedule, and the losses of the epoch so far."""
+        """Returns the state of model, optimizer and schedule, and the losses of the epoch so far."""
         return {**super().state_dict(), "losses": [float(loss) for loss in self.losses]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class LocalizedLearner(BackpropLearner):
 def _localized(
     mode: str, rule: str, highest: Callable[[int], int] | None = None, **options: Any
 ) -> Callable[[Setting], Learner]:
-    """``highest`` returns the highest transition for a number of blocks; None leaves the default."""
+    """``highest`` maps the number of blocks to the highest transition; None keeps the default."""
 
     def build(setting: Setting) -> Learner:
         optimizer, kwargs, own = base_and_own(setting, "sgd")
@@ -122,7 +122,7 @@ def _localized(
 # ---- the algorithms -------------------------------------------------------------------------------------------------
 
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
-# Schedules of the static transition besides the default: how high it goes, and how.
+# Schedules of the static transition besides the default: how far it goes, and at what pace.
 _HALF: dict[str, Any] = {"highest": lambda blocks: blocks // 2}
 _TWO: dict[str, Any] = {"highest": lambda blocks: min(2, blocks - 1), "power": 1.0}
 
@@ -155,7 +155,7 @@ _ALGORITHMS = {
 _TASKS = ("mnist-mlp2", "cifar10-jpeg-convnet")
 _STATIC = {"localized-static": "sgd"}
 _BOTH = {"localized-static": "sgd", "localized-dynamic": "sgd"}
-# On the MLP of three blocks, half of them is what the other schedule localizes too.
+# Half of the MLP's three blocks is one block, as in the default schedule.
 _HALF_TASKS = ("cifar10-jpeg-convnet",)
 _CONTROLS = ("localized-frozen", "localized-random")
 _WORDS = "localized learning with the static transition against SGD"
@@ -164,13 +164,13 @@ _WORDS = "localized learning with the static transition against SGD"
 def _of_schedule(
     name: str, short: str, words: str, compared: str, tasks: tuple[str, ...], where: str
 ) -> tuple[Claim, ...]:
-    """What is asked of a milder schedule: the accuracy lost, the time saved, and what freezing would give."""
+    """The claims about a milder schedule: the accuracy it loses, the time it saves, and whether it beats freezing."""
     own, frozen = f"localized-static-{name}", f"localized-frozen-{name}"
     return (
         Claim(
             key=f"localized-{name}-accuracy",
             method="Localized learning",
-            short=f"{short}: loses half a point",
+            short=f"{short}: half a point lost",
             study="localized",
             text=f"{words}, localized learning loses no more than 0.5 points of accuracy.",
             source=CONTROL,
@@ -247,7 +247,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "half",
-        "half the blocks",
+        "at ½ blocks",
         "Up to half the blocks",
         "localized learning with the static transition up to half the blocks against",
         _HALF_TASKS,
@@ -255,7 +255,7 @@ _CLAIMS = (
     ),
     *_of_schedule(
         "two",
-        "two blocks",
+        "at 2 blocks",
         "Up to two blocks at an even pace",
         "localized learning with a static transition that goes up to two blocks at an even pace against",
         _TASKS,
@@ -290,11 +290,18 @@ TOPIC = Topic(
         quick=(replace(DIGITS, model="mlp2"), DIGITS_CONV),
         algorithms=("sgd", *_ALGORITHMS),
         curves=("test_accuracy", "cpu_seconds", "transition"),
-        # Of three blocks no schedule localizes more than one.
+        # Half of the MLP's three blocks is one block, as in the default schedule.
         left_out=(("mlp2", "localized-static-half"), ("mlp2", "localized-frozen-half")),
         time_limit=PAPER_RATIO,
     ),
     claims=_CLAIMS,
     metrics=(Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),),
-    curves=(Curve("transition", "transition", "blocks below the transition by epoch", by_base=False),),
+    curves=(
+        Curve(
+            "transition",
+            "transition",
+            "blocks below the transition, which are trained without backpropagation, by epoch",
+            by_base=False,
+        ),
+    ),
 )

@@ -1,7 +1,7 @@
-"""The topics that there are, and their studies and claims by name.
+"""The registered topics, and their studies and claims by name.
 
-Every module of this package with a ``TOPIC`` is found and registered when the package is imported; a file of one's own
-is registered by :func:`load_topic_file` (on the command line ``--topic FILE``), an object by :func:`register`.
+Importing the package registers every module of it that has a ``TOPIC``. A topic in a file of your own is registered by
+:func:`load_topic_file` (on the command line, ``--topic FILE``), a :class:`Topic` object by :func:`register`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from advanced_optimizers.experiments.training.trackers import TRACKERS
 TOPICS: dict[str, Topic] = {}
 STUDIES: dict[tuple[str, str], BaseStudy] = {}
 CLAIMS: dict[str, Claim] = {}
-# Files of topics that were loaded, with their names; worker processes load them too.
+# The topic files that were loaded, with the topics' names; worker processes load them too.
 _FILES: dict[Path, str] = {}
 
 
 def register(name: str, topic: Topic) -> None:
-    """Adds a topic: its algorithms, studies and all the rest can then be used by name.
+    """Adds a topic, so that its algorithms, studies and so on can be used by name.
 
     Args:
         name: The topic's name.
         topic: What it consists of.
 
     Raises:
-        ValueError: A name is taken already, or the topic uses one that there is not; nothing was added then.
+        ValueError: A name is already taken, or the topic uses an unknown name; nothing is added then.
     """
     additions: list[tuple[str, dict[Any, Any], Mapping[Any, Any]]] = [
         ("topic", TOPICS, {name: topic}),
@@ -55,14 +55,14 @@ def register(name: str, topic: Topic) -> None:
     ]
     for kind, table, rows in additions:
         for taken in table.keys() & rows.keys():
-            raise ValueError(f"topic {name!r} must have names of its own, the {kind} {taken!r} is there already")
+            raise ValueError(f"topic {name!r} must use new names, but the {kind} {taken!r} is already registered")
     _check_names(name, topic)
     for _, table, rows in additions:
         table.update(rows)
 
 
 def _check_names(name: str, topic: Topic) -> None:
-    """Raises a ValueError for the first name that the topic uses and nobody registered."""
+    """Raises a ValueError for the first name that the topic uses but that is not registered."""
     algorithms, models = {**ALGORITHMS, **topic.algorithms}, {**MODELS, **topic.models}
     metrics = {*METRICS, *(metric.column for metric in topic.metrics)}
     curves = {*CURVES, *(curve.column for curve in topic.curves)}
@@ -90,7 +90,7 @@ def _check_names(name: str, topic: Topic) -> None:
 
 
 def load_topics() -> None:
-    """Registers the topic of every module of this package that has one."""
+    """Registers the topic of each module of this package that has one."""
     package = __name__.rpartition(".")[0]
     for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"{package}.{module_info.name}")
@@ -100,21 +100,21 @@ def load_topics() -> None:
 
 
 def load_topic_file(path: str | Path) -> Topic:
-    """Registers the topic of a Python file; a file that was loaded before is not loaded again.
+    """Registers the topic of a Python file. A file that is already loaded is not loaded again.
 
-    The file's folder is put on the import path, so that the file can import its neighbors.
+    The file's folder is added to the import path, so that the file can import its neighbors.
 
     Args:
         path: A Python file with a :class:`Topic` named ``TOPIC``.
 
     Raises:
-        ValueError: There is no such file, it has no ``TOPIC``, or :func:`register` refuses it.
+        ValueError: There is no such file, it has no ``TOPIC``, or :func:`register` rejects it.
     """
     file = Path(path).expanduser().resolve()
     if file in _FILES:
         return TOPICS[_FILES[file]]
     if not file.is_file():
-        raise ValueError(f"topic must be a Python file, got {str(path)!r}, and there is no such file")
+        raise ValueError(f"topic must be an existing Python file, got {str(path)!r}")
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -124,7 +124,7 @@ def load_topic_file(path: str | Path) -> Topic:
     spec.loader.exec_module(module)
     topic = getattr(module, "TOPIC", None)
     if not isinstance(topic, Topic):
-        raise ValueError(f"{file.name} must define TOPIC = Topic(...), it has {topic!r}")
+        raise ValueError(f"{file.name} must define TOPIC = Topic(...), got TOPIC = {topic!r}")
     register(file.stem, topic)
     _FILES[file] = file.stem
     return topic
@@ -136,7 +136,7 @@ def topic_files() -> tuple[Path, ...]:
 
 
 def study_names() -> list[str]:
-    """The studies' names."""
+    """The names of all studies, sorted."""
     return sorted({name for name, _ in STUDIES})
 
 
@@ -144,7 +144,7 @@ def get_study(name: str, profile: str) -> BaseStudy:
     """The study of that name in a profile.
 
     Raises:
-        ValueError: There is none; the nearest names are given.
+        ValueError: There is none; the message suggests the nearest names.
     """
     check_profile(profile)
     if (name, profile) not in STUDIES:
@@ -153,5 +153,5 @@ def get_study(name: str, profile: str) -> BaseStudy:
 
 
 def decide_claims(study: str, data: RunData) -> dict[str, Verdict]:
-    """Applies the rules of a study's claims to its runs; the verdicts by the claims' keys."""
+    """Applies the rules of a study's claims to its runs; returns the verdicts by claim key."""
     return {key: claim.decide(data) for key, claim in CLAIMS.items() if claim.study == study}

@@ -1,4 +1,4 @@
-"""Runs a study: trains what has no record, side by side, and says what failed."""
+"""Runs a study: trains the runs that have no record, in parallel, and reports what failed."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class StudyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Workers:
-    """How runs are spread.
+    """How runs are distributed.
 
     Attributes:
-        jobs: Runs at a time, each in a process of one thread; 1 trains in this process. >= 1.
-        engine: ``loky`` (processes of this machine), ``ray`` or ``dask`` (a cluster).
+        jobs: Number of runs at a time, >= 1, each in a process with one thread; 1 trains in this process.
+        engine: ``loky`` (processes on this machine), ``ray`` or ``dask`` (a cluster).
         device: Where each run trains, such as ``cpu`` or ``cuda``.
     """
 
@@ -55,17 +55,17 @@ class Workers:
         package = {"loky": "joblib", "dask": "distributed"}.get(self.engine, self.engine)
         if find_spec(package) is None:
             extra = f"advanced-optimizers[{self.engine}]"
-            raise ValueError(f"engine {self.engine!r} needs a package that is missing: pip install '{extra}'")
+            raise ValueError(f"engine {self.engine!r} needs a package that is not installed: pip install '{extra}'")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"device must be one that torch has here, got {self.device!r} ({reason})") from error
+            raise ValueError(f"device must be one that torch can use here, got {self.device!r} ({reason})") from error
 
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """How many of a study's runs were loaded and how many trained, and their records in the study's order."""
+    """How many runs of a study were loaded, how many were trained, and their records in the study's order."""
 
     loaded: int
     trained: int
@@ -77,16 +77,16 @@ def run_study(
 ) -> StudyOutcome:
     """Trains every run of a study that has no record: first the tuning trials, then the comparison.
 
-    Several processes, on one machine or over a shared folder, may run the same study at once: each run is trained by
+    Several processes, on one machine or with a shared folder, may run the same study at once: each run is trained by
     one of them.
 
     Args:
-        study: What to run.
-        store: Where records are.
-        workers: How runs are spread; by default one after the other.
-        retrain: Train all runs again. Each record is replaced when its new one is whole; an interrupted retraining
-            goes on where it was.
-        progress: Show a progress bar.
+        study: The study to run.
+        store: Where the records are.
+        workers: How runs are distributed; by default, one after the other.
+        retrain: Whether to train all runs again. Their records are replaced once all of them are trained; an
+            interrupted retraining resumes where it stopped.
+        progress: Whether to show a progress bar.
 
     Raises:
         StudyError: Some runs failed.
@@ -105,7 +105,7 @@ def run_study(
 
 
 def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
-    """Trains the configurations that have no record; gives how many this process (and its workers) trained.
+    """Trains the configurations that have no record; returns how many this process and its workers trained.
 
     Raises:
         StudyError: Some runs failed; the others are recorded.
@@ -174,9 +174,9 @@ def _backend(workers: Workers) -> Any:
 
 
 def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> tuple[RunConfig, str]:
-    """Trains one run on one thread; returns what happened, or the message of what went wrong.
+    """Trains one run on one thread; returns what happened, or an error message.
 
-    Topics from files are loaded first: a worker process has only those of the package.
+    Topic files are loaded first: a worker process only has the topics of the package.
     """
     try:
         for path in topics:
@@ -187,20 +187,20 @@ def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence
         return config, _BUSY
     except (RecordError, DataError) as error:
         return config, str(error)
-    except Exception as error:  # one run's failure must not lose the others
+    except Exception as error:  # the failure of one run must not stop the others
         name = f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
         return config, f"the run {name} raised {type(error).__name__}: {error}"
     return config, _TRAINED if trained else _LOADED
 
 
 def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
-    """Puts retrained records in the place of the study's old ones."""
+    """Replaces the study's old records with the retrained ones."""
     old = recorded_configs(study, store)
     for record in records:
         store.save(record, replace=True)
     kept = {record.run_id for record in records}
     for config in old:
-        if config.run_id not in kept:  # tuning chose otherwise this time
+        if config.run_id not in kept:  # tuning chose other hyperparameters this time
             store.path(config).unlink()
 
 
@@ -217,8 +217,8 @@ class Reproduction:
     """One run trained again.
 
     Attributes:
-        recorded: The record.
-        repeated: What training again gave.
+        recorded: The existing record.
+        repeated: The record of training the run again.
     """
 
     recorded: RunRecord
@@ -226,7 +226,7 @@ class Reproduction:
 
     @property
     def identical(self) -> bool:
-        """Whether every curve came back, bit for bit; expected on the CPU of one machine with the same torch."""
+        """Whether every curve is the same, bit for bit; expected on the CPU of one machine with the same torch."""
         return self.recorded.outcome() == self.repeated.outcome()
 
     def __str__(self) -> str:
@@ -242,24 +242,24 @@ class Reproduction:
 def reproduce(
     study: BaseStudy, store: RunStore, workers: Workers | None = None, only: Sequence[str] = (), progress: bool = True
 ) -> list[Reproduction]:
-    """Trains recorded runs again, beside their records, and compares.
+    """Trains recorded runs again, without touching their records, and compares.
 
     Args:
-        study: Whose runs.
+        study: The study whose runs to train again.
         store: Where the records are; nothing in it is changed.
-        workers: How runs are spread; by default one after the other.
-        only: Beginnings of run ids; by default all runs of the study that have a record.
-        progress: Show a progress bar.
+        workers: How runs are distributed; by default, one after the other.
+        only: Prefixes of run ids; by default, all runs of the study that have a record.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: No recorded run has such an id.
+        ValueError: There is no recorded run, or none with such an id.
         StudyError: Some runs failed.
     """
     configs = recorded_configs(study, store)
     unknown = [prefix for prefix in only if not any(config.run_id.startswith(prefix) for config in configs)]
     if unknown or not configs:
-        wanted = f"a run whose id begins with {unknown[0]!r}" if unknown else "a recorded run"
-        raise ValueError(f"the study {study.name} ({study.profile}) has no record of {wanted} in {store.root}")
+        wanted = f"recorded run whose id begins with {unknown[0]!r}" if unknown else "recorded run"
+        raise ValueError(f"the study {study.name} ({study.profile}) has no {wanted} in {store.root}")
     if only:
         configs = [config for config in configs if config.run_id.startswith(tuple(only))]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What a study is: tasks with a protocol, algorithms, seeds, and from these its runs; ``registry`` has the table."""
+"""What a study is: tasks with a protocol, algorithms and seeds, which determine its runs. ``registry`` lists them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class BaseTask:
     """A dataset and a model, and how long the model is trained.
 
     Attributes:
-        dataset: A name of ``data.DATASETS``.
-        model: A name of ``models.MODELS``.
-        epochs: Length of a run.
-        batch_size: Images a step.
+        dataset: A key of ``data.DATASETS``.
+        model: A key of ``training.models.MODELS``.
+        epochs: Epochs per run.
+        batch_size: Images per step.
     """
 
     dataset: str
@@ -46,16 +46,16 @@ class BaseTask:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseStudy:
-    """What running and recording need of a study of any kind.
+    """What running and reporting need to know about a study of any kind.
 
     Attributes:
-        name: What the command line calls it.
-        title: What it asks.
+        name: Its name on the command line.
+        title: The question that it asks.
         profile: ``quick`` or ``full``.
         tasks: What is trained.
-        algorithms: Names of ``algorithms.ALGORITHMS``.
+        algorithms: Keys of ``training.algorithms.ALGORITHMS``.
         seeds: Seeds of the runs; algorithms are compared seed by seed.
-        in_progress: Whether its runs are still being trained: the report is then whole without them.
+        in_progress: Whether its runs are still being trained; the report is then complete without them.
     """
 
     name: str
@@ -67,11 +67,11 @@ class BaseStudy:
     in_progress: bool = False
 
     def tuning_configs(self) -> list[RunConfig]:
-        """The runs that have to come first: none, unless the study tunes."""
+        """The tuning runs, which have to come first; none, unless the study tunes."""
         return []
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
-        """The runs that answer the question.
+        """The runs that answer the study's question.
 
         Raises:
             MissingRunsError: Tuning is not finished.
@@ -79,7 +79,7 @@ class BaseStudy:
         raise NotImplementedError
 
     def configs(self, store: RunStore) -> list[RunConfig]:
-        """Every run that the study rests on.
+        """Every run that the study is based on.
 
         Raises:
             MissingRunsError: Tuning is not finished.
@@ -88,7 +88,7 @@ class BaseStudy:
 
     @property
     def command(self) -> str:
-        """The command that trains what is missing."""
+        """The command that trains the missing runs."""
         return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
 
 
@@ -97,8 +97,8 @@ class Task(BaseTask):
     """A dataset and a model with their protocol, the same for every algorithm.
 
     Attributes:
-        tuning_epochs: Length of a tuning trial.
-        tuning_fraction: Share of the tuning split's training images that a trial uses.
+        tuning_epochs: Epochs per tuning trial.
+        tuning_fraction: Fraction of the tuning split's training images that a trial uses.
         precision: See ``RunConfig``.
         augment: See ``RunConfig``.
         width: See ``RunConfig``.
@@ -111,13 +111,13 @@ class Task(BaseTask):
     width: float = 1.0
 
     def longer(self, factor: float) -> Task:
-        """The same for more epochs, rounded up, in trials too."""
+        """The same task with more epochs, rounded up; in its trials, too."""
         return replace(
             self, epochs=math.ceil(self.epochs * factor), tuning_epochs=math.ceil(self.tuning_epochs * factor)
         )
 
     def trial(self, algorithm: str, hyperparameters: Hyperparameters) -> RunConfig:
-        """One tuning trial: clean labels, accuracy on a part of the training set that is held out."""
+        """One tuning trial: clean labels, and accuracy on a held-out part of the training set."""
         return RunConfig(
             dataset=self.dataset,
             model=self.model,
@@ -151,20 +151,21 @@ class Task(BaseTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Study(BaseStudy):
-    """A comparison of algorithms over tasks, label noises and seeds, after a tuning budget that is the same for all.
+    """A comparison of algorithms over tasks, levels of label noise and seeds, with the same tuning budget for all.
 
     Attributes:
         tasks: What is trained.
-        label_noises: Shares of wrong training labels. Tuning is done once, on clean labels.
-        trials: Tuning trials for each algorithm and task.
-        metrics: What the runs are compared in: columns of the records that ``metrics.METRICS`` knows.
-        curves: What is drawn over the epochs: keys of ``study_results.CURVES``.
+        label_noises: Fractions of noisy training labels. Tuning is done once, on clean labels.
+        trials: Tuning trials per algorithm and task.
+        metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
+        curves: What is plotted over the epochs: keys of ``evidence.metrics.CURVES``.
         left_out: Pairs of (task, algorithm) that are not run.
-        protocols: Of pairs of (task, algorithm) whose protocol is another than the task's: longer, or wider.
-        targets: By task, the test accuracy that a run's epochs are counted to, in [0, 1]; none are counted without.
-        time_limit: The longest that an epoch may take, relative to the baseline's, for the study's claim about time to
-            hold; None where it makes none.
-        properties: The measurement under ``results/benchmarks`` that tests properties for one of its claims, if any.
+        protocols: By (task, algorithm), a protocol that differs from the task's: longer or wider.
+        targets: By task, a test accuracy in [0, 1]; the epochs until a run reaches it are counted.
+        time_limit: The longest time per epoch, relative to the baseline's, with which the study's claim about time
+            holds; None if it makes no such claim.
+        properties: Name of the file under ``results/benchmarks`` with the properties tested for one of its claims, if
+            any.
     """
 
     tasks: tuple[Task, ...]
@@ -183,7 +184,7 @@ class Study(BaseStudy):
         return [name for name in self.algorithms if (task.name, name) not in self.left_out]
 
     def protocol(self, task: Task, algorithm: str) -> Task:
-        """The protocol of an algorithm on a task."""
+        """The protocol that an algorithm follows on a task."""
         return self.protocols.get((task.name, algorithm), task)
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
@@ -211,7 +212,7 @@ class Study(BaseStudy):
         try:
             return best_trial(records)
         except ValueError as error:
-            raise MissingRunsError(f"there is no trial to choose for {algorithm} on {task.name}: {error}") from error
+            raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs of the comparison, with the hyperparameters that tuning chose.
@@ -224,7 +225,7 @@ class Study(BaseStudy):
             for task in self.tasks
             for algorithm in self.algorithms_on(task)
         }
-        # Seeds outside algorithms: an interrupted study still has whole comparisons of its first seeds.
+        # The loop over seeds is outside: an interrupted study has complete comparisons of its first seeds.
         return [
             self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
             for task in self.tasks
@@ -244,7 +245,7 @@ def in_both_profiles(
     wider: Mapping[tuple[str, str], float] | None = None,
     **fields: Any,
 ) -> tuple[Study, ...]:
-    """A study in both profiles: the full one with 5 seeds and 12 trials, the quick one with 2 seeds and 2 trials.
+    """Returns a study in both profiles: full with 5 seeds and 12 trials, quick with 2 seeds and 2 trials.
 
     Args:
         full: Tasks of the full profile.

@@ -1,4 +1,4 @@
-"""Sweeps of the learning rate over a network's width: which runs show whether the best rate moves."""
+"""Learning-rate sweeps at several widths of a network, whose runs show whether the best rate moves."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.study import BaseStudy, BaseTask
 
-# By the number of hidden units: the lowest and the highest log2 of the learning rate.
+# By number of hidden units, the lowest and the highest log2 of the learning rate.
 Windows = Mapping[int, tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepTask(BaseTask):
-    """A dataset with the protocol of a sweep, the same for every algorithm but for the learning rates.
+    """A dataset with the protocol of a sweep, the same for every algorithm except for the learning rates.
 
     Attributes:
-        windows: By algorithm and number of hidden units, the learning rates: powers of two, one octave apart, between
-            two of which the best one is expected. No compute goes where the loss is far from its minimum, and a
-            minimum at a window's end is not taken for one (see ``optima``).
-        data_fraction: Share of the training images used, in (0, 1].
+        windows: The learning rates, by algorithm and number of hidden units: powers of two, one octave apart, around
+            the expected optimum, so that no time is spent far from it. A minimum at the end of a window does not count
+            as an optimum (see ``evidence.optima``).
+        data_fraction: Fraction of the training images used, in (0, 1].
         base_units: Hidden units of the network at width 1.
     """
 
@@ -31,7 +31,7 @@ class SweepTask(BaseTask):
 
     @property
     def units(self) -> list[int]:
-        """The widths, as numbers of hidden units, that all algorithms are trained at; the narrowest first."""
+        """The widths at which all algorithms are trained, as numbers of hidden units; the narrowest first."""
         return sorted(set.intersection(*(set(window) for window in self.windows.values())))
 
     def run(self, algorithm: str, units: int, exponent: int, seed: int) -> RunConfig:
@@ -53,15 +53,15 @@ class SweepTask(BaseTask):
 
 @dataclass(frozen=True, kw_only=True)
 class WidthSweep(BaseStudy):
-    """The learning rate swept at each width, in two parametrizations that agree at the base width.
+    """A learning-rate sweep at each width, in two parametrizations that agree at the base width.
 
-    Nothing is tuned before: the sweep is the tuning.
+    Nothing is tuned beforehand: the sweep is the tuning.
 
     Attributes:
         tasks: What is trained.
         transferring: The algorithm whose best learning rate is claimed to be the same at every width.
-        from_units: The width from which a move of the optimum is counted: narrower networks are too far from the limit
-            of infinite width that the claim is about.
+        from_units: The width from which a move of the optimum is counted: narrower networks are too far from the
+            infinite-width limit that the claim is about.
     """
 
     tasks: tuple[SweepTask, ...]
@@ -74,7 +74,7 @@ class WidthSweep(BaseStudy):
         return self.tasks[0].base_units
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
-        """Every run; whole sweeps of the first seeds come first, and in each the long runs."""
+        """Every run, seed by seed; within a seed, the widest networks of each task come first."""
         return [
             task.run(algorithm, units, exponent, seed)
             for seed in self.seeds

@@ -1,4 +1,4 @@
-"""What a topic is: all that the experiments know of one method and its studies, in one object."""
+"""A topic: everything that the experiments know about one method and its studies, in one object."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from advanced_optimizers.experiments.training.trackers import Tracker
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One method, or a family of them, with everything that its studies need.
+    """One method, or a family of methods, with everything that its studies need.
 
     Attributes:
-        title: What figures and tables of all topics call it.
-        algorithms: Rows of the table of algorithms, by name. A name is part of the records' ids: it never changes.
+        title: Its name in figures and tables of all topics.
+        algorithms: Rows of the table of algorithms, by name. A name is part of the records' ids and never changes.
         studies: Which runs answer which question, in the quick and in the full profile.
-        claims: What is claimed, by whom, and the rule that decides it; each belongs to one of the studies.
-        models: Networks of its own, by name.
+        claims: What is claimed, by whom, and the rule that decides it. Each claim belongs to one of the studies.
+        models: Its own networks, by name.
         metrics: Quantities that its algorithms report.
-        curves: How such quantities are drawn over the epochs.
-        trackers: What makes measurements that every run takes after each epoch, by name.
+        curves: How such quantities are plotted over the epochs.
+        trackers: By name, functions that build a tracker, which every run updates after each epoch.
     """
 
     title: str

@@ -1,7 +1,7 @@
 """The equal tuning budget: every algorithm gets the same number of trials, spread evenly over its search space.
 
-The points are quasi-random and chosen before any trial runs, so trials are independent, resume like any other run,
-and no algorithm's search can profit from more adaptive luck than another's.
+The points are quasi-random and chosen before any trial runs. So trials are independent and resume like any other run,
+and no algorithm can profit from a luckier adaptive search.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SIGNIFICANT_DIGITS = 4
 
 
 def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed: int = 0) -> list[Hyperparameters]:
-    """Points of a scrambled Sobol sequence in a search space.
+    """Returns points of a scrambled Sobol sequence in a search space.
 
     Args:
         search_space: The range of each hyperparameter.
-        trials: How many points, >= 1.
-        seed: Scrambles the sequence; the same seed gives the same points.
+        trials: Number of points, >= 1.
+        seed: Scrambles the sequence; the same seed produces the same points.
     """
     check_integer("trials", trials, low=1)
     optuna = _import_optuna()
@@ -35,7 +35,7 @@ def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed:
         sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
     distributions = {name: _distribution(optuna, space) for name, space in search_space.items()}
-    # The sampler learns the search space from the first finished trial, whose own point is drawn apart: leave it out.
+    # The sampler infers the search space from the first finished trial, whose point is drawn separately: discard it.
     study.tell(study.ask(distributions), 0.0)
     points: list[Hyperparameters] = []
     for _ in range(trials):
@@ -46,7 +46,7 @@ def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed:
 
 
 def best_trial(records: Sequence[RunRecord]) -> RunRecord:
-    """The completed trial with the highest validation accuracy of the last epoch; of equals, the lowest loss.
+    """The completed trial with the highest validation accuracy at the last epoch; the lowest loss breaks ties.
 
     Raises:
         ValueError: Every trial diverged.

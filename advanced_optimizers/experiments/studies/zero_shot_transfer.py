@@ -1,4 +1,4 @@
-"""muTransfer: the learning rate swept over the width, in the standard parametrization and in muP."""
+"""muTransfer: learning-rate sweeps at several widths, in the standard parametrization and in muP."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from advanced_optimizers.zero_shot_transfer import MuReadout, MuSGD, set_base_sh
 PAPER = "paper (Yang et al., arXiv 2203.03466)"
 
 STANDARD, MUP = "standard-sgd", "mup-sgd"
-# Units of mlp3 at width 1, and its multipliers: those tuned in the MLP example of the mup package, for ReLU and
-# cross-entropy. With multipliers of 1 the standard parametrization's optimum hardly moves (its issue 52).
+# Units of mlp3 at width 1, and its multipliers, as tuned in the MLP example of the mup package for ReLU and
+# cross-entropy. With multipliers of 1, the standard parametrization's optimum hardly moves (issue 52 of that package).
 BASE_UNITS = 64
 _INPUT_MULT, _OUTPUT_MULT = 2.0**-8, 32.0
 
-# Where a move of the optimum is counted from: narrow networks are far from the limit that muP is about.
+# The width from which a move of the optimum is counted: narrower networks are far from the limit that muP is about.
 FROM_UNITS = 512
 TASKS = ("mnist-mlp3", "cifar10-jpeg-mlp3")
 UNITS = (64, 128, 256, 512, 1024, 2048, 4096)
-# An optimum that stays within this many octaves has not moved; the grid's points are one octave apart.
+# An optimum that stays within this many octaves has not moved; grid points are one octave apart.
 OCTAVES = 1.0
 COST_LIMIT = 1.0
-# A sweep takes a run for every width and learning rate, so there are fewer seeds than in a comparison.
+# A sweep needs a run for every width and learning rate, so it has fewer seeds than a comparison.
 SWEEP_SEEDS = 3
 
 
@@ -54,8 +54,8 @@ SWEEP_SEEDS = 3
 class ScaledLinear(nn.Linear):
     """A linear layer without bias, ``scale * W x``, whose initial output does not depend on ``scale``.
 
-    The weights are drawn from a normal distribution with standard deviation ``1 / (scale * sqrt(inputs))``. What the
-    scale changes is how far a step of SGD moves the output: by ``scale ** 2`` times as much.
+    The weights are drawn from a normal distribution with standard deviation ``1 / (scale * sqrt(inputs))``. The scale
+    only changes how far a step of SGD moves the output: ``scale ** 2`` times as far.
     """
 
     def __init__(self, inputs: int, outputs: int, scale: float = 1.0) -> None:
@@ -74,7 +74,7 @@ class ScaledLinear(nn.Linear):
 def _mlp3(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
     """Two hidden layers without biases and an output that starts at zero: the network of muP's width sweeps.
 
-    With the multipliers of the ``mup`` package's MLP example. It is in the standard parametrization;
+    It has the multipliers of the ``mup`` package's MLP example and is in the standard parametrization;
     ``set_base_shapes(model, base, rescale_params=False)`` turns it into a muP model.
     """
     units = scaled(BASE_UNITS, width)
@@ -86,7 +86,7 @@ def _mlp3(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequent
         nn.ReLU(),
         MuReadout(units, num_classes, bias=False, readout_zero_init=True, output_mult=_OUTPUT_MULT),
     )
-    set_base_shapes(model, None)  # its own base: the standard parametrization
+    set_base_shapes(model, None)  # it is its own base: the standard parametrization
     return model
 
 
@@ -100,9 +100,9 @@ def _standard_sgd(setting: Setting) -> Learner:
 
 def _mup_sgd(setting: Setting) -> Learner:
     """SGD in muP, with the model of width 1 as its base."""
-    with torch.device("meta"):  # shapes are all that is needed: no memory, no random numbers
+    with torch.device("meta"):  # only shapes are needed: no memory, no random numbers
         base = build_model(setting.config.model, setting.image_shape, setting.num_classes)
-    # mlp3 draws muP's own initial weights at every width, since its output layer starts at zero.
+    # At every width, the initial weights of mlp3 are already those of muP, since its output layer starts at zero.
     set_base_shapes(setting.model, base, rescale_params=False)
     return BackpropLearner(setting, MuSGD(setting.model, lr=setting.config.hyperparameters["lr"], fused=True))
 
@@ -131,9 +131,9 @@ def _windows(standard: Windows, mup: Windows) -> dict[str, Windows]:
 
 
 def _sweep(profile: str, tasks: tuple[SweepTask, ...]) -> WidthSweep:
-    # The base has 64 units, as in the MLP example of the authors' package that the multipliers were tuned for; there
-    # both parametrizations are the same algorithm, so their curves begin at one point. A pilot (64, 256 and 512 units,
-    # one seed) had muP's optimum in one place from 64 units on, so a wider base would only add widths below it.
+    # The base has 64 units, as in the MLP example of the authors' package for which the multipliers were tuned. At this
+    # width both parametrizations are the same algorithm, so their curves start at the same point. In a pilot (64, 256
+    # and 512 units, one seed) muP's optimum stayed in place from 64 units on: a wider base would only add widths below.
     return WidthSweep(
         name="mutransfer",
         title="Does the best learning rate stay where it is when the network gets wider?",
@@ -146,7 +146,7 @@ def _sweep(profile: str, tasks: tuple[SweepTask, ...]) -> WidthSweep:
     )
 
 
-# Up to 512 units a run takes seconds, so there both sides of the minimum are shown.
+# Up to 512 units a run takes seconds, so these windows show both sides of the minimum.
 _NARROW = (64, 128, 256, 512)
 _STANDARD = dict.fromkeys(_NARROW, (-9, -3)) | {1024: (-9, -5), 2048: (-10, -6), 4096: (-10, -7)}
 _CIFAR = SweepTask(
@@ -169,9 +169,9 @@ _MNIST = SweepTask(
     batch_size=64,
     data_fraction=0.1,
     windows=_windows(
-        # The first seed had its lowest loss at 2 ** -7, where the window ended; a minimum needs a run on either side.
+        # The first seed had its lowest loss at 2 ** -7, where the window ended; a minimum needs a run on each side.
         standard=_STANDARD | {4096: (-9, -6)},
-        # On this easy task the best rates are the largest that train at all; beyond, runs end in their first steps.
+        # On this easy task the best rates are the largest that train at all; above them, runs diverge at once.
         mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -2)),
     ),
 )
@@ -187,7 +187,7 @@ _DIGITS = SweepTask(
 
 # ---- the claims -----------------------------------------------------------------------------------------------------
 
-_FROM = tuple(units for units in UNITS if units >= FROM_UNITS)
+_COUNTED_UNITS = tuple(units for units in UNITS if units >= FROM_UNITS)
 
 
 def compare_shift(data: RunData) -> Verdict:
@@ -197,22 +197,22 @@ def compare_shift(data: RunData) -> Verdict:
         data: The runs of one sweep.
     """
     points = sweep_points(data.frame, BASE_UNITS)
-    obstacle = _obstacle(points, (STANDARD, MUP), _FROM)
+    obstacle = _obstacle(points, (STANDARD, MUP), _COUNTED_UNITS)
     if obstacle is not None:
         return obstacle
     optima = find_optima(points)
     stays = {
         (task, units): _required(shift_interval(optima, task, MUP, units, FROM_UNITS))
         for task in TASKS
-        for units in _FROM[1:]
+        for units in _COUNTED_UNITS[1:]
     }
-    moves = {task: _required(shift_interval(optima, task, STANDARD, _FROM[-1], FROM_UNITS)) for task in TASKS}
+    moves = {task: _required(shift_interval(optima, task, STANDARD, UNITS[-1], FROM_UNITS)) for task in TASKS}
     task, units = max(stays, key=lambda key: abs(stays[key].estimate))
     least = min(moves, key=lambda key: abs(moves[key].estimate))
     sentence = (
         f"Octaves that the optimum moves from {FROM_UNITS} units on. muP at most: "
         f"{stays[task, units].bracket(signed=True)} on {label(task)} at {units} units. Standard parametrization at "
-        f"least: {moves[least].bracket(signed=True)} on {label(least)} at {_FROM[-1]} units."
+        f"least: {moves[least].bracket(signed=True)} on {label(least)} at {UNITS[-1]} units."
     )
     if any(_beyond(interval) for interval in stays.values()):
         return Verdict("not supported", sentence)
@@ -222,7 +222,7 @@ def compare_shift(data: RunData) -> Verdict:
 
 
 def compare_widths(data: RunData) -> Verdict:
-    """Decides whether each doubling of the width lowers the lowest loss of muP, or leaves it.
+    """Decides whether each doubling of the width lowers the lowest loss of muP, or leaves it unchanged.
 
     Args:
         data: As for :func:`compare_shift`.
@@ -271,9 +271,9 @@ def compare_cost(data: RunData) -> Verdict:
 
 
 def _obstacle(points: pd.DataFrame, algorithms: tuple[str, ...], widths: tuple[int, ...]) -> Verdict | None:
-    """The verdict where runs are missing or an optimum is not enclosed; None where the sweeps can be compared."""
+    """The verdict if runs are missing or an optimum is not bracketed; None if the sweeps can be compared."""
     sweeps = [(task, algorithm, units) for task in TASKS for algorithm in algorithms for units in widths]
-    waiting = [sweep for sweep in sweeps if _whole_seeds(points, *sweep) < SWEEP_SEEDS]
+    waiting = [sweep for sweep in sweeps if _complete_seeds(points, *sweep) < SWEEP_SEEDS]
     if waiting:
         return Verdict("pending", f"Waiting for runs: {len(waiting)} of {len(sweeps)} sweeps lack seeds.")
     optima = find_optima(points)
@@ -286,15 +286,15 @@ def _obstacle(points: pd.DataFrame, algorithms: tuple[str, ...], widths: tuple[i
     return None
 
 
-def _whole_seeds(points: pd.DataFrame, task: str, algorithm: str, units: int) -> int:
-    """How many seeds have every learning rate of a sweep."""
+def _complete_seeds(points: pd.DataFrame, task: str, algorithm: str, units: int) -> int:
+    """How many seeds have a run at every learning rate of a sweep."""
     chosen = (points["task"] == task) & (points["algorithm"] == algorithm) & (points["units"] == units)
     exponents = points[chosen].groupby("seed")["exponent"].nunique()
     return int((exponents == points[chosen]["exponent"].nunique()).sum())
 
 
 def _required(interval: Interval | None) -> Interval:
-    assert interval is not None, "the sweeps were found to be whole"
+    assert interval is not None, "the sweeps were checked to be complete"
     return interval
 
 

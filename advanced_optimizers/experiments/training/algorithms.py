@@ -1,6 +1,6 @@
-"""The table of algorithms: what each is called, compared with, tuned over, and how its learner is built.
+"""The table of algorithms: the label, baseline, search space and learner of each.
 
-The table is empty until topics register their rows; ``studies`` loads the topics.
+The table is empty until topics register their rows, which importing ``studies`` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.training.learners import Learner, Setting
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Where a hyperparameter is searched: from ``low`` to ``high``, on a logarithmic scale or not, integer or not."""
+    """The search range of a hyperparameter, from ``low`` to ``high``: linear or logarithmic, real or integer."""
 
     low: float
     high: float
@@ -32,14 +32,15 @@ class Algorithm:
 
     Attributes:
         label: Its name in tables and figures.
-        baseline: The algorithm that it is compared with, or None when it is a baseline itself.
-        search_space: What tuning may choose; ``lr`` is always there, in the same range as the baseline's.
-        build: Makes the learner.
+        baseline: The algorithm that it is compared with, or None if it is a baseline itself.
+        search_space: The hyperparameters that are tuned, with their ranges; ``lr`` is always one of them, in the same
+            range as the baseline's.
+        build: Builds the learner.
         options: Further hyperparameters that a configuration may set; they are not tuned.
-        timed: Whether a part of each epoch, run next to the baseline, tells its time; not where that depends on how
-            training went, or where its epochs are the baseline's.
-        control: Whether it only shows what a method's parts contribute, and makes no claim of its own.
-        claimed: By task, the test accuracy in [0, 1] that the coursework states for it.
+        timed: Whether its time per epoch can be measured on a part of each epoch, side by side with the baseline. It
+            cannot if the time depends on how training went, and need not if its epochs are the baseline's.
+        control: Whether it only shows what the parts of a method contribute, and makes no claim of its own.
+        claimed: The test accuracy in [0, 1] that the coursework states for it, by task.
     """
 
     label: str
@@ -53,7 +54,7 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         if "lr" not in self.search_space:
-            raise ValueError(f"search_space must give the range of lr, got {sorted(self.search_space)}")
+            raise ValueError(f"search_space must include lr, got {sorted(self.search_space)}")
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -63,7 +64,7 @@ def get_algorithm(name: str) -> Algorithm:
     """The algorithm of that name.
 
     Raises:
-        ValueError: There is none; the nearest names are given.
+        ValueError: There is none; the message suggests the nearest names.
         RuntimeError: No topic is loaded.
     """
     if not ALGORITHMS:
@@ -82,9 +83,9 @@ def build_learner(setting: Setting) -> Learner:
     algorithm = get_algorithm(setting.config.algorithm)
     given, known = set(setting.config.hyperparameters), set(algorithm.search_space) | algorithm.options
     if "lr" not in given:
-        raise ValueError(f"hyperparameters must give lr, got {setting.config.hyperparameters}")
+        raise ValueError(f"hyperparameters must include lr, got {setting.config.hyperparameters}")
     if given - known:
         raise ValueError(
-            f"hyperparameters of {setting.config.algorithm} are {sorted(known)}, got also {sorted(given - known)}"
+            f"hyperparameters of {setting.config.algorithm} must be among {sorted(known)}, got {sorted(given - known)}"
         )
     return algorithm.build(setting)

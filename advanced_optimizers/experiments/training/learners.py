@@ -1,6 +1,6 @@
-"""How an algorithm trains a model: the Learner that the training loop sees, and ordinary training by backpropagation.
+"""Learners: the interface through which the training loop runs any algorithm, and ordinary backpropagation.
 
-The training loop knows nothing of algorithms; the topics bring learners of their own.
+The training loop knows nothing about algorithms; topics bring their own learners.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ class Learner(Protocol):
     """One algorithm training one model."""
 
     def start_epoch(self, epoch: int) -> None:
-        """Says which epoch begins, from 1."""
+        """Announces the epoch that begins, counted from 1."""
 
     def step(self, batch: Batch) -> StepResult:
-        """Learns from one batch."""
+        """Trains on one batch."""
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) in evaluation mode; learns nothing."""
+        """Returns the logits (B, num_classes) in evaluation mode, without learning anything."""
 
     def end_epoch(self) -> dict[str, float]:
-        """The algorithm's own diagnostics of the epoch, one curve each."""
+        """Returns the algorithm's own diagnostics of the epoch, one value per curve."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Returns everything that the next step depends on."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a learner is built for.
+    """What a learner is built from.
 
     Attributes:
-        config: The run.
+        config: The run's configuration.
         model: The network, seeded and on its device.
         num_samples: Size of the training set.
         num_classes: Number of classes.
         image_shape: (C, H, W) of an image.
-        steps_per_epoch: Batches an epoch.
+        steps_per_epoch: Batches per epoch.
     """
 
     config: RunConfig
@@ -74,7 +74,7 @@ class BackpropLearner:
     """Ordinary training: forward, loss, backward, optimizer step, schedule step.
 
     Args:
-        setting: Model and run.
+        setting: The model and the run.
         optimizer: Any torch optimizer over the model's parameters.
     """
 
@@ -85,14 +85,14 @@ class BackpropLearner:
         self.autocast = _autocast(setting)
 
     def start_epoch(self, epoch: int) -> None:
-        """Nothing to prepare."""
+        """Does nothing."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy of a batch."""
+        """Returns the mean cross-entropy of a batch."""
         return F.cross_entropy(logits, batch.labels)
 
     def step(self, batch: Batch) -> StepResult:
-        """One step of the optimizer and of its schedule."""
+        """Takes one step of the optimizer and of its schedule."""
         self.model.train()
         with self.autocast():
             logits = self.model(batch.images)
@@ -106,18 +106,18 @@ class BackpropLearner:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Logits in evaluation mode."""
+        """Returns the logits in evaluation mode."""
         self.model.eval()
         with self.autocast():
             logits: Tensor = self.model(images)
         return logits.float()
 
     def end_epoch(self) -> dict[str, float]:
-        """The learning rate that the schedule has reached at the end of the epoch."""
+        """Returns the learning rate that the schedule has reached at the end of the epoch."""
         return {"lr": float(self.scheduler.get_last_lr()[0])}
 
     def state_dict(self) -> dict[str, Any]:
-        """Model, optimizer and schedule."""
+        """Returns the state of model, optimizer and schedule."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -132,7 +132,7 @@ class BackpropLearner:
 
 
 def known_mean(values: Sequence[float]) -> float:
-    """The mean of the values that are numbers; nan where none is."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
@@ -142,7 +142,7 @@ def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler
     if config.schedule == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
     max_lr = [group["lr"] for group in optimizer.param_groups]
-    total_steps = config.epochs * setting.steps_per_epoch + 1  # the last step still learns
+    total_steps = config.epochs * setting.steps_per_epoch + 1  # so that the last step still learns
     return OneCycleLR(optimizer, max_lr, total_steps=total_steps, pct_start=0.3, cycle_momentum=False)
 
 

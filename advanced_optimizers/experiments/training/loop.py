@@ -45,13 +45,13 @@ def seed_everything(seed: int) -> None:
 
 
 def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
-    """Trains one configuration, or returns its record when it has one.
+    """Trains one configuration, or returns its record if it has one.
 
-    A run that was killed goes on after its last whole epoch, and on the CPU ends in the same outcome, bit for bit.
+    A run that was killed resumes after its last complete epoch. On the CPU its outcome is the same, bit for bit.
 
     Args:
         config: What to train.
-        store: Where its record goes, and its checkpoint while it runs.
+        store: Where to save its record, and its checkpoint while it runs.
         device: ``cpu``, ``cuda``, ...
         on_epoch: Called after each epoch with its number (from 1) and its metrics.
 
@@ -66,14 +66,14 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: Epo
 def train_or_load(
     config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None
 ) -> tuple[RunRecord, bool]:
-    """As :func:`train`, and whether the run was trained by this call."""
+    """Like :func:`train`, but also returns whether this call trained the run."""
     record = store.load(config)
     if record is not None:
-        store.checkpoint_path(config).unlink(missing_ok=True)  # left by a process killed after it saved the record
+        store.checkpoint_path(config).unlink(missing_ok=True)  # left by a process that was killed after saving
         return record, False
     try:
         with store.lock(config).acquire(blocking=False):
-            record = store.load(config)  # another process may have finished it in between
+            record = store.load(config)  # another process may have finished it meanwhile
             trained = record is None
             if record is None:
                 record = _Run(config, store.checkpoint_path(config), torch.device(device)).finish(on_epoch)
@@ -81,7 +81,8 @@ def train_or_load(
             store.checkpoint_path(config).unlink(missing_ok=True)
             return record, trained
     except filelock.Timeout as error:
-        raise RunBusyError(f"the run {config.run_id} ({config.task}, {config.algorithm}) is being trained") from error
+        name = f"{config.run_id} ({config.task}, {config.algorithm})"
+        raise RunBusyError(f"the run {name} is being trained by another process") from error
 
 
 class _Run:
@@ -166,7 +167,7 @@ class _Run:
             loss_sum += result.loss.double() * len(batch.labels)
             correct += result.correct
             if self.device.type == "cpu" and not math.isfinite(result.loss):
-                break  # elsewhere the sum says it at the end of the epoch, without waiting for the device every step
+                break  # on other devices the sum shows it after the epoch: a check per step would wait for the device
         return {"train_loss": float(loss_sum) / seen, "train_accuracy": int(correct) / seen}
 
     def _evaluate(self) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""The networks that the studies train, for images of any size and with PyTorch's own initialization.
+"""The networks that the studies train, for images of any size and with PyTorch's default initialization.
 
-Topics may register networks of their own.
+Topics may register their own networks.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Model:
 
     Attributes:
         label: Its name in tables and figures.
-        build: ``build(image_shape, num_classes, width)`` makes the network.
-        smallest_side: The least height and width of an image, in pixels.
+        build: ``build(image_shape, num_classes, width)`` returns the network.
+        smallest_side: The smallest height and width that an image may have, in pixels.
     """
 
     label: str
@@ -43,13 +43,13 @@ def build_model(name: str, image_shape: ImageShape, num_classes: int, width: flo
             ``convnet``: three stages of two 3x3 convolutions with BatchNorm and ReLU, of 16, 32 and 64 channels, a
             max-pool after each of the first two, a global max-pool after the last.
             ``vgg``: four 3x3 convolutions with BatchNorm and ReLU, of 32, 64, 128 and 128 channels, a max-pool after
-            each of the first three, and a linear layer that reads all positions.
-            ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) with the 3x3 stem, stride 1, and no max-pool
-            that small images need.
-            Or a network that a topic registered.
+            each of the first three, and a linear layer over all positions.
+            ``resnet18``: ResNet-18 (He et al., 2016, arXiv:1512.03385) for small images: its stem is a 3x3
+            convolution of stride 1 without a max-pool.
+            Or the name of a network that a topic registered.
         image_shape: (C, H, W); the convolutional networks need sides of at least 4 pixels.
         num_classes: Number of logits, at least 2.
-        width: Factor on the number of hidden units or channels, above 0.
+        width: Multiplier of the number of hidden units or channels, > 0.
 
     Raises:
         ValueError: There is no model of that name, or a size is out of range.
@@ -69,7 +69,7 @@ def build_model(name: str, image_shape: ImageShape, num_classes: int, width: flo
 
 
 def scaled(units: int, width: float) -> int:
-    """A number of units or channels times a width multiplier, at least 1."""
+    """The number of units or channels times a width multiplier, at least 1."""
     return max(1, round(units * width))
 
 
@@ -80,7 +80,7 @@ def _mlp(image_shape: ImageShape, num_classes: int, width: float, *, hidden: Seq
 
 
 def _conv_bn(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    # The normalization that follows would cancel a bias.
+    # No bias: the normalization that follows would cancel it.
     return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)]
 
 
@@ -113,7 +113,7 @@ def _vgg(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequenti
     for outputs, pools in ((32, True), (64, True), (128, True), (128, False)):
         outputs = scaled(outputs, width)
         layers += [*_conv_bn(channels, outputs), nn.ReLU(inplace=True)]
-        # A side of one pixel is as small as it gets.
+        # A side of one pixel cannot be halved.
         if pools and min(sides) > 1:
             layers.append(nn.MaxPool2d(2))
             sides = [side // 2 for side in sides]
@@ -122,7 +122,7 @@ def _vgg(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequenti
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: relu(convolutions(x) + shortcut(x))."""
+    """Two 3x3 convolutions with a shortcut: relu(convolutions(x) + shortcut(x))."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

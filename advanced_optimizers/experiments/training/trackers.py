@@ -1,4 +1,4 @@
-"""What is followed over the epochs of every run: which test samples are classified correctly, and since when."""
+"""Trackers: measurements that follow, in every run, which test samples are classified correctly."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor
 
 
 class Tracker(Protocol):
-    """A measurement that remembers earlier epochs."""
+    """A measurement per epoch that remembers earlier epochs."""
 
     def update(self, correct: Tensor) -> dict[str, float]:
-        """Takes in an epoch.
+        """Updates the measurement with one epoch.
 
         Args:
             correct: Whether each test sample is classified correctly, bool (M,).
 
         Returns:
-            The epoch's values, one curve each.
+            The epoch's values, one per curve.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch's values depend on."""
+        """Returns everything that the values of the next epoch depend on."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
 
 
-# By name, what makes a tracker for a number of test samples. Topics register theirs; every run has all of them.
+# By name, functions that build a tracker for a number of test samples. Topics register theirs; every run uses all.
 TRACKERS: dict[str, Callable[[int], Tracker]] = {}

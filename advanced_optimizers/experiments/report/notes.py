@@ -1,0 +1,92 @@
+"""What the marks and bands of each kind of figure mean, and n: sentences for its caption.
+
+A function here has the name of the function that draws the figure, and takes the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from advanced_optimizers.experiments.evidence.comparisons import Evidence
+from advanced_optimizers.experiments.evidence.metrics import METRICS
+
+_CELL = ["task", "label_noise", "algorithm"]
+
+
+def learning_curves(curves: pd.DataFrame, metric: str = "test_accuracy") -> str:
+    """For ``plots.learning_curves``."""
+    seeds = curves.dropna(subset=[metric]).groupby(_CELL)["seed"].nunique()
+    return f"Mean with its 95 % interval as a band ({_count(seeds)} seeds)."
+
+
+def accuracy_over_time(curves: pd.DataFrame, metric: str = "cpu_seconds") -> str:
+    """For ``plots.accuracy_over_time``."""
+    known = curves.dropna(subset=["test_accuracy", metric])
+    times = (
+        "Times are scaled for each machine to epochs that were measured side by side."
+        if "calibrated_seconds" in known
+        else "The runs shared their machine."
+    )
+    seeds = _count(known.groupby(_CELL)["seed"].nunique())
+    return f"Mean after each epoch ({seeds} seeds). {times} The learning curves show the intervals."
+
+
+def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
+    """For ``plots.final_accuracy``."""
+    completed = frame[(frame["status"] == "completed") & frame[metric].notna()]
+    seeds = _count(completed.groupby(_CELL)["seed"].nunique())
+    return f"Mean with its 95 % interval ({seeds} seeds); each light dot is one seed."
+
+
+def paired_differences(evidence: Sequence[Evidence]) -> str:
+    """For ``plots.paired_differences``."""
+    kind = METRICS[evidence[0].quantity]
+    return (
+        f"Mean with its 95 % interval ({_count(row.interval.n for row in evidence)} seeds). "
+        f"{'Right' if kind.higher_is_better else 'Left'} of 0 is better than the baseline. "
+        "A clear difference has p < 0.05 after Holm's correction over all comparisons shown."
+    )
+
+
+def overhead(evidence: Sequence[Evidence], *, limit: float | None) -> str:
+    """For ``plots.overhead``."""
+    pairs = _count(row.interval.n for row in evidence)
+    return (
+        f"Geometric mean with its 95 % interval ({pairs} pairs of epochs, run in turn). A ratio is clear where the "
+        f"whole interval lies on one side of {'1' if limit is None else 'the limit of the claim'}."
+    )
+
+
+def loss_by_rate(points: pd.DataFrame) -> str:
+    """For ``sweep_plots.loss_by_rate``."""
+    return (
+        f"Mean of the last epoch, with the range as a band ({_count(_seeds(points))} seeds). The optimum between the "
+        "learning rates tried is read off a parabola, and drawn at the lowest loss recorded."
+    )
+
+
+def optimum_by_width(optima: pd.DataFrame) -> str:
+    """For ``sweep_plots.optimum_by_width``."""
+    return (
+        f"Mean with its 95 % interval ({_count(_seeds(optima))} seeds). The learning rates tried are one octave apart; "
+        "the optimum between them is read off a parabola."
+    )
+
+
+def coordinate_sizes(checks: Mapping[str, Sequence[Any]]) -> str:
+    """For ``sweep_plots.coordinate_sizes``."""
+    seeds = _count(len({row.seed for row in rows}) for rows in checks.values())
+    return f"Mean ({seeds} seeds). An untrained output that is zero has no mark."
+
+
+def _seeds(frame: pd.DataFrame) -> list[int]:
+    return frame.groupby(["task", "algorithm", "units"])["seed"].nunique().tolist()
+
+
+def _count(counts: Iterable[int]) -> str:
+    """One n, or the smallest and the largest."""
+    low, high = min(known := list(counts)), max(known)
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
