@@ -20,6 +20,7 @@ def digits_batches(batch_size: int = 64, seed: int = 0) -> tuple[Batches, Batch]
         set.
 
     Example:
+        >>> from advanced_optimizers.experiments.data import digits_batches
         >>> train, test = digits_batches(batch_size=64)
         >>> len(train), test.images.shape
         (23, torch.Size([359, 1, 8, 8]))
