@@ -50,7 +50,7 @@ def comparison_table(
     A tie leaves the column without a bold value, and so do fewer than 5 seeds. A condition without runs has a dash.
 
     Args:
-        frame: One row a run, from ``frames.records_frame``; the runs of one study.
+        frame: One row per run, from ``frames.records_frame``; the runs of one study.
         metric: A column of the frame that ``METRICS`` knows.
         labels: Names for display, of algorithms and tasks; its order is that of the rows.
         claimed: The coursework's value by task and algorithm, in the metric's recorded unit.
@@ -98,7 +98,7 @@ def noted(table: pd.DataFrame, note: str) -> pd.DataFrame:
 
 
 def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy",), *, labels: Labels) -> pd.DataFrame:
-    """The numbers behind the comparisons, one row a task, label noise, algorithm and metric.
+    """The numbers behind the comparisons, one row per task, label noise, algorithm and metric.
 
     Returns:
         A frame with the mean, sample standard deviation and 95 % interval over the seeds, in the
@@ -117,7 +117,7 @@ def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy"
 
 
 def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
-    """How long and on what a study trains, and its tuning budget, one row a task."""
+    """How long and on what a study trains, and its tuning budget, one row per task."""
     return pd.DataFrame(
         {
             "Task": labels.get(task.name, task.name),
@@ -134,12 +134,12 @@ def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
 
 
 def epochs_table(frame: pd.DataFrame, targets: Mapping[str, float], *, labels: Labels) -> pd.DataFrame:
-    """How many epochs the runs took to their task's target accuracy, one row a task and algorithm.
+    """How many epochs the runs took to their task's target accuracy, one row per task and algorithm.
 
     The median and the range count a run that did not reach it as longer than it was.
 
     Args:
-        frame: One row a run, from ``frames.records_frame`` with the same targets.
+        frame: One row per run, from ``frames.records_frame`` with the same targets.
         targets: Test accuracies by task, in [0, 1].
         labels: Names for display, of algorithms and tasks.
     """
@@ -219,7 +219,7 @@ def timing_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFrame:
 
 
 def overhead_table(measurements: Measurements, *, labels: Labels) -> pd.DataFrame:
-    """Epochs of an algorithm beside epochs of its base, run in turn in one process."""
+    """Epochs of an algorithm next to epochs of its base, run in turn in one process."""
     rows = []
     for row in measurements["measurements"]:
         ratio = ratio_interval(row["pairs"])
