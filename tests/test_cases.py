@@ -204,14 +204,13 @@ ROW = Case(
 """
 
 
-@pytest.mark.slow
-def test_a_transform_that_does_nothing_passes_the_contract(tmp_path):
+def test_a_transform_that_does_nothing_passes_and_may_exclude_a_test(tmp_path):
     excluded = "{'test_repr_names_it_its_settings_and_its_base': 'shown as an example'}"
-    result = run_contract(write(tmp_path, toy=TOY, cases_toy=ROW.format(excluded)))
+    folder = write(tmp_path, toy=TOY, cases_toy=ROW.format(excluded))
+    result = run_contract(folder, "-k", "repr or minimizer or nest or limit")  # test_adding_an_algorithm runs all of it
     assert result.failed == (), result.output
     assert result.skipped == {"test_repr_names_it_its_settings_and_its_base[unchanged]": "shown as an example"}
-    ran = {name.partition("[")[0] for name in (*result.passed, *result.skipped)}
-    assert ran == contract_tests()
+    assert any("minimizer" in name for name in result.passed)
     assert any("unchanged over scaled" in name for name in result.passed)
     assert not any("[fer" in name for name in result.passed)
 
