@@ -34,13 +34,13 @@
 # epoch $e$ of $E$,
 #
 # $$L = \frac1B\Big[\sum_{i:\, s_i = 1} \Big((1-b_e)\, \mathrm{CE}(z_i, y_i) -
-# b_e T^2 \sum_c q_{ic} \log \mathrm{softmax}(z_i/T)_ c\Big) + \sum_{i:\, s_i = 0} \mathrm{CE}(z_i, y_i)\Big],
-# \qquad b_e = \tfrac eE (1-\gamma),$$
+# b_e T^2 \sum_c q_{ic} \log \mathrm{softmax}(z_i/T)_ c\Big) + \sum_{i:\, s_i = 0} \mathrm{CE}(z_i, y_i)\Big],$$
 #
-# where $s_i$ says whether the sample was ever classified correctly, and $q_i$ is a running average of its correct
-# predictions at temperature $T$. The report derives both methods in sections
-# [1.2](../coursework_report.md#12-gradient-consistency) and [1.3](../coursework_report.md#13-flipping-error-reduction)
-# and discusses the results in [section 3](../coursework_report.md#3-results-fer).
+# where $b_e = \tfrac eE (1-\gamma)$ grows with the epochs, $s_i$ says whether the sample was ever classified correctly,
+# and $q_i$ is a running average of its correct predictions at temperature $T$. The report derives both methods in
+# sections [1.2](../coursework_report.md#12-gradient-consistency) and
+# [1.3](../coursework_report.md#13-flipping-error-reduction) and discusses the results in
+# [section 3](../coursework_report.md#3-results-fer).
 #
 # **What does not match.** The coursework leaves its regularizer open: ours is derived in the docstring of
 # `FEROptimizer`. The paper trains large networks for 240 epochs on CIFAR-100. We train small ones for 10 epochs on

@@ -26,9 +26,9 @@
 # $$m_t = \rho\, m_{t-1} + (1 - \rho)\, g_t, \qquad
 # g'_t = \mathrm{safe}\big(g_t + \alpha\, (\hat g_t^W - g_t) + \beta\, (\hat g_t^{ODE} - g_t)\big),$$
 #
-# where $\hat g_t^W$ and $\hat g_t^{ODE}$ are two predictions of the next gradient $g_{t+1}$, both as long as $g_t$. The
-# function $\mathrm{safe}$ keeps the length of $g_t$ and a cosine of at least one half with it. The predictors learn
-# during training, each with an Adam of its own, from
+# where $\hat g_t^W$ and $\hat g_t^{ODE}$ are two predictions of the next gradient $g_{t+1}$, with the length of $g_t$.
+# The function $\mathrm{safe}$ keeps the length of $g_t$ and a cosine of at least one half with it. The predictors learn
+# during training. Each has an Adam optimizer of its own and minimizes
 #
 # $$\bigg\lVert \frac{\hat g_t}{\lVert \hat g_t \rVert} - \frac{g_{t+1}}{\lVert g_{t+1} \rVert} \bigg\rVert^2.$$
 #

@@ -380,6 +380,7 @@ class TestTables:
             "p < 0.001",
             "20 %",
             "13.1 s",
+            "5 of 5 runs",
         ],
     )
     def test_values_do_not_break(self, value: str) -> None:

@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.records.paths import output_root
 from advanced_optimizers.experiments.report import plots
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.results import results_of
-from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.report.tables import to_markdown, unbroken
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.running import Workers, run_study
 
@@ -114,7 +114,7 @@ def _show_picture(png: bytes, alternative: str, caption: str) -> None:
     """Displays a picture with its caption below; as HTML, since Jupyter has no alternative text for an image."""
     source = f"data:image/png;base64,{b64encode(png).decode()}"
     picture = f'<img src="{source}" alt="{html.escape(_sentence(alternative))}" width="{_FIGURE_WIDTH}">'
-    display(HTML(f"<p>{picture}<br>\n<em>{html.escape(caption)}</em></p>"))
+    display(HTML(f"<p>{picture}<br>\n<em>{html.escape(unbroken(caption))}</em></p>"))
 
 
 def _sentence(words: str) -> str:

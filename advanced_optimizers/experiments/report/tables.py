@@ -30,6 +30,7 @@ _FLOAT = "%.6g"
 # What a cell must not break inside: "98.49 ± 0.11", "+0.06 [-0.12, +0.24] points", "lr = 0.1", "p < 0.001", "20 %".
 _VALUE = re.compile(
     r"[+-]?\d[\d.]*(?: %| s\b| ± [\d.]+| \([\d.]+ to [^)]*\)| \[[^\]]*\](?: (?:points|times|nats|s)\b)?)"
+    r"|\d+ of \d+ runs"
     r"|\(n = \d+(?:, \d+ diverged)?\)"
     r"|\w+ [=<] [^\s,;)]+"
 )
@@ -293,7 +294,12 @@ def to_markdown(frame: pd.DataFrame) -> str:
     header = [_markdown_cell(name) for name in frame.columns]
     lines = [f"| {' | '.join(row)} |" for row in [header, rules, *cells]]
     note = frame.attrs.get("note")
-    return "\n".join([*lines, "", f"*{_unbroken(note)}*"] if note else lines)
+    return "\n".join([*lines, "", f"*{unbroken(note)}*"] if note else lines)
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces inside its values, such as ``98.49 ± 0.11`` and ``n = 5``."""
+    return _VALUE.sub(lambda match: match.group().replace(" ", _NO_BREAK), text)
 
 
 def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -375,9 +381,4 @@ def _markdown_cell(value: object) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return _NOTHING
     text = _FLOAT % value if isinstance(value, float) else str(value)
-    return _unbroken(text.replace("|", "\\|").replace("\n", " "))
-
-
-def _unbroken(text: str) -> str:
-    """The text with no-break spaces inside its values."""
-    return _VALUE.sub(lambda match: match.group().replace(" ", _NO_BREAK), text)
+    return unbroken(text.replace("|", "\\|").replace("\n", " "))
