@@ -33,7 +33,10 @@ reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
 	$(BIN)/python -m advanced_optimizers.experiments notebooks --profile $(PROFILE)
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 
-test: lint types unit notebooks report  ## run all of the five checks below
+test: lint types  ## run all checks: lint, types, unit tests, notebooks, report
+	@# One thread each: two programs of two threads on two cores would wait for one another.
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 unit notebooks
+	@$(MAKE) --no-print-directory report
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
