@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from numbers import Integral, Real
+from typing import TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def check_range(
@@ -17,16 +21,19 @@ def check_range(
     *,
     open_low: bool = False,
     open_high: bool = False,
-) -> None:
+) -> float:
     """Raises a ValueError that names the argument and its value if the value is out of range.
 
     Args:
         name: The argument's name, as the caller wrote it.
-        value: A number; a boolean does not count as one.
+        value: A number: Python's, NumPy's or a tensor with one element. A boolean does not count as one.
         low: Smallest allowed value.
         high: Largest allowed value.
         open_low: Whether ``low`` itself is refused.
-        open_high: Whether ``high`` itself is refused.
+        open_high: Whether ``high`` itself is refused; with the default ``high`` this refuses infinity.
+
+    Returns:
+        The value as a Python number.
 
     Raises:
         TypeError: ``value`` is not a number.
@@ -34,22 +41,67 @@ def check_range(
     """
     # With a tensor as learning rate, torch does not recompile a compiled step when the rate changes.
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, bool) or not isinstance(number, Real):  # NumPy registers its numbers as such
         raise TypeError(f"{name} must be a number, got {value!r}")
+    number = number if isinstance(number, int | float) else _as_python(number)
     above = number > low if open_low else number >= low
     below = number < high if open_high else number <= high
     if not (above and below):
         left = f"{'>' if open_low else '>='} {low}" if low != -math.inf else ""
-        right = f"{'<' if open_high else '<='} {high}" if high != math.inf else ""
+        right = f"{'<' if open_high else '<='} {high}" if open_high or high != math.inf else ""
         wanted = " and ".join(bound for bound in (left, right) if bound) or "a number, not NaN"
         raise ValueError(f"{name} must be {wanted}, got {number!r}")
+    return number
 
 
-def check_integer(name: str, value: int, low: int) -> None:
-    """Raises an error that names the argument unless ``value`` is an integer of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def _as_python(number: Real) -> float:
+    return int(number) if isinstance(number, Integral) else float(number)
+
+
+def check_integer(name: str, value: int, low: int) -> int:
+    """Raises an error that names the argument unless ``value`` is an integer of at least ``low``.
+
+    Args:
+        name: The argument's name, as the caller wrote it.
+        value: An integer: Python's, NumPy's or a tensor with one element, as ``labels.max() + 1`` is.
+        low: Smallest allowed value.
+
+    Returns:
+        The value as a Python integer.
+    """
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(number, bool) or not isinstance(number, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    check_range(name, value, low)
+    return int(check_range(name, number, low))
+
+
+def check_bool(name: str, value: bool) -> bool:
+    """Raises a TypeError that names the argument unless ``value`` is True or False; ``"no"`` is not False."""
+    is_numpys = type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
+    if not (isinstance(value, bool) or is_numpys):  # torch is all that the package imports
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """Raises an error that names the argument and all choices unless ``value`` is one of the strings ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        error = ValueError if isinstance(value, str) else TypeError
+        raise error(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_iterable(name: str, value: Iterable[T], of: str) -> list[T]:
+    """Reads an iterable once into a list, or raises a TypeError that names the argument.
+
+    Args:
+        name: The argument's name, as the caller wrote it.
+        value: Any iterable but a string or a tensor, whose elements are rarely what the caller meant.
+        of: What it must hold, in the plural, such as ``layer widths``.
+    """
+    if isinstance(value, str | bytes | Tensor) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of {of}, got {value!r}: put it in a list")
+    return list(value)
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3, cutoff: float = 0.4) -> ValueError:

@@ -33,8 +33,8 @@ PACKAGE = {
 }
 SETUP = runpy.run_path(str(ROOT / "setup.py"))
 # The extras that the package imports from; the others are for whoever works on it.
-IMPORTED_EXTRAS = {"experiments", "notebooks", "ray", "dask"}
-LOCKED_EXTRAS = {"experiments", "notebooks", "peers", "dev"}
+IMPORTED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask"}
+LOCKED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "peers", "dev"}
 
 
 @dataclass(frozen=True)
