@@ -6,6 +6,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -300,6 +301,25 @@ def test_state_has_the_documented_size_and_repr_shows_the_settings():
     size = sum(b.numel() * b.element_size() for b in (criterion.remembered, criterion.ever_correct))
     assert size == 1000 * (4 * 10 + 1)
     assert "num_samples=1000, num_classes=10, total_epochs=240, temperature=5.0, gamma=0.1, mu=1.0" in repr(criterion)
+
+
+# ---- numbers of other libraries ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [np.int64, np.float32, torch.tensor], ids=lambda number: number.__name__)
+def test_takes_the_numbers_of_numpy_and_torch(number):
+    count = np.int64 if number is np.float32 else number
+    settings = {"temperature": number(2), "gamma": number(1), "mu": number(1), "init_epochs": count(2)}
+    criterion, plain = (
+        make(count(4), count(2) + 1, count(9), **settings),
+        make(4, 3, 9, temperature=2.0, gamma=1.0, mu=1.0, init_epochs=2),
+    )
+    criterion.set_epoch(count(3))
+    plain.set_epoch(3)
+    for name in ("total_epochs", "temperature", "gamma", "mu", "init_epochs"):
+        assert type(getattr(criterion, name)) in (int, float)
+        assert getattr(criterion, name) == getattr(plain, name)
+    assert_close(criterion.state_dict(), plain.state_dict(), **BITWISE)
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------

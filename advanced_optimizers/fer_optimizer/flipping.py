@@ -32,8 +32,8 @@ class FlippingErrorReduction(nn.Module):
             + \sum_{i \notin A} CE(z_i, y_i) \Big]
 
     with :math:`b_e = (e / E)(1 - \gamma)` and :math:`a_e = 1 - b_e`, where :math:`A` is the set of samples that have
-    been classified correctly at least once (:math:`s_i = 1`). After the loss, for each sample that is now classified
-    correctly:
+    been classified correctly at least once (:math:`s_i = 1`). After the loss, if :math:`e \ge` ``init_epochs``, for
+    each sample that is now classified correctly:
 
     .. math::
         s_i = 1, \quad w_i = 1 - e^{-\mu\, \mathrm{softmax}(z_i)_{y_i}}, \quad
@@ -54,7 +54,7 @@ class FlippingErrorReduction(nn.Module):
     Args:
         num_samples: Size of the training set; the indices run from 0 to ``num_samples - 1``.
         num_classes: Number of classes :math:`C`. The memory takes ``num_samples * (4 C + 1)`` bytes, and during
-            training 4 bytes more per sample.
+            training 8 bytes more per sample.
         total_epochs: :math:`E`, in epochs.
         temperature: :math:`T > 0`. Default 5.
         gamma: Smallest weight of the cross-entropy, in [0, 1]; 1 is plain cross-entropy. Default 0.1.
@@ -77,9 +77,10 @@ class FlippingErrorReduction(nn.Module):
             the processes differ in epoch or sizes; a loaded state is that of other sizes or is not finite.
 
     Warns:
-        UserWarning: Once each, in ``train`` mode: the epoch was never set; gradients are disabled, or a sample comes
-            with another label than earlier in the epoch, as in a validation without ``eval()``; logits are not finite
-            although the cross-entropy is, as with classes masked by minus infinity.
+        UserWarning: ``init_epochs`` leaves no epoch to the second term. In ``train`` mode, once each: the epoch was
+            never set; gradients are disabled, or a sample comes with two labels in one epoch, as in a validation
+            without ``eval()``; logits are not finite although the cross-entropy is, as with classes masked by minus
+            infinity; the memory of one process group of several was overwritten between two calls.
 
     Example:
         >>> import torch
@@ -132,11 +133,18 @@ class FlippingErrorReduction(nn.Module):
         self.mu = check_range("mu", mu, low=0.0, open_high=True)
         self.init_epochs = check_integer("init_epochs", init_epochs, low=0)
         self.process_group = check_group("process_group", process_group)
+        if self.init_epochs >= self.total_epochs:
+            warnings.warn(
+                f"the loss is plain cross-entropy to the end: init_epochs = {self.init_epochs} is not smaller than "
+                f"total_epochs = {self.total_epochs}",
+                stacklevel=2,
+            )
         self.register_buffer("remembered", torch.zeros(num_samples, num_classes))
         self.register_buffer("ever_correct", torch.zeros(num_samples, dtype=torch.bool))
         self.register_buffer("epoch", torch.tensor(0))
-        self.register_buffer("_labels", torch.full((num_samples,), -1, dtype=torch.int32), persistent=False)
+        self.register_buffer("_labels", torch.full((num_samples,), -1), persistent=False)
         self._warned: set[str] = set()
+        self._written: tuple[Tensor, Tensor] | None = None  # the last samples and their rows, if others have a memory
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the current epoch, from 1 to ``total_epochs``; the weights of the two terms depend on it."""
@@ -181,7 +189,7 @@ class FlippingErrorReduction(nn.Module):
 
     def _is_usable(self, logits: Tensor) -> Tensor:
         """Which rows have finite logits, also after they were divided by the temperature in the memory's precision."""
-        return (logits.to(self.remembered.dtype) / self.temperature).isfinite().all(dim=1)
+        return (logits.to(self.remembered.dtype).abs().amax(dim=1) / self.temperature).isfinite()  # amax keeps NaN
 
     def _loss(self, logits: Tensor, ce: Tensor, indices: Tensor, usable: Tensor) -> Tensor:
         ce_weight, kd_weight = self.weights()
@@ -199,6 +207,11 @@ class FlippingErrorReduction(nn.Module):
         w = 1.0 - torch.exp(-self.mu * p)
         self.remembered[i] = (1.0 - w) * self.remembered[i] + w * F.softmax(z / self.temperature, dim=1)
         self.ever_correct[i] = True
+        if group_size(self.process_group) < group_size(None):
+            self._written = i, self._rows(i)
+
+    def _rows(self, indices: Tensor) -> Tensor:
+        return self.remembered[indices.to(self.remembered.device)].float().cpu()
 
     def _of_all_processes(self, i: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if group_size(self.process_group) == 1:
@@ -231,12 +244,19 @@ class FlippingErrorReduction(nn.Module):
                 "called in train mode with gradients disabled, and what it sees enters its memory: if this is a "
                 "validation, call eval() on the criterion before it and train() after it",
             )
-        if (~usable & ce.isfinite()).any():
+        if not usable.all() and ce[~usable].isfinite().any():
             self._warn_once(
                 "logits",
                 "some logits are not finite, or overflow when divided by the temperature, although their cross-entropy "
                 "is finite: these samples get plain cross-entropy and are not remembered. To mask a class, use a large "
                 "negative number instead of minus infinity",
+            )
+        if self._written is not None and not self._rows(self._written[0]).equal(self._written[1]):
+            self._warn_once(
+                "memory",
+                "the memory changed between two training calls, as it does when DistributedDataParallel wraps the "
+                "criterion and copies the memory of rank 0 over that of another process_group: give the criterion the "
+                "same group as DistributedDataParallel, or the latter broadcast_buffers=False",
             )
         differs = self._has_two_labels(labels, indices)
         if differs.any():
@@ -250,7 +270,7 @@ class FlippingErrorReduction(nn.Module):
     def _has_two_labels(self, labels: Tensor, indices: Tensor) -> Tensor:
         """Which samples came with another label earlier in this epoch, or come with two in this batch."""
         earlier = self._labels[indices]
-        self._labels[indices] = labels.to(self._labels.dtype)
+        self._labels[indices] = labels
         return ((earlier >= 0) & (earlier != labels)) | (self._labels[indices] != labels)
 
     def _warn_once(self, about: str, text: str) -> None:
@@ -290,6 +310,7 @@ class FlippingErrorReduction(nn.Module):
                 self._check_saved(name, state_dict[prefix + name])
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._labels.fill_(-1)
+        self._written = None
 
     def _check_saved(self, name: str, saved: Tensor) -> None:
         own = getattr(self, name)
