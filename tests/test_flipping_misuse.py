@@ -80,6 +80,14 @@ def test_a_validation_in_train_mode_is_told_by_another_label_of_a_sample(rng):
             criterion(torch.randn(4, 3, generator=rng), VALIDATION, INDICES)
 
 
+def test_two_labels_are_told_also_where_each_step_sets_the_epoch(rng):
+    criterion = make(2)
+    with telling(f"sample 1 {TWO_LABELS}"):
+        for labels in (LABELS, VALIDATION):
+            criterion.set_epoch(2)
+            criterion(torch.randn(4, 3, generator=rng), labels, INDICES)
+
+
 def test_two_labels_of_a_sample_in_one_batch_are_told(rng):
     with telling(f"sample 3 {TWO_LABELS}"):
         make()(torch.randn(4, 3, generator=rng), LABELS, torch.tensor([3, 3, 1, 2]))

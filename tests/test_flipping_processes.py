@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -202,7 +201,3 @@ def evaluate_on_rank_0() -> float:
 
 def test_eval_mode_waits_for_nobody():
     assert [outcome.error for outcome in together(evaluate_on_rank_0)] == ["", ""]
-
-
-def test_one_process_with_torch_distributed_copies_as_ever():
-    assert copy.deepcopy(WithLoss()).criterion.process_group is None
