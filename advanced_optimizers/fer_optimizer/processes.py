@@ -33,6 +33,8 @@ def gather_integers(
 
 def gather_rows(rows: Tensor, counts: list[int], group: dist.ProcessGroup | None) -> Tensor:
     """The rows of all processes, one process after the other; ``counts`` says how many rows each of them has."""
+    if max(counts) == 0:  # which every process knows, so none of them waits
+        return rows
     padded = rows.new_zeros((max(counts), *rows.shape[1:]))  # gloo gathers equal shapes only
     padded[: len(rows)] = rows
     gathered = [torch.empty_like(padded) for _ in counts]
