@@ -12,15 +12,15 @@ from torch.testing import assert_close
 
 from advanced_optimizers import GradientCorrectionOptimizer
 from advanced_optimizers.experiments.training.models import build_model
-from advanced_optimizers.gradient_correction.hidden import Downsampling, find_downsampling
+from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from tests.gradient_correction_models import EXAMPLE, corrected, digits, hooks, small_net
 from tests.harness import BITWISE, train
 
 
-def names(model: nn.Module, places: list[Downsampling]) -> list[tuple[str, str]]:
+def names(model: nn.Module, found: list[Downsampling]) -> list[tuple[str, str]]:
     modules = {module: name for name, module in model.named_modules()}
     weights = {weight: name for name, weight in model.named_parameters()}
-    return [(modules[place.module], weights[place.weight] if place.weight is not None else "") for place in places]
+    return [(modules[each.place.module], weights[each.weight] if each.weight is not None else "") for each in found]
 
 
 def test_finds_the_downsampling_layers_and_the_weights_before_them():

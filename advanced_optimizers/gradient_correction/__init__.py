@@ -13,7 +13,8 @@ gradients, "based on Neural ODE"; and layers before down-sampling matter most. E
 - ``optimizer.py``: :class:`GradientCorrectionOptimizer` corrects the gradients for any base optimizer.
 - ``predictor.py``: the predictors of weight gradients. ``training.py`` trains them on a batch of tensors.
 - ``history.py``: what is kept of each tensor from step to step.
-- ``hidden.py``: GC-ODE on hidden states.
+- ``hidden.py``: GC-ODE on hidden states. ``downsampling.py`` finds them in a model, ``watching.py`` shows them in each
+  forward pass, and ``shapes.py`` says which calls down-sample.
 """
 
 from advanced_optimizers.gradient_correction.history import CorrectionRecord
