@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 from torch.testing import assert_close
 
@@ -74,23 +74,16 @@ def test_probe_leaves_the_model_as_it_was():
     assert torch.get_rng_state().equal(state)
 
 
-class Reusing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.pool = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.second(self.pool(self.first(x))))
-
-
 @pytest.mark.parametrize(
     ("model", "example", "error", "match"),
     [
         ("resnet18", EXAMPLE, TypeError, r"model must be a torch.nn.Module, got 'resnet18'"),
         (nn.Linear(2, 2), None, ValueError, "example_input must be a tensor.*got None"),
-        (nn.Linear(8, 2), EXAMPLE, ValueError, "model must have a down-sampling layer.*Linear has none"),
-        (Reusing(), EXAMPLE, ValueError, "model calls the same MaxPool2d.* twice"),
-        (None, EXAMPLE, ValueError, "example_input is for finding the layers of a model"),
+        (nn.Linear(8, 2), EXAMPLE, ValueError, "model must down-sample, but Linear has neither"),
+        (small_net().requires_grad_(False), EXAMPLE, ValueError, "model must have parameters that require a gradient"),
+        (small_net(), EXAMPLE.double(), ValueError, r"example_input must be .* \(2, 1, 8, 8\) and torch.float64, with"),
+        (small_net(), EXAMPLE, ValueError, "model must have the parameters that are optimized.*Sequential"),
+        (None, EXAMPLE, ValueError, r"example_input is .*\(2, 1, 8, 8\) without model"),
     ],
 )
 def test_refuses_bad_models(model, example, error, match):

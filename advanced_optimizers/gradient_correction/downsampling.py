@@ -134,7 +134,8 @@ class _Probe:
         name = getattr(function, "__name__", "")
         hidden, call = input_of(function, args, kwargs), self._calls[module] - 1
         if hidden is not None:
-            place = Place(module, call, function=self._functions[module, call], name=name)
+            shown = "slice" if name == "__getitem__" else name
+            place = Place(module, call, function=self._functions[module, call], name=shown)
             self._functions[module, call] += 1
             if shrinks(hidden, output):
                 self._add(place, hidden, self._weight)
@@ -161,6 +162,9 @@ class _Probe:
 
 def _is_downsampling(module: nn.Module, hidden: Any, output: Any) -> bool:
     if isinstance(module, _ON_FEATURES) or not (isinstance(hidden, Tensor) and isinstance(output, Tensor)):
+        return False
+    is_view = output.untyped_storage().data_ptr() == hidden.untyped_storage().data_ptr()
+    if is_view and output.numel() == hidden.numel():  # it moves dimensions
         return False
     return output.dim() == hidden.dim() and shrinks(hidden, output)
 

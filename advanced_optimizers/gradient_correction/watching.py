@@ -52,10 +52,14 @@ class OwnFunctions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Calls a function, as torch does while this object is entered, and shows it."""
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
+        if torch.compiler.is_compiling():  # a traced call could be shown twice
+            return torch.compiler.disable(self._call)(func, args, kwargs or {})
+        return self._call(func, args, kwargs or {})
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = function(*args, **kwargs)
         if self._inside == 0:
-            self._show(func, args, kwargs, output)
+            self._show(function, args, kwargs, output)
         return output
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
