@@ -292,9 +292,33 @@ ARCHITECTURES = {
             "stage4.0.branch2.3",
         ),
     ),
-    "EfficientNet": Architecture(efficientnet),
-    "RegNet": Architecture(regnet),
-    "MNASNet": Architecture(lambda: tv.MNASNet(0.1, CLASSES)),
+    "EfficientNet": Architecture(
+        efficientnet,
+        (
+            "features.1.0.block.1.avgpool",
+            "features.2.0.block.1.0",
+            "features.2.0.block.2.avgpool",
+            "features.3.0.block.1.0",
+            "features.3.0.block.2.avgpool",
+            "avgpool",
+        ),
+    ),
+    "RegNet": Architecture(
+        regnet,
+        (
+            "trunk_output.block1.block1-0.proj.0",
+            "trunk_output.block1.block1-0.f.b.0",
+            "trunk_output.block2.block2-0.proj.0",
+            "trunk_output.block2.block2-0.f.b.0",
+            "trunk_output.block3.block3-0.proj.0",
+            "trunk_output.block3.block3-0.f.b.0",
+            "avgpool",
+        ),
+    ),
+    "MNASNet": Architecture(
+        lambda: tv.MNASNet(0.1, CLASSES),
+        ("layers.8.0.layers.3", "layers.9.0.layers.3", "layers.10.0.layers.3", "layers.12.0.layers.3"),
+    ),
     "ConvNeXt": Architecture(convnext, ("features.2.1", "avgpool")),
     "ViT": Architecture(
         lambda: tv.VisionTransformer(16, 8, 1, 2, 16, 32, num_classes=CLASSES), refused=NOTHING, shape=(3, 16, 16)

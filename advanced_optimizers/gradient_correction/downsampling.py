@@ -48,6 +48,8 @@ def find_downsampling(model: nn.Module, example_input: Tensor | None) -> list[Do
         raise TypeError(f"model must be a torch.nn.Module, got {model!r}")
     if not isinstance(example_input, Tensor):
         raise ValueError(f"example_input must be a tensor that model can be called with, got {example_input!r}")
+    if example_input.numel() == 0:
+        raise ValueError(f"example_input must hold at least one sample, got shape {tuple(example_input.shape)}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"model must have parameters that require a gradient, but {type(model).__name__} has none, or all are "
@@ -72,8 +74,8 @@ def find_downsampling(model: nn.Module, example_input: Tensor | None) -> list[Do
             module.training = mode
     if not probe.found:
         raise ValueError(
-            f"model must down-sample, but {type(model).__name__} has neither a module nor a function that halves a side "
-            "of its input, (B, channels, sides), such as a strided convolution or a pooling: without model, the "
+            f"model must down-sample, but {type(model).__name__} has neither a module nor a function that halves a "
+            "side of its input, (B, channels, sides), such as a strided convolution or a pooling: without model, the "
             "gradients of the parameters are corrected instead"
         )
     return probe.places()

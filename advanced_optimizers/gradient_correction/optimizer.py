@@ -115,7 +115,8 @@ class GradientCorrectionOptimizer(GradientTransform):
         neither remembered nor used for training. Time: about 12 numbers moved per corrected parameter and step, where
         Adam moves 7; a few hundred small operations for each distinct number of rows; and two depthwise convolutions
         per hidden state and batch. Not seen with a model: down-sampling by ``reshape`` or ``unfold``, by averages of
-        tokens (B, length, features), and in parts that run only in training mode. Hidden states are corrected with the arguments given here, whatever a parameter
+        tokens (B, length, features), in parts that run only in training mode, and inside reentrant checkpoints that are
+        also active in evaluation mode. Hidden states are corrected with the arguments given here, whatever a parameter
         group overrides. ``GradScaler``, closures, gradient accumulation and several groups work; ``torch.compile`` does
         not compile the correction; sparse and complex gradients are refused; distributed sharding is untested.
     """
@@ -167,7 +168,8 @@ class GradientCorrectionOptimizer(GradientTransform):
         own = {p for group in self.param_groups for p in group["params"]}
         if own.isdisjoint(model.parameters()):
             raise ValueError(
-                f"model must have the parameters that are optimized, but none of params is in this {type(model).__name__}"
+                "model must have the parameters that are optimized, but none of params is in this "
+                f"{type(model).__name__}"
             )
         self._placed = {each.weight for each in found if each.weight is not None}
         strength = settings["gcode_strength"]
