@@ -18,7 +18,7 @@ from torch.optim import Adam
 
 from advanced_optimizers import GradientCorrectionOptimizer
 
-STEPS = 40
+STEPS = 25
 OPTIONS = ({"lr": 0.01}, {"lr": 1e-3, "weight_decay": 0.1}, {"lr": 0.1, "betas": (0.8, 0.88)})
 
 
@@ -70,7 +70,7 @@ def test_in_float64_only_rounding_parts_them(options):
 def test_in_float32_a_nudge_by_one_last_place_parts_one_kernel_from_itself_as_far(options):
     loop, fused = (trajectory(torch.float32, fused, options) for fused in (False, True))
     of_kernels = loop.distances(fused)
-    of_nudges = [loop.distances(trajectory(torch.float32, False, options, nudged)) for nudged in (1, 2, 3, 4)]
+    of_nudges = [loop.distances(trajectory(torch.float32, False, options, nudged)) for nudged in (1, 3)]
     weights, predictors = (max(each) for each in zip(*of_nudges, strict=True))
     assert of_kernels[0] <= 2.0 * weights
     assert of_kernels[1] <= 2.0 * predictors

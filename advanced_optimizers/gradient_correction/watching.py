@@ -123,8 +123,10 @@ class Watch:
 
     def detach(self) -> None:
         """Removes the hooks."""
-        for each in (*self._handles, *self._watches):
-            each.remove() if isinstance(each, RemovableHandle) else each.detach()
+        for handle in self._handles:
+            handle.remove()
+        for watch in self._watches:
+            watch.detach()
 
     def _begin(self, model: nn.Module, inputs: Any) -> None:
         for watch in self._counted:
