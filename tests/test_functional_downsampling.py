@@ -334,6 +334,7 @@ def test_says_once_that_hidden_states_are_not_corrected():
     with pytest.warns(UserWarning, match="no gradient came to the hidden states before max_pool2d in Net") as caught:
         train(model.eval(), optimizer, batches)
     assert len(caught) == 1
+    assert caught[0].filename == train.__code__.co_filename  # where step was called
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trained(functional())

@@ -232,7 +232,7 @@ class GradientCorrectionOptimizer(GradientTransform):
                 f"in this step no gradient came to the hidden states before {', '.join(missed)}, so they are not "
                 "corrected: was the model in evaluation mode, compiled, or under activation checkpointing with "
                 "use_reentrant=True, or are the layers before frozen?",
-                stacklevel=2,
+                stacklevel=6,  # the call of step
             )
 
     def _predictors(self, p: Tensor, group: dict[str, Any]) -> list[tuple[Predictor, float]]:
