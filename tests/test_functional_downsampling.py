@@ -81,7 +81,7 @@ PAIRS: dict[str, tuple[Down, Down, int]] = {
     "pooling functions": (lambda h: F.avg_pool2d(h, 2), lambda h: F.max_pool2d(input=h, kernel_size=2), 2),
     "with indices": (lambda h: F.max_pool2d(h, 2, return_indices=True)[0], lambda h: F.adaptive_max_pool2d(h, 1), 1),
     "adaptive, interpolated": (lambda h: F.adaptive_avg_pool2d(h, 4), lambda h: F.interpolate(h, scale_factor=0.5), 2),
-    "slice, mean": (every_other, mean, 1),
+    "slice, mean": (every_other, lambda h: h.mean(axis=(2, 3)), 1),
     "sum with keepdim, by torch": (halve, lambda h: torch.sum(h, dim=(-1, -2), keepdim=True), 1),
     "one module, twice": (ONE_POOL, ONE_POOL, 2),
     "indices from a module": (nn.Sequential(nn.MaxPool2d(2, return_indices=True), First()), mean, 1),
@@ -285,6 +285,17 @@ def test_channels_in_the_last_dimension_are_refused():
     with pytest.raises(ValueError, match=r"model must have its channels in dimension 1.*\(2, 8, 8, 3\).*without model"):
         find_downsampling(model, EXAMPLE)
     assert hooks(model) == 0
+
+
+def test_images_may_have_their_channels_last():
+    model = nn.Sequential(ChannelsFirst(), functional())
+    images = torch.zeros(2, 16, 16, 1)
+    assert [each.place.name for each in find_downsampling(model, images)] == ["max_pool2d in 1"] * 2
+
+
+class ChannelsFirst(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, ::2, ::2, :].movedim(-1, 1)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def _skips_positions(hidden: Tensor, index: Any) -> bool:
     steps = _steps(index if isinstance(index, tuple) else (index,), hidden.dim())
     if hidden.dim() == 3 or steps is None or steps[0] != 1:
         return False
-    if steps[-1] == 1 and min(steps[1:-1]) > 1:
+    if steps[-1] == 1 and min(steps[1:-1]) > 1 and hidden.requires_grad:
         raise ChannelsLastError(
             "model must have its channels in dimension 1, but it takes every other position of a hidden state of shape "
             f"{tuple(hidden.shape)} along the dimensions before the last: without model, the gradients of the "
@@ -75,9 +75,9 @@ def _steps(index: tuple[Any, ...], dimensions: int) -> list[int] | None:
 
 
 def _is_over_all_sides(hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    given = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    given = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
     keeps = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
-    if not isinstance(given, int | tuple | list) or (hidden.dim() == 3 and keeps):
+    dimensions: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
+    if not all(isinstance(d, int) for d in dimensions) or (hidden.dim() == 3 and keeps):
         return False
-    dimensions = [given] if isinstance(given, int) else given
     return {d % hidden.dim() for d in dimensions} == set(range(2, hidden.dim()))
