@@ -13,7 +13,7 @@ from types import ModuleType
 _ROOT = "advanced_optimizers"
 # Earlier module -> where its content is now.
 MOVED = {
-    "adjoint_correction": "gradient_correction.hidden",
+    "adjoint_correction": "gradient_correction.hidden gradient_correction.downsampling",
     "base_shapes": "zero_shot_transfer.base_shapes",
     "blocks": "localized_learning.blocks",
     "flipping_error": "fer_optimizer.flipping fer_optimizer.flipping_errors",

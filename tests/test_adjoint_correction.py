@@ -15,7 +15,9 @@ from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
 from advanced_optimizers import GradientCorrectionOptimizer, create_gradient_correction_optimizer
-from advanced_optimizers.gradient_correction.hidden import Downsampling, HiddenCorrection
+from advanced_optimizers.gradient_correction.downsampling import Downsampling
+from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
+from advanced_optimizers.gradient_correction.watching import Place
 from tests.gradient_correction_models import EXAMPLE, OVER_SGD, corrected, digits, hooks, small_net
 from tests.harness import BITWISE, through_a_file, train
 from tests.reference.adjoint_correction import Field, adjoint, solution
@@ -31,7 +33,7 @@ def example_of(rng: torch.Generator, n: int = 2, c: int = 3, side: int = 4) -> t
 
 
 def place_for(h: Tensor) -> Downsampling:
-    return Downsampling(nn.MaxPool2d(2), h, None)
+    return Downsampling(Place(nn.MaxPool2d(2)), h, None)
 
 
 def some_theta(rng: torch.Generator, c: int = 3) -> Tensor:
@@ -142,7 +144,7 @@ def test_its_loss_falls_where_hidden_gradients_have_a_predictable_part(rng):
     """The gradient is smooth across positions and the noise is not, so averaging neighbors predicts the next one."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 8), torch.linspace(-1, 1, 8), indexing="ij")
     smooth = torch.stack([x + y, x * y])
-    hidden = HiddenCorrection(Downsampling(nn.MaxPool2d(2), torch.zeros(1, 2, 8, 8), None), 1.0, 0.0, 0.02, 1)
+    hidden = HiddenCorrection(Downsampling(Place(nn.MaxPool2d(2)), torch.zeros(1, 2, 8, 8), None), 1.0, 0.0, 0.02, 1)
     losses, gains = [], []
     for _ in range(120):
         h = 0.3 * torch.randn(16, 2, 8, 8, generator=rng)

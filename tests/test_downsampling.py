@@ -6,21 +6,21 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 from torch.testing import assert_close
 
 from advanced_optimizers import GradientCorrectionOptimizer
 from advanced_optimizers.experiments.training.models import build_model
-from advanced_optimizers.gradient_correction.hidden import Downsampling, find_downsampling
+from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from tests.gradient_correction_models import EXAMPLE, corrected, digits, hooks, small_net
 from tests.harness import BITWISE, train
 
 
-def names(model: nn.Module, places: list[Downsampling]) -> list[tuple[str, str]]:
+def names(model: nn.Module, found: list[Downsampling]) -> list[tuple[str, str]]:
     modules = {module: name for name, module in model.named_modules()}
     weights = {weight: name for name, weight in model.named_parameters()}
-    return [(modules[place.module], weights[place.weight] if place.weight is not None else "") for place in places]
+    return [(modules[each.place.module], weights[each.weight] if each.weight is not None else "") for each in found]
 
 
 def test_finds_the_downsampling_layers_and_the_weights_before_them():
@@ -74,23 +74,16 @@ def test_probe_leaves_the_model_as_it_was():
     assert torch.get_rng_state().equal(state)
 
 
-class Reusing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.pool = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.second(self.pool(self.first(x))))
-
-
 @pytest.mark.parametrize(
     ("model", "example", "error", "match"),
     [
         ("resnet18", EXAMPLE, TypeError, r"model must be a torch.nn.Module, got 'resnet18'"),
         (nn.Linear(2, 2), None, ValueError, "example_input must be a tensor.*got None"),
-        (nn.Linear(8, 2), EXAMPLE, ValueError, "model must have a down-sampling layer.*Linear has none"),
-        (Reusing(), EXAMPLE, ValueError, "model calls the same MaxPool2d.* twice"),
-        (None, EXAMPLE, ValueError, "example_input is for finding the layers of a model"),
+        (nn.Linear(8, 2), EXAMPLE, ValueError, "model must down-sample, but Linear has neither"),
+        (small_net().requires_grad_(False), EXAMPLE, ValueError, "model must have parameters that require a gradient"),
+        (small_net(), EXAMPLE.double(), ValueError, r"example_input must be .* \(2, 1, 8, 8\) and torch.float64, with"),
+        (small_net(), EXAMPLE, ValueError, "model must have the parameters that are optimized.*Sequential"),
+        (None, EXAMPLE, ValueError, r"example_input is .*\(2, 1, 8, 8\) without model"),
     ],
 )
 def test_refuses_bad_models(model, example, error, match):

@@ -279,6 +279,17 @@ def test_settings_may_change_between_steps(rng):
     assert all(0.0 <= record.gcode_loss <= 4.0 for record in optimizer.history[:20])
 
 
+def test_takes_the_numbers_of_numpy_and_of_tensors(rng):
+    p, q = nn.Parameter(torch.zeros(SHAPE)), nn.Parameter(torch.zeros(SHAPE))
+    given = {"gcw_strength": np.float32(0.5), "history_decay": torch.tensor(0.5), "train_every": np.int64(2)}
+    optimizer, plain = build([p], **given), build([q], gcw_strength=0.5, history_decay=0.5, train_every=2)
+    assert [type(optimizer.param_groups[0][name]) for name in given] == [float, float, int]
+    gradients = drifting(rng, 6)
+    feed(optimizer, [p], gradients)
+    feed(plain, [q], gradients)
+    assert_close(p, q, **BITWISE)
+
+
 def test_history_is_in_the_checkpoint(rng):
     p = nn.Parameter(torch.zeros(SHAPE))
     optimizer, fresh = build([p]), build([p])

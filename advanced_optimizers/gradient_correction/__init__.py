@@ -10,17 +10,17 @@ Neither code nor a corrected version exists. What is known: there are two plug-i
 "inspired by the idea of gradient prediction" and with an attention-like structure, and GC-ODE for hidden-state
 gradients, "based on Neural ODE"; and layers before down-sampling matter most. Everything beyond that is ours.
 
-- ``optimizer.py``: :class:`GradientCorrectionOptimizer` corrects the gradients for any base optimizer.
+- ``optimizer.py``: :class:`GradientCorrectionOptimizer` corrects the gradients for any base optimizer. ``create.py``
+  builds it as the coursework does.
 - ``predictor.py``: the predictors of weight gradients. ``training.py`` trains them on a batch of tensors.
 - ``history.py``: what is kept of each tensor from step to step.
-- ``hidden.py``: GC-ODE on hidden states.
+- ``hidden.py``: GC-ODE on hidden states. ``downsampling.py`` finds them in a model, ``watching.py`` shows them in each
+  forward pass, and ``shapes.py`` says which calls down-sample.
 """
 
+from advanced_optimizers.gradient_correction.create import create_gradient_correction_optimizer
 from advanced_optimizers.gradient_correction.history import CorrectionRecord
-from advanced_optimizers.gradient_correction.optimizer import (
-    GradientCorrectionOptimizer,
-    create_gradient_correction_optimizer,
-)
+from advanced_optimizers.gradient_correction.optimizer import GradientCorrectionOptimizer
 
 __all__ = [
     "CorrectionRecord",

@@ -1,4 +1,4 @@
-r"""GC-ODE on hidden states: corrects their gradients before each down-sampling layer, by the adjoint of a learned ODE.
+r"""GC-ODE on hidden states: corrects their gradients before each down-sampling, by the adjoint of a learned ODE.
 
 Part of a reconstruction; the package's docstring says what is known of the withdrawn paper.
 """
@@ -6,91 +6,17 @@ Part of a reconstruction; the package's docstring says what is known of the with
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
+from advanced_optimizers.gradient_correction.downsampling import Downsampling
 from advanced_optimizers.gradient_correction.history import unit_rows
 from advanced_optimizers.gradient_correction.predictor import Mix, adam_step, combine, ratio
 
 _CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
-
-
-class Downsampling(NamedTuple):
-    """A layer that down-samples, as found by a probing forward pass.
-
-    Attributes:
-        module: The layer.
-        hidden: An example of its input, (B, C, sides).
-        weight: The weight of the last layer before it that has one.
-    """
-
-    module: nn.Module
-    hidden: Tensor
-    weight: nn.Parameter | None
-
-
-def find_downsampling(model: nn.Module, example_input: Tensor | None) -> list[Downsampling]:
-    """Runs ``model(example_input)`` once and finds the layers that shrink a side of their input to half or less.
-
-    Layers are modules without children. A layer whose input needs no gradient (the images) does not count. Of several
-    layers with the same input (a convolution and its shortcut) only the first counts. The model runs in evaluation
-    mode, so that nothing in it changes.
-
-    Raises:
-        TypeError: ``model`` is not a module.
-        ValueError: There is no example input or no such layer, or one is called more than once.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {model!r}")
-    if not isinstance(example_input, Tensor):
-        raise ValueError(f"example_input must be a tensor that model can be called with, got {example_input!r}")
-    found: list[Downsampling] = []
-    last_weight: list[nn.Parameter | None] = [None]
-
-    def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if inputs and _downsamples(inputs[0], output):
-            if any(place.module is module for place in found):
-                raise ValueError(
-                    f"model calls the same {module} twice in a forward pass: give each call its own module"
-                )
-            if not any(place.hidden.data_ptr() == inputs[0].data_ptr() for place in found):
-                found.append(Downsampling(module, inputs[0].detach(), last_weight[0]))
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter) and weight.dim() > 1:
-            last_weight[0] = weight
-
-    leaves = [module for module in model.modules() if not list(module.children())]
-    handles = [module.register_forward_hook(look) for module in leaves]
-    training = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.enable_grad():
-            model(example_input)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training.items():
-            module.training = mode
-    if not found:
-        raise ValueError(
-            "model must have a down-sampling layer, a module that halves a side of its input (a strided convolution, a "
-            f"pooling module), but {type(model).__name__} has none: without model, the gradients of the parameters are "
-            "corrected instead"
-        )
-    return found
-
-
-def _downsamples(hidden: Any, output: Any) -> bool:
-    if not (isinstance(hidden, Tensor) and isinstance(output, Tensor) and hidden.requires_grad):
-        return False
-    if hidden.dim() not in _CONVOLUTIONS or output.dim() != hidden.dim():
-        return False
-    sides = zip(hidden.shape[2:], output.shape[2:], strict=True)
-    return any(small < large and small <= math.ceil(large / 2) for large, small in sides)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
@@ -128,37 +54,41 @@ class HiddenCorrection:
     gradient instead; here that would require keeping a batch's hidden states until the next one, and in every
     checkpoint. On average, the products of two neighboring batches are the same in either order.
 
-    The hooks act in training mode only. They collect what is needed for training, and :meth:`train` applies it.
+    :meth:`attach` gives it the hidden state of each forward pass. The backward passes collect what is needed for
+    training, and :meth:`train` applies it.
 
     Args:
-        place: The layer in front of which to correct.
+        found: The down-sampling in front of which to correct.
         strength: :math:`\beta`.
         min_cosine: The smallest allowed cosine of :math:`\delta'` and :math:`\delta`, over the whole batch.
         lr: Learning rate of Adam for :math:`\theta`.
         every: Train at every ``every``-th step.
     """
 
-    def __init__(self, place: Downsampling, strength: float, min_cosine: float, lr: float, every: int) -> None:
+    def __init__(self, found: Downsampling, strength: float, min_cosine: float, lr: float, every: int) -> None:
         self.strength, self.min_cosine, self.lr, self.every = strength, min_cosine, lr, every
-        self.channels, self.sides = place.hidden.shape[1], place.hidden.dim() - 2
-        self.values = self._initial_values(place.hidden)  # (3, size): parameters and Adam's two moments
+        self.name = found.place.name
+        self.channels, self.sides = found.hidden.shape[1], found.hidden.dim() - 2
+        self.values = self._initial_values(found.hidden)  # (3, size): parameters and Adam's two moments
         self.steps = self.values.new_zeros(1)  # training steps so far
         self.seen = 1  # the number of the current step
         self.target: Tensor | None = None  # the previous batch's sum, to be compared with
         self.forget()
-        self._handle: RemovableHandle = place.module.register_forward_pre_hook(self._before_layer)
 
     @property
     def size(self) -> int:
         """Number of parameters."""
         return self.values.shape[1]
 
-    def detach(self) -> None:
-        """Removes the hook."""
-        self._handle.remove()
+    def attach(self, hidden: Tensor) -> None:
+        """Corrects the gradient that a hidden state will get in its backward pass."""
+        if hidden.requires_grad:
+            kept = hidden.detach()  # a hook that held its own tensor would keep both alive forever
+            hidden.register_hook(lambda grad: self._correct(kept, grad))
 
     def forget(self) -> None:
         """Drops what was collected since the last :meth:`train`."""
+        self.reached = False  # by a gradient
         self._sum: Tensor | None = None
         self._gradient: Tensor | None = None
         self._losses: list[Tensor] = []
@@ -192,15 +122,10 @@ class HiddenCorrection:
         self.seen = state_dict["seen"]
         self.forget()
 
-    # ---- the hooks -----------------------------------------------------------------------------------------------
-
-    def _before_layer(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        hidden = inputs[0]
-        if module.training and torch.is_grad_enabled() and hidden.requires_grad:
-            kept = hidden.detach()  # a hook that held its own tensor would keep both alive forever
-            hidden.register_hook(lambda grad: self._correct(kept, grad))
+    # ---- in the backward pass ------------------------------------------------------------------------------------
 
     def _correct(self, hidden: Tensor, grad: Tensor) -> Tensor:
+        self.reached = True
         delta = grad.to(self.values.dtype)
         squared = _inner(delta, delta)
         if not bool(squared.isfinite()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections import deque
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
 from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.gradient_correction.hidden import HiddenCorrection, find_downsampling
+from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
+from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
     CorrectionRecord,
@@ -24,8 +26,9 @@ from advanced_optimizers.gradient_correction.history import (
 )
 from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Predictor, combine, ratio
 from advanced_optimizers.gradient_correction.training import load_states, train_predictors
+from advanced_optimizers.gradient_correction.watching import Watch
 
-__all__ = ["CorrectionRecord", "GradientCorrectionOptimizer", "create_gradient_correction_optimizer"]
+__all__ = ["CorrectionRecord", "GradientCorrectionOptimizer"]
 
 # How many steps the diagnostics keep.
 HISTORY = 1000
@@ -73,15 +76,18 @@ class GradientCorrectionOptimizer(GradientTransform):
         min_cosine: The smallest allowed cosine between :math:`g'` and :math:`g`, in [0, 1].
         predictor_lr: Learning rate of the predictors' own Adam, >= 0.
         train_every: The predictors are trained on every ``train_every``-th gradient, >= 1.
-        model: A network with these parameters and with down-sampling layers: modules without children that shrink a
-            side of their input to half or less. Hooks are installed on it; :meth:`detach` removes them. Its output is
-            unchanged.
-        example_input: Required with ``model``: these layers are found by calling ``model(example_input)``.
+        model: A network with these parameters that shrinks a side of hidden states, (B, C, sides), to half or less:
+            by modules without children, or by functions in the forward pass of any module (pooling, strided
+            convolutions, ``interpolate``, ``pixel_unshuffle``, slices with steps along all sides, averages over all
+            sides). Hooks are installed on it; :meth:`detach` removes them. Its output is unchanged.
+        example_input: Required with ``model``: these places are found by calling ``model(example_input)``.
 
     Raises:
         TypeError: ``base_optimizer`` is not an optimizer, ``model`` is not a module, or a value is not a number.
-        ValueError: A value is out of range, or the model has no down-sampling layer or calls one more than once per
-            forward pass; at ``step``, a gradient is sparse or complex.
+        ValueError: A value is out of range, nothing in the model down-samples, its channels are last, or it has none of
+            ``params``; at ``step``, a gradient is sparse or complex. In a forward pass in training mode, the model
+            calls other functions, or a module more or less often, than with ``example_input``, so that it is not clear
+            which call is which.
 
     Example:
         >>> import torch
@@ -108,7 +114,9 @@ class GradientCorrectionOptimizer(GradientTransform):
         CPU one more for the result, kept between steps. A gradient that is not finite is passed on unchanged; it is
         neither remembered nor used for training. Time: about 12 numbers moved per corrected parameter and step, where
         Adam moves 7; a few hundred small operations for each distinct number of rows; and two depthwise convolutions
-        per hidden state and batch. Hidden states are corrected with the arguments given here, whatever a parameter
+        per hidden state and batch. Not seen with a model: down-sampling by ``reshape`` or ``unfold``, by averages of
+        tokens (B, length, features), in parts that run only in training mode, and inside reentrant checkpoints that are
+        also active in evaluation mode. Hidden states are corrected with the arguments given here, whatever a parameter
         group overrides. ``GradScaler``, closures, gradient accumulation and several groups work; ``torch.compile`` does
         not compile the correction; sparse and complex gradients are refused; distributed sharding is untested.
     """
@@ -142,24 +150,42 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._history: deque[CorrectionRecord] = deque(maxlen=HISTORY)
         self._measured: list[Tensor] = []
         self._hidden: list[HiddenCorrection] = []
+        self._watch: Watch | None = None
+        self._warned = False
         self._placed: set[Tensor] | None = None
-        places = [] if model is None else find_downsampling(model, example_input)
+        found = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
-            raise ValueError("example_input is for finding the layers of a model: pass model too, or neither of them")
+            raise ValueError(
+                f"example_input is for finding what down-samples in a model, got {_described(example_input)} without "
+                "model: pass model too, or neither of them"
+            )
         super().__init__(params, base_optimizer, base_optimizer_kwargs, defaults)
         if model is not None:
-            self._placed = {place.weight for place in places if place.weight is not None}
-            if gcode_strength > 0.0:
-                self._hidden = [
-                    HiddenCorrection(place, gcode_strength, min_cosine, predictor_lr, train_every) for place in places
-                ]
+            self._install(model, found, defaults)
+
+    def _install(self, model: nn.Module, found: list[Downsampling], settings: dict[str, Any]) -> None:
+        """Puts the corrections of hidden states in their places."""
+        own = {p for group in self.param_groups for p in group["params"]}
+        if own.isdisjoint(model.parameters()):
+            raise ValueError(
+                "model must have the parameters that are optimized, but none of params is in this "
+                f"{type(model).__name__}"
+            )
+        self._placed = {each.weight for each in found if each.weight is not None}
+        strength = settings["gcode_strength"]
+        if strength > 0.0:
+            others = [settings[name] for name in ("min_cosine", "predictor_lr", "train_every")]
+            self._hidden = [HiddenCorrection(each, strength, *others) for each in found]
+            places = [each.place for each in found]
+            self._watch = Watch(model, [(p, h.attach) for p, h in zip(places, self._hidden, strict=True)])
 
     def _check_group(self, group: dict[str, Any]) -> None:
         for name in ("gcw_strength", "gcode_strength", "predictor_lr"):
-            check_range(name, group[name], low=0.0, high=math.inf, open_high=True)
-        check_range("history_decay", group["history_decay"], low=0.0, high=1.0, open_low=True, open_high=True)
-        check_range("min_cosine", group["min_cosine"], low=0.0, high=1.0)
-        check_integer("train_every", group["train_every"], low=1)
+            group[name] = check_range(name, group[name], low=0.0, high=math.inf, open_high=True)
+        decay = check_range("history_decay", group["history_decay"], low=0.0, high=1.0, open_low=True, open_high=True)
+        group["history_decay"] = decay
+        group["min_cosine"] = check_range("min_cosine", group["min_cosine"], low=0.0, high=1.0)
+        group["train_every"] = check_integer("train_every", group["train_every"], low=1)
 
     # ---- diagnostics, and leaving the model ------------------------------------------------------------------------
 
@@ -177,9 +203,9 @@ class GradientCorrectionOptimizer(GradientTransform):
 
     def detach(self) -> None:
         """Removes the hooks from the model; its hidden states' gradients are no longer corrected."""
-        for hidden in self._hidden:
-            hidden.detach()
-        self._hidden = []
+        if self._watch is not None:
+            self._watch.detach()
+        self._watch, self._hidden = None, []
 
     # ---- one step ------------------------------------------------------------------------------------------------
 
@@ -192,10 +218,22 @@ class GradientCorrectionOptimizer(GradientTransform):
     def _update(self) -> None:
         self._measured = []
         super()._update()
+        self._warn_of_missed()
         for loss, gate in (hidden.train() for hidden in self._hidden):
             record = NOTHING_MEASURED._replace(gcode_loss=loss, gcode_gate=gate)
             self._measured.append(torch.tensor([record], dtype=torch.float64))
         self._record()
+
+    def _warn_of_missed(self) -> None:
+        missed = [hidden.name for hidden in self._hidden if not hidden.reached]
+        if missed and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"in this step no gradient came to the hidden states before {', '.join(missed)}, so they are not "
+                "corrected: was the model in evaluation mode, compiled, or under activation checkpointing with "
+                "use_reentrant=True, or are the layers before frozen?",
+                stacklevel=6,  # the call of step
+            )
 
     def _predictors(self, p: Tensor, group: dict[str, Any]) -> list[tuple[Predictor, float]]:
         """The predictors that correct a parameter's gradient, with their strengths."""
@@ -298,50 +336,5 @@ class GradientCorrectionOptimizer(GradientTransform):
                 state["seen"] = state["seen"].cpu()  # read at every step
 
 
-def create_gradient_correction_optimizer(
-    params: ParamsT,
-    lr: float = 1e-3,
-    use_gcw: bool = True,
-    use_gcode: bool = True,
-    gcw_strength: float = 0.1,
-    device: torch.device | str | None = None,
-    *,
-    model: nn.Module | None = None,
-    example_input: Tensor | None = None,
-) -> GradientCorrectionOptimizer:
-    """Gradient correction over Adam.
-
-    Args:
-        params: As for :class:`GradientCorrectionOptimizer`.
-        lr: Adam's learning rate, >= 0.
-        use_gcw: Whether to use GC-W.
-        use_gcode: Whether to use GC-ODE, with a strength of 0.1.
-        gcw_strength: See :class:`GradientCorrectionOptimizer`.
-        device: The device that the parameters must be on. The predictors always live next to their parameters, so
-            there is nothing to move, and another device is refused. None accepts the parameters wherever they are.
-        model: See :class:`GradientCorrectionOptimizer`.
-        example_input: See :class:`GradientCorrectionOptimizer`.
-
-    Raises:
-        ValueError: A value is out of range, or a parameter is not on ``device``.
-    """
-    check_range("gcw_strength", gcw_strength, low=0.0, high=math.inf, open_high=True)
-    optimizer = GradientCorrectionOptimizer(
-        params,
-        torch.optim.Adam,
-        {"lr": lr},
-        gcw_strength=gcw_strength if use_gcw else 0.0,
-        gcode_strength=0.1 if use_gcode else 0.0,
-        model=model,
-        example_input=example_input,
-    )
-    if device is not None:
-        wanted = torch.device(device)
-        for p in (p for group in optimizer.param_groups for p in group["params"]):
-            if p.device.type != wanted.type or wanted.index not in (None, p.device.index):
-                optimizer.detach()
-                raise ValueError(
-                    f"device must be where the parameters are, got {device!r} and a parameter on {p.device}: move the "
-                    "model first, or leave device out"
-                )
-    return optimizer
+def _described(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)

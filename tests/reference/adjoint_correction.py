@@ -5,10 +5,13 @@ Nothing here imports the package. Everything also works with complex numbers, fo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tests.reference.gradient_correction import (
     BETA1,
@@ -114,3 +117,23 @@ class HiddenCorrection:
         self.v = BETA2 * self.v + (1 - BETA2) * derivative**2
         m_hat, v_hat = self.m / (1 - BETA1**self.t), self.v / (1 - BETA2**self.t)
         self.theta = self.theta - self.lr * m_hat / (np.sqrt(v_hat) + EPS)
+
+
+def backward(
+    stages: Sequence[Callable[[Tensor], Tensor]],
+    corrections: Sequence[HiddenCorrection],
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+) -> None:
+    """A backward pass in pieces: ``corrections[k]`` acts on the hidden state between stages k and k + 1."""
+    states, inputs = [], [x]
+    for stage in stages:
+        states.append(stage(inputs[-1]))
+        inputs.append(states[-1].detach().requires_grad_())
+    loss(inputs[-1]).backward()
+    for k in reversed(range(len(stages))):
+        delta = inputs[k + 1].grad
+        assert delta is not None
+        if k < len(corrections):
+            delta = torch.from_numpy(corrections[k].correct(states[k].detach().numpy(), delta.numpy()))
+        states[k].backward(delta)
