@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._checks import check_integer, check_range, refuse_per_sample_gradients
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection, find_downsampling
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
@@ -190,6 +190,8 @@ class GradientCorrectionOptimizer(GradientTransform):
             hidden.forget()
 
     def _update(self) -> None:
+        if self._hidden:  # they learn from all samples of a batch
+            refuse_per_sample_gradients("GradientCorrectionOptimizer(model=...)", self.param_groups)
         self._measured = []
         super()._update()
         for loss, gate in (hidden.train() for hidden in self._hidden):
