@@ -179,10 +179,11 @@ class _Call:
 
     def make(self, spelling: str, model_or_params: nn.Module | ParamsT) -> Optimizer:
         """Makes the call."""
-        is_model = isinstance(model_or_params, nn.Module)
-        if self.first != "params" and not is_model:
+        first: Any = model_or_params
+        if isinstance(model_or_params, nn.Module):
+            first = model_or_params.parameters() if self.first == "params" else model_or_params
+        elif self.first != "params":
             raise TypeError(f"{spelling!r} needs the model as the first argument, got {model_or_params!r}")
-        first = model_or_params.parameters() if self.first == "params" and is_model else model_or_params
         nested = self.own.get("base_optimizer_kwargs") or {}
         if not (self.wraps and self.further and isinstance(nested, Mapping)):
             return self.maker(first, **self.own, **({} if self.wraps else self.further))

@@ -221,6 +221,7 @@ def test_signal_propagation_leaves_sparse_and_complex_gradients_to_its_base_opti
 # ---- localized learning ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
 def test_localized_learning_refuses_sparse_and_complex_gradients(kind: str):
     model = model_for("localized").to(torch.complex64 if kind == "complex" else torch.float32)

@@ -25,7 +25,7 @@ def table(text: str) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
 
 
 @cache
-def tests_in(file: str) -> set[str]:
+def existing_tests(file: str) -> set[str]:
     path = HERE / f"test_{file}.py"
     if not path.exists():
         return set()
@@ -54,7 +54,7 @@ def faults_of_cell(cell: str, names: str) -> list[str]:
     if names == PROVISIONAL:
         return []
     pairs = [name.partition("::") for name in names.split()]
-    return [f"there is no {file}::{test}" for file, _, test in pairs if test not in tests_in(file)]
+    return [f"there is no {file}::{test}" for file, _, test in pairs if test not in existing_tests(file)]
 
 
 def test_each_cell_has_a_test() -> None:
