@@ -1,9 +1,10 @@
-"""Every example of docs/frameworks.md runs as printed, where its framework is installed."""
+"""Every example of docs/frameworks.md and of the integrations runs as printed, where its framework is installed."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,8 @@ FRAMEWORKS = {"Lightning": "lightning", "Hugging Face's Trainer": "transformers"
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for what a framework writes
-    yield
 
 
 def test_each_section_has_one_example():
@@ -36,3 +36,11 @@ def test_the_example_runs(section: str):
         module = FRAMEWORKS.get(section, section.lower())
         pytest.importorskip(module, reason="needs the extra `frameworks`")
     exec(compile(EXAMPLES[section][0], str(PAGE), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("framework", ["lightning", "timm", "transformers"])
+def test_examples_in_docstrings_run(framework: str):
+    pytest.importorskip(framework, reason="needs the extra `frameworks`")
+    module = importlib.import_module(f"advanced_optimizers.integrations.{framework}")
+    assert module.__all__ == sorted(module.__all__)
+    assert doctest.testmod(module).failed == 0

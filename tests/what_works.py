@@ -1,7 +1,7 @@
 """What proves each cell of the README's table "What works with what": row by row, the tests of its five columns.
 
-A test is named as pytest does, ``file::test``, where ``file`` is one of this folder without ``test_`` and ``.py``. A cell
-that says "untested", or "no" with the reason, needs none.
+A test is named as pytest does, ``file::test``, where ``file`` is one of this folder without ``test_`` and ``.py``. A
+cell that says "untested", or "no" with the reason, needs none.
 """
 
 from __future__ import annotations
