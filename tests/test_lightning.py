@@ -214,6 +214,26 @@ def test_the_flipping_loss_hears_each_epoch_and_remembers(tmp_path: Path):
     assert_same(module.model, model)
 
 
+def test_a_module_that_steps_by_itself_agrees_with_a_plain_loop(tmp_path: Path):
+    class Manual(Classifier):
+        def __init__(self) -> None:
+            super().__init__("localized")
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            loss = loss_of(self.model, *batch)
+            self.manual_backward(loss)
+            optimizer.step()
+            return loss
+
+    module = Manual()
+    run = fit(module, tmp_path)
+    assert_same(module.model, trained("localized"))
+    assert run.optimizers[0].loss_history == pytest.approx(losses_of_epochs(), rel=1e-6)
+
+
 def test_a_run_longer_than_the_loss_was_built_for_is_refused_at_its_start(tmp_path: Path):
     module = Classifier("fer", flipping=True, total_epochs=2)
     with pytest.raises(ValueError, match=r"total_epochs .* 3 epochs, got 2"):
@@ -226,7 +246,6 @@ def test_a_step_without_a_loss_is_an_error(tmp_path: Path):
         fit(Classifier("localized", returns_loss=False), tmp_path)
 
 
-@pytest.mark.filterwarnings("error:EpochCallback:UserWarning")
 def test_a_callback_with_nothing_to_do_says_so(tmp_path: Path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

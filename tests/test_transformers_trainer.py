@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ from advanced_optimizers.integrations.transformers import EpochCallback, Flippin
 SAMPLES, LENGTH, WORDS, CLASSES, BATCH, EPOCHS = 12, 5, 20, 3, 4, 2
 STEPS = SAMPLES // BATCH
 OURS = ("fer", "gradient correction", "localized")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> Iterator[None]:
+    """The Trainer collects garbage at each start, which takes a second among the objects of so many modules."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Sentences(Dataset[dict[str, Tensor]]):
