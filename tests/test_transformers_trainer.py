@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset, SequentialSampler
 
-from advanced_optimizers import FEROptimizer, FlippingErrorReduction, LocalizedOptimizer
+from advanced_optimizers import FEROptimizer, FlippingErrorReduction, LocalizedOptimizer, MuReadout, set_base_shapes
 from advanced_optimizers.integrations import IndexedDataset
 from tests.framework_helpers import OPTIMIZERS, assert_same, tensors_of
 
@@ -32,7 +32,7 @@ from advanced_optimizers.integrations.transformers import EpochCallback, Flippin
 
 SAMPLES, LENGTH, WORDS, CLASSES, BATCH, EPOCHS = 12, 5, 20, 3, 4, 2
 STEPS = SAMPLES // BATCH
-OURS = ("fer", "gradient correction", "localized")
+OURS = ("fer", "gradient correction", "localized", "mu_adamw")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,12 +65,32 @@ def bert() -> Any:
     return model
 
 
+class WideReadout(nn.Module):
+    """A model of its own kind, since a BERT has no muP readout."""
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = nn.Sequential(nn.Embedding(WORDS, width), nn.Linear(width, width), nn.ReLU(), nn.Flatten())
+        self.layers = nn.Sequential(*hidden, MuReadout(LENGTH * width, CLASSES))
+
+    def forward(self, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.layers(input_ids)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def with_mup() -> nn.Module:
+    torch.manual_seed(3)
+    return set_base_shapes(WideReadout(8), WideReadout(4))
+
+
 def with_flipping(total_epochs: int = EPOCHS) -> FlippingErrorClassifier:
     return FlippingErrorClassifier(bert(), FlippingErrorReduction(SAMPLES, CLASSES, total_epochs))
 
 
 def model_for(name: str) -> nn.Module:
-    return with_flipping() if name == "flipping" else bert()
+    return {"flipping": with_flipping, "mu_adamw": with_mup}.get(name, bert)()
 
 
 def optimizer_for(name: str, model: nn.Module) -> Optimizer:
@@ -279,3 +299,18 @@ def test_training_without_indices_is_an_error():
     model = with_flipping()
     with pytest.raises(ValueError, match=r"index must be given in training, got None: wrap .* IndexedDataset"):
         model(input_ids=torch.zeros(2, LENGTH, dtype=torch.int64), labels=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "criterion", "match"),
+    [
+        ("bert", FlippingErrorReduction(2, 2, 2), r"model must be a torch\.nn\.Module, got 'bert'"),
+        (nn.Linear, FlippingErrorReduction(2, 2, 2), r"model must be a torch\.nn\.Module, got <class .*Linear"),
+        (nn.Linear(2, 2), nn.CrossEntropyLoss(), r"criterion must be a FlippingErrorReduction, got CrossEntropyLoss"),
+        (nn.Linear(2, 2), FlippingErrorReduction, r"criterion must be a FlippingErrorReduction, got <class"),
+        (nn.Linear(2, 2), None, r"criterion must be a FlippingErrorReduction, got None"),
+    ],
+)
+def test_a_classifier_of_something_else_is_refused(model: Any, criterion: Any, match: str):
+    with pytest.raises(TypeError, match=match):
+        FlippingErrorClassifier(model, criterion)

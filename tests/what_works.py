@@ -127,7 +127,7 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
         _TRAINER,
         f"{_TRAINER} transformers_trainer::test_the_local_learner_hears_each_epochs_loss",
         "",
-        "",
+        _TRAINER,
     ),
     "timm": (
         "timm::test_it_is_our_class_with_our_arguments timm::test_a_checkpoint_of_timm_resumes_bit_for_bit "

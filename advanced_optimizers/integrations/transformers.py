@@ -31,6 +31,9 @@ class EpochCallback(TrainerCallback):
 
     Warns:
         UserWarning: When training starts: there is neither such an optimizer nor such a loss.
+
+    Limitations:
+        Versions of the Trainer before 5 round the loss in their log to four digits.
     """
 
     def __init__(self) -> None:
