@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import Dataset, IterableDataset, SequentialSampler
 
 from advanced_optimizers import FEROptimizer, FlippingErrorReduction, LocalizedOptimizer, MuReadout, set_base_shapes
 from advanced_optimizers.integrations import IndexedDataset
@@ -279,6 +279,18 @@ def test_optimizer_cls_and_kwargs(tmp_path: Path):
     decays = [group["weight_decay"] for group in run.optimizer.param_groups]
     assert sorted(decays) == [0.0, 0.1]
     assert_moved(run.model, "fer")
+
+
+def test_a_dataset_without_a_length_has_no_last_epoch(tmp_path: Path):
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from map(IndexedDataset(Sentences()).__getitem__, range(SAMPLES))
+
+    run = trainer(tmp_path, model := with_flipping(), FEROptimizer(model.parameters()), max_steps=2)
+    run.train_dataset = Stream()
+    run.train()
+    assert int(model.criterion.epoch) == 1
+    assert run.state.global_step == 2
 
 
 # ---- the classifier with the flipping loss ---------------------------------------------------------------------------

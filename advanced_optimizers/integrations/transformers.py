@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor, nn
@@ -43,7 +44,8 @@ class EpochCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        check_run(kwargs["model"], [kwargs["optimizer"]], state.num_train_epochs)
+        epochs = state.num_train_epochs  # the largest integer for a dataset without a length
+        check_run(kwargs["model"], [kwargs["optimizer"]], None if epochs == sys.maxsize else epochs)
         for optimizer in local_optimizers([kwargs["optimizer"]]):
             self._ended_before = max(0, len(optimizer.loss_history) - _epoch(state))
 
