@@ -199,6 +199,6 @@ def _parameters_of(base_optimizer: Any) -> set[str] | None:
     """The names of a base optimizer's arguments, without that of the parameters; None if it takes any."""
     if not callable(base_optimizer):
         return None  # the optimizer itself says what is wrong with it
-    first, *own = inspect.signature(base_optimizer).parameters.values()
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in (first, *own))
-    return None if takes_any else {parameter.name for parameter in own}
+    parameters = list(inspect.signature(base_optimizer).parameters.values())
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return None if takes_any else {parameter.name for parameter in parameters[1:]}
