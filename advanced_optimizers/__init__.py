@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from advanced_optimizers import _moved
 
 if TYPE_CHECKING:
+    from advanced_optimizers._create import create_optimizer, list_optimizers
     from advanced_optimizers.fer_optimizer import (
         FEROptimizer,
         FlippingErrorReduction,
@@ -97,8 +98,10 @@ __all__ = [
     "create_gradient_correction_optimizer",
     "create_localized_optimizer",
     "create_mu_transfer_optimizer",
+    "create_optimizer",
     "create_sigprop_optimizer",
     "get_base_shapes",
+    "list_optimizers",
     "load_base_shapes",
     "make_base_shapes",
     "mu_attention_scale",
@@ -114,7 +117,7 @@ _moved.install()
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for room in _ROOMS:
+        for room in (*_ROOMS, "_create"):
             module = import_module(f"{__name__}.{room}")
             if name in module.__all__:
                 globals()[name] = value = getattr(module, name)

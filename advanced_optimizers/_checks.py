@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -117,3 +117,21 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3
     names = list(known)
     near = difflib.get_close_matches(name, names, n=most, cutoff=cutoff) if isinstance(name, str) else []
     return ValueError(f"no {kind} is named {name!r}; did you mean {' or '.join(near or names)}?")
+
+
+def refuse_per_sample_gradients(name: str, groups: Iterable[Mapping[str, Any]]) -> None:
+    """Raises a RuntimeError if Opacus makes a model private whose training does not go through its gradients alone.
+
+    Opacus clips and adds noise to gradients. An update that comes from elsewhere would not be covered by the guarantee
+    that it reports.
+
+    Args:
+        name: What trains the model, such as ``LocalizedOptimizer``.
+        groups: An optimizer's; on their parameters, Opacus keeps the gradient of each sample as ``grad_sample``.
+    """
+    if any(hasattr(p, "grad_sample") for group in groups for p in group["params"]):
+        raise RuntimeError(
+            f"{name} cannot train a model that Opacus makes private: its own updates do not come from the clipped and "
+            "noisy gradients, so they are not covered by the privacy guarantee: use another optimizer, or train "
+            "without Opacus"
+        )

@@ -13,12 +13,15 @@ import pytest
 
 import advanced_optimizers
 
+# These import a framework each: test_frameworks_page.py runs their examples.
+INTEGRATIONS = tuple(f"advanced_optimizers.integrations.{name}" for name in ("lightning", "timm", "transformers"))
+
 
 def modules() -> list[types.ModuleType]:
-    """The package and all its modules but that of the command line, which would run."""
+    """The package and all its modules but those of the frameworks and that of the command line, which would run."""
     found = [advanced_optimizers]
     for info in pkgutil.walk_packages(advanced_optimizers.__path__, "advanced_optimizers.", onerror=_raise):
-        if not info.name.endswith(".__main__"):
+        if not info.name.endswith(".__main__") and info.name not in INTEGRATIONS:
             found.append(importlib.import_module(info.name))
     return found
 

@@ -20,24 +20,30 @@ ROOMS = tuple(
     if found.ispkg and found.name not in ("experiments", "integrations")
 )
 EXTRAS = (
+    "accelerate",
     "dask",
     "hypothesis",
     "IPython",
     "ipykernel",
     "joblib",
     "jupytext",
+    "lightning",
     "matplotlib",
     "numpy",
+    "opacus",
     "optuna",
     "pandas",
     "PIL",
+    "pytorch_lightning",
     "pytorch_optimizer",
     "ray",
     "scipy",
     "seaborn",
     "sklearn",
+    "timm",
     "torchvision",
     "tqdm",
+    "transformers",
 )
 
 
@@ -129,7 +135,8 @@ def test_a_room_exports_its_public_names_and_they_are_at_the_root(room: ModuleTy
 
 
 def test_the_root_exports_what_the_rooms_do():
-    assert advanced_optimizers.__all__ == sorted(name for room in ROOMS for name in room.__all__)
+    homes = (*ROOMS, importlib.import_module("advanced_optimizers._create"))
+    assert advanced_optimizers.__all__ == sorted(name for home in homes for name in home.__all__)
     assert set(advanced_optimizers.__all__) <= set(dir(advanced_optimizers))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
-from advanced_optimizers._checks import check_range
+from advanced_optimizers._checks import check_range, refuse_per_sample_gradients
 from advanced_optimizers.forward_signal.layers import (
     ClassifierOutput,
     Signals,
@@ -132,6 +132,7 @@ class SigPropOptimizer(Optimizer):
             ValueError: A shape, a dtype or a label does not fit the network; then nothing was learned.
         """
         self.net.check_batch(x, y)
+        refuse_per_sample_gradients("SigPropOptimizer", self.param_groups)
         self._opt_called = True  # schedulers read this to warn about a missing step
         losses, h, t = [], x, self.net.contexts
         for unit, base in zip(self.net.units(), self.bases, strict=True):
@@ -159,6 +160,7 @@ class SigPropOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        refuse_per_sample_gradients("SigPropOptimizer", self.param_groups)
         for base in self.bases:
             if base is not None:
                 base.step()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._checks import check_integer, check_range, refuse_per_sample_gradients
 from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
@@ -216,6 +216,8 @@ class GradientCorrectionOptimizer(GradientTransform):
             hidden.forget()
 
     def _update(self) -> None:
+        if self._hidden:  # they learn from all samples of a batch
+            refuse_per_sample_gradients("GradientCorrectionOptimizer(model=...)", self.param_groups)
         self._measured = []
         super()._update()
         self._warn_of_missed()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from advanced_optimizers._base import BaseOptimizer, WrappedOptimizer
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._checks import check_integer, check_range, refuse_per_sample_gradients
 from advanced_optimizers.localized_learning.blocks import OrderRecorder, find_units, make_blocks
 from advanced_optimizers.localized_learning.hebbian import RULES, Observers
 from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, Transition
@@ -195,6 +195,7 @@ class LocalizedOptimizer(WrappedOptimizer):
     # ---- a step --------------------------------------------------------------------------------------------------
 
     def _update(self) -> None:
+        refuse_per_sample_gradients("LocalizedOptimizer", self.param_groups)
         self._settle_order()
         self._remember_epoch_start()
         super()._update()
