@@ -87,7 +87,7 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
     value = torch.empty_like(seen, requires_grad=False)
     try:
         initialiser(value, **kwargs)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
         raise ValueError(
             f"initialiser {initialiser.__name__} does not take {kwargs} for {parameter!r} of shape "
             f"{tuple(value.shape)}: {error}"

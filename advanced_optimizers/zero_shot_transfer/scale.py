@@ -2,8 +2,10 @@ r"""Do the initial weights have muP's scale? Where the base is a model with weig
 
 The standard deviation of a matrix-like weight must fall as :math:`1/\sqrt{\text{fan\_in}}`, that of a vector-like one
 must stay the same. So, with :math:`m` the ratio of the fan-ins,
-:math:`\text{std}(w)/\text{std}(w_0)\cdot\sqrt m` (or without :math:`\sqrt m`) is 1 if the weights are right. It is
-:math:`\sqrt m` for an initializer whose standard deviation is constant, and it moves away from 1 with ``mode="fan_out"`` where inputs and outputs grow by different factors.
+:math:`\text{std}(w)/\text{std}(w_0)\cdot\sqrt m` (or without :math:`\sqrt m`) is 1 if the weights are right.
+
+It is :math:`\sqrt m` for an initializer whose standard deviation is constant, and it moves away from 1 with
+``mode="fan_out"`` where inputs and outputs grow by different factors.
 """
 
 from __future__ import annotations
