@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from advanced_optimizers._checks import check_integer, check_iterable
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
+from advanced_optimizers.zero_shot_transfer.settings import takes_parameters
 
 __all__ = ["CoordinateGrowth", "CoordinateRow", "coordinate_check", "coordinate_growth"]
 
@@ -89,11 +90,11 @@ def coordinate_check(
     _check_models(models)
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise TypeError(f"batch must be a pair (inputs, targets), got {batch!r}")
-    named = {"optimizer": optimizer, "loss": loss, "statistic": statistic, "modules": modules or bool}
-    for name, function in named.items():
-        is_class = isinstance(function, type) and function is not bool
-        if not callable(function) or (is_class and name == "optimizer"):
-            raise TypeError(f"{name} must be a function, got {function!r}")
+    for name, function in (("optimizer", optimizer), ("loss", loss), ("statistic", statistic), ("modules", modules)):
+        if function is not None or name != "modules":
+            _check_function(name, function)
+    if takes_parameters(optimizer):
+        raise TypeError(f"optimizer must be a function of the model, such as MuAdam, got {optimizer!r}")
     steps, seeds = check_integer("steps", steps, 1), check_integer("seeds", seeds, 1)
     rows: list[CoordinateRow] = []
     inputs, targets = batch
@@ -124,9 +125,15 @@ def _check_models(models: Mapping[int, Callable[[], nn.Module]]) -> None:
     if not models:
         raise ValueError("models must map at least one width to a function that makes a model, got none")
     for width, make in models.items():
-        check_integer("a width in models", width, 1)
-        if not callable(make) or isinstance(make, nn.Module):
-            raise TypeError(f"models[{width}] must be a function that makes a model, got {make!r}")
+        check_range("a width in models", width, 0.0, open_low=True, open_high=True)
+        if isinstance(make, nn.Module):
+            raise TypeError(f"models[{width}] must be a function that makes a model, got a model: {make!r}")
+        _check_function(f"models[{width}]", make)
+
+
+def _check_function(name: str, function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, got {function!r}")
 
 
 def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
@@ -145,7 +152,7 @@ def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
     """
     rows = check_iterable("rows", rows, "rows of coordinate_check")
     for row in rows:
-        if not isinstance(row, CoordinateRow):
+        if not all(hasattr(row, field) for field in ("width", "step", "module", "size")):
             raise TypeError(f"rows must contain rows of coordinate_check, got {row!r}")
     if len({row.width for row in rows}) < 2:
         raise ValueError(f"rows must have at least two widths, got {sorted({row.width for row in rows})}")

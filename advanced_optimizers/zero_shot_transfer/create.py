@@ -17,6 +17,7 @@ from advanced_optimizers.zero_shot_transfer.checks import warn_of_attention
 from advanced_optimizers.zero_shot_transfer.layers import MuResidual
 from advanced_optimizers.zero_shot_transfer.optimizers import MuAdamW
 from advanced_optimizers.zero_shot_transfer.recognize import Sizes, recognize
+from advanced_optimizers.zero_shot_transfer.settings import takes_parameters
 
 __all__ = ["create_mu_transfer_optimizer"]
 
@@ -97,7 +98,7 @@ def create_mu_transfer_optimizer(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {model!r}")
     check_bool("rescale_params", rescale_params)
-    if isinstance(optimizer, type) or not callable(optimizer):
+    if not callable(optimizer) or takes_parameters(optimizer):
         raise TypeError(
             f"optimizer must be MuAdamW, MuAdam, MuSGD or a function (model, **kwargs) -> Optimizer, got {optimizer!r}"
         )

@@ -22,7 +22,7 @@ parameter as :math:`w / \theta`. Then ``lr`` is divided by :math:`\theta^2` (SGD
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -32,7 +32,13 @@ from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer
 from advanced_optimizers._checks import check_bool, check_range
 from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape
 from advanced_optimizers.zero_shot_transfer.module_state import is_rescaled, mu_shapes, rescaling_due
-from advanced_optimizers.zero_shot_transfer.settings import check_group_names, checked_settings, scaled
+from advanced_optimizers.zero_shot_transfer.settings import (
+    check_group_names,
+    checked_settings,
+    scaled,
+    user_groups,
+    warn_of_kind,
+)
 
 __all__ = ["MuAdam", "MuAdamW", "MuSGD", "mu_learning_rates"]
 
@@ -95,6 +101,9 @@ def MuSGD(
         TypeError: ``model`` is not a module, or ``impl`` is not an optimizer.
         ValueError: A parameter does not belong to the model, or a setting is out of range.
 
+    Warns:
+        UserWarning: ``impl`` is one of torch's optimizers that does not scale as SGD does.
+
     Example:
         >>> import torch
         >>> from advanced_optimizers import MuSGD, set_base_shapes
@@ -145,6 +154,9 @@ def MuAdam(
         RuntimeError: As for :func:`MuSGD`.
         TypeError: As for :func:`MuSGD`.
         ValueError: As for :func:`MuSGD`.
+
+    Warns:
+        UserWarning: ``impl`` is one of torch's optimizers that does not scale as Adam does.
 
     Limitations:
         With weight decay, prefer :func:`MuAdamW`: decay that passes through Adam's normalization degrades with width
@@ -224,12 +236,13 @@ def _build(
         )
     if not callable(impl) or (isinstance(impl, type) and not issubclass(impl, Optimizer)):
         raise TypeError(f"impl must be a torch.optim.Optimizer class (or a function that builds one), got {impl!r}")
+    warn_of_kind(name, impl, kwargs)
     kwargs = checked_settings(kwargs)
     shapes = _shapes_by_tensor(model)
     _check_nothing_is_due(model)
     groups: list[dict[str, Any]] = []
     scales: list[Factors] = []
-    for number, group in enumerate(_user_groups(model.parameters() if params is None else params)):
+    for number, group in enumerate(user_groups(model.parameters() if params is None else params)):
         split: dict[Factors, list[Any]] = {}
         for member in group["params"]:
             split.setdefault(factors(_shape_of(member, shapes)), []).append(member)
@@ -248,30 +261,6 @@ def _build(
                 group[setting] = scaled(setting, group[setting], factor)
     optimizer.register_step_pre_hook(_check_lr_ratios)
     return optimizer
-
-
-def _user_groups(params: ParamsT) -> list[dict[str, Any]]:
-    if isinstance(params, Tensor):
-        raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
-    if isinstance(params, str | dict) or not isinstance(params, Iterable):
-        raise TypeError(f"params must be an iterable of tensors or group dicts, got {params!r}")
-    entries: list[Any] = list(params)
-    if not entries:
-        raise ValueError("params must contain parameters, got none")
-    if not any(isinstance(entry, dict) for entry in entries):
-        entries = [{"params": params if isinstance(params, set) else entries}]
-    return [_user_group(number, group) for number, group in enumerate(entries)]
-
-
-def _user_group(number: int, group: Any) -> dict[str, Any]:
-    if not isinstance(group, dict) or "params" not in group:
-        raise ValueError(f"params must contain either tensors or group dicts with 'params', got {group!r} at {number}")
-    members = [group["params"]] if isinstance(group["params"], Tensor) else group["params"]
-    if isinstance(members, set):
-        raise TypeError(f"params must be ordered, got a set: use a list (group {number})")
-    if not isinstance(members, Iterable):
-        raise TypeError(f"params of group {number} must be tensors, got {members!r}")
-    return {**checked_settings({k: v for k, v in group.items() if k != "params"}), "params": list(members)}
 
 
 def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:

@@ -134,10 +134,12 @@ def set_base_shapes(
     Limitations:
         Parameters of custom modules keep their init. With two widths in dimensions 0 and 1 they must be (fan-out,
         fan-in); with two in others, as in a stack of experts, these must grow by the same factor. The scale of the
-        initial weights cannot be measured against a dict, a file or a model on the ``meta`` device, nor for weights with
-        fewer than 32 elements, which ``reinitialize`` also leaves alone. A depthwise
-        convolution counts as vector-like, like the gain of a norm. ``nn.MultiheadAttention`` divides by
-        :math:`\sqrt d`, which is muP's scale only while the head size stays the same (a warning says so otherwise).
+        initial weights cannot be measured against a dict, a file or a model on the ``meta`` device, nor in weights with
+        fewer than 32 elements, which ``reinitialize`` also leaves alone. ``weight_norm``, ``spectral_norm`` and pruning
+        are supported on hidden layers (``weight_norm`` on inputs too), not on outputs; other parametrizations are taken
+        as they are. A depthwise convolution counts as vector-like, like the gain of a norm. ``nn.MultiheadAttention``
+        divides by :math:`\sqrt d`, which is muP's scale only while the head size stays the same (a warning says so
+        otherwise). ``docs/mutransfer_on_real_models.md`` has the lines that library models need.
         ``DataParallel`` is untested; FSDP needs ``use_orig_params=True``. torch cannot pickle a model with
         parametrizations, so save the ``state_dict`` of a model in table 9.
     """

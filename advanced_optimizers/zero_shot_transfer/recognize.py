@@ -159,8 +159,8 @@ def _add_named(places: Sequence[Place], finite: dict[str, set[int]], sizes: Size
             where = f"; {produced[0]} produces it" if produced else ""
             raise ValueError(
                 f"{keys[-1]}={size} is named as a size of the data, but in the middle of the model it cannot be told "
-                f"from the width {sizes.width} or a multiple of it{where}: leave the key out if it is no size of the "
-                "data, or use set_base_shapes with a base model"
+                f"from the width {sizes.width} or a multiple of it{where}: leave the key out if it is not the size of "
+                "a layer's inputs, or use set_base_shapes with a base model"
             )
         for place in places:
             finite[place.key] |= {i for i, s in enumerate(place.p.shape) if s == size}

@@ -24,8 +24,8 @@ from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape, ShapeSou
 from advanced_optimizers.zero_shot_transfer.init import mu_init_
 from advanced_optimizers.zero_shot_transfer.places import Place, places_of
 
-# A weight counts as wrong if it is off by more than this factor and these standard errors. In 200,000 simulated pairs of
-# normal weights this happened by chance 117 times for 4 elements in the base, 2 times for 16, and never from 64 on.
+# A weight counts as wrong if it is off by more than this factor and these standard errors. In 200,000 simulated pairs
+# of normal weights this happened by chance 117 times for 4 elements in the base and twice for 16.
 FACTOR, ERRORS, FEWEST_ELEMENTS = 1.1, 5.0, 32
 
 
