@@ -101,11 +101,11 @@ def warn_of_scale(measured: Sequence[Measured], stacklevel: int) -> None:
     wrong = [f"{m.place.full_name} ({m.factor:.3g})" for m in measured if m.is_wrong]
     if wrong:
         warnings.warn(
-            f"the initial weights of {len(wrong)} of {len(measured)} layers are not of muP's scale, but times the "
-            f"factor in parentheses, measured against the base model: {', '.join(wrong)}. The standard deviation of "
-            "their initializer does not fall as 1 / sqrt(fan-in) (a constant one, mode='fan_out'), or one of the two "
-            "models has been trained. Pass reinitialize=True to set_base_shapes to draw them again, or draw them with "
-            "mu_init_",
+            f"the initial weights of {len(wrong)} of {len(measured)} layers are not of muP's scale. Measured against "
+            f"the base model, they are so many times as large as they should be: {', '.join(wrong)}. The standard "
+            "deviation of their initializer does not fall as 1 / sqrt(fan-in) (a constant one, mode='fan_out'), or one "
+            "of the two models has been trained. Pass reinitialize=True to set_base_shapes to draw them again, or draw "
+            "them with mu_init_",
             stacklevel=stacklevel,
         )
 
