@@ -186,7 +186,7 @@ def test_zero_readout_starts_every_width_at_the_same_loss():
 def test_attention_scale_is_the_usual_one_at_the_base_and_falls_as_one_over_d():
     assert mu_attention_scale(64, 64) == 1 / 8
     assert mu_attention_scale(256, 64) == 8 / 256
-    with pytest.raises(ValueError, match="head_dim must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"head_dim must be >= 1.*got 0"):
         mu_attention_scale(0, 64)
 
 

@@ -69,7 +69,8 @@ def test_one_call_recognizes_convolutions_embeddings_norms_and_attention():
             self.head = nn.Linear(64, 96)  # and the number of classes
 
     net = Net()
-    create_mu_transfer_optimizer(net, {"width": 8}, {"width": 32}, {"lr": 0.1})
+    with pytest.warns(UserWarning, match="attention is an nn.MultiheadAttention, which divides by the square root"):
+        create_mu_transfer_optimizer(net, {"width": 8}, {"width": 32}, {"lr": 0.1})
     bases = {
         name: [dim.base for dim in mu_shapes(net.get_submodule(module))[own].dims]
         for name in dict(net.named_parameters())

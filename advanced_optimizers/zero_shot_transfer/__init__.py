@@ -11,11 +11,14 @@ In the maximal update parametrization (muP) the best learning rate does not depe
     >>> optimizer = MuAdamW(model, lr=1e-3, weight_decay=0.1)  # tuned on a model of another width with the same base
 
 - ``base_shapes``: which dimensions of a model are widths, and how wide they are in the base model.
-- ``parametrization``: ``set_base_shapes`` turns a model into a muP model; ``checks`` has the errors that it raises.
-- ``init``, ``layers``, ``optimizers``: the initial weights, the multipliers and the learning rates of a muP model.
+- ``parametrization``: ``set_base_shapes`` turns a model into a muP model: ``places`` finds its parameters, ``checks``
+  has the errors, ``scale`` measures the initial weights, ``apply`` decides and then changes the model.
+- ``init``, ``layers``, ``optimizers``: the initial weights, the multipliers and the learning rates of a muP model;
+  ``settings`` checks those of the optimizers.
 - ``module_state``: what the modules of a muP model remember.
 - ``coordinates``: the coordinate check, which shows whether a model is parametrized correctly.
-- ``create``: the coursework's one call for a plain model, ``create_mu_transfer_optimizer``.
+- ``create``: the coursework's one call for a plain model, ``create_mu_transfer_optimizer``; ``recognize``
+  finds its widths.
 """
 
 from advanced_optimizers.zero_shot_transfer.base_shapes import load_base_shapes, make_base_shapes, save_base_shapes

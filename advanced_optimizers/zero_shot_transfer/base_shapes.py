@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -98,15 +99,24 @@ def make_base_shapes(base: ShapeSource, delta: ShapeSource, file: str | os.PathL
     """
     base_sizes, delta_sizes = read_shapes("base", base), read_shapes("delta", delta)
     for argument, sizes in (("base", base_sizes), ("delta", delta_sizes)):
-        if marks_finite_dims(sizes):
-            raise ValueError(f"{argument} already marks its finite dimensions with None: leave out delta")
-    delta_sizes = align_names("base", base_sizes, "delta", delta_sizes)
-    shapes: BaseShapes = {
-        name: tuple(None if b == d else b for b, d in zip(sizes, delta_sizes[name], strict=True))
-        for name, sizes in base_sizes.items()
-    }
+        _check_unmarked(argument, sizes, "it is itself what this function returns")
+    shapes = _marked(base_sizes, delta_sizes)
     if file is not None:
         save_base_shapes(shapes, file)
+    return shapes
+
+
+def _marked(base: BaseShapes, delta: BaseShapes) -> BaseShapes:
+    delta = align_names("base", base, "delta", delta)
+    shapes: BaseShapes = {
+        name: tuple(None if b == d else b for b, d in zip(sizes, delta[name], strict=True))
+        for name, sizes in base.items()
+    }
+    if not any(d is not None for dims in shapes.values() for d in dims):
+        raise ValueError(
+            f"delta has the sizes of base in all {len(base)} parameters, so that nothing is a width: delta must be "
+            "wider than base (or narrower), only to show which dimensions are widths"
+        )
     return shapes
 
 
@@ -117,7 +127,8 @@ def save_base_shapes(shapes: Mapping[str, Sequence[int | None]], file: str | os.
         shapes: From :func:`make_base_shapes`, or from ``get_base_shapes(model)``.
         file: Path of the file.
     """
-    _check_shapes("shapes", shapes)
+    shapes = as_shapes("shapes", shapes)
+    check_path("file", file)
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(list(dims))}" for name, dims in shapes.items())
     Path(file).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
@@ -129,14 +140,17 @@ def load_base_shapes(file: str | os.PathLike[str]) -> BaseShapes:
         FileNotFoundError: There is no such file.
         ValueError: The file is neither.
     """
-    text = Path(file).read_text(encoding="utf-8")
+    return _load("file", file)
+
+
+def _load(argument: str, file: str | os.PathLike[str]) -> BaseShapes:
+    check_path(argument, file)
     try:
+        text = Path(file).read_text(encoding="utf-8")
         read = json.loads(text) if text.lstrip().startswith("{") else _read_block_yaml(text)
-        shapes = {name: tuple(dims) for name, dims in read.items()}
-        _check_shapes("file", shapes)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"file {os.fspath(file)!r} contains no base shapes: {error}") from error
-    return shapes
+        return as_shapes("it", read)
+    except ValueError as error:  # of Unicode and JSON too
+        raise ValueError(f"{argument} {os.fspath(file)!r} contains no base shapes: {error}") from error
 
 
 def _read_block_yaml(text: str) -> dict[str, list[int | None]]:
@@ -159,7 +173,7 @@ def _read_block_yaml(text: str) -> dict[str, list[int | None]]:
 def read_shapes(argument: str, source: ShapeSource) -> BaseShapes:
     """Returns sizes by plain parameter name, from a model, a dict or a file; a tied parameter has its first name."""
     if isinstance(source, str | os.PathLike):
-        return load_base_shapes(source)
+        return {plain_name(name): dims for name, dims in _load(argument, source).items()}
     if isinstance(source, nn.Module):
         for name, p in source.named_parameters():
             if is_lazy(p):
@@ -169,22 +183,37 @@ def read_shapes(argument: str, source: ShapeSource) -> BaseShapes:
         source = {name: tuple(p.shape) for name, p in source.named_parameters()}
     elif not isinstance(source, Mapping):
         raise TypeError(f"{argument} must be a model, a dict of shapes or the path of a file, got {source!r}")
-    _check_shapes(argument, source)
-    return {plain_name(name): tuple(dims) for name, dims in source.items()}
+    return {plain_name(name): dims for name, dims in as_shapes(argument, source).items()}
 
 
-def _check_shapes(argument: str, shapes: Mapping[str, Any]) -> None:
+def as_shapes(argument: str, shapes: Mapping[str, Any]) -> BaseShapes:
+    """Returns shapes with Python's own integers and tuples, or raises an error that shows the entry that is none."""
+    if not isinstance(shapes, Mapping):
+        raise TypeError(f"{argument} must be a dict of shapes such as {{'0.weight': [64, None]}}, got {shapes!r}")
     for name, dims in shapes.items():
         fine = isinstance(dims, Sequence) and all(
-            d is None or (isinstance(d, int) and not isinstance(d, bool) and d >= 0) for d in dims
+            d is None or (isinstance(d, Integral) and not isinstance(d, bool) and int(d) >= 0) for d in dims
         )
         if not isinstance(name, str) or not fine:
             raise ValueError(f"{argument} must map names to sizes such as [64, None], got {name!r}: {dims!r}")
+    return {name: tuple(None if d is None else int(d) for d in dims) for name, dims in shapes.items()}
+
+
+def check_path(argument: str, file: object) -> None:
+    """Refuses what is not the path of a file; Python would take a number for an open file."""
+    if not isinstance(file, str | os.PathLike):
+        raise TypeError(f"{argument} must be the path of a file, got {file!r}")
 
 
 def marks_finite_dims(shapes: Mapping[str, Sequence[int | None]]) -> bool:
     """Whether finite dimensions are marked with None; without any None, the sizes are those of a plain model."""
     return any(d is None for dims in shapes.values() for d in dims)
+
+
+def _check_unmarked(argument: str, shapes: BaseShapes, way_out: str) -> None:
+    for name, dims in shapes.items():
+        if None in dims:
+            raise ValueError(f"{argument} already marks its finite dimensions with None, in {name}: {dims}: {way_out}")
 
 
 def plain_name(name: str) -> str:
@@ -201,10 +230,10 @@ def align_names(expected: str, shapes: BaseShapes, argument: str, others: BaseSh
         ValueError: The two have different parameters, or a parameter has different numbers of dimensions.
     """
     if shapes.keys() != others.keys():
-        names = dict(zip(_without_module_prefix(shapes), shapes, strict=True))
+        names = dict(zip(without_module_prefix(shapes), shapes, strict=True))
         others = {
             names.get(plain, plain): dims
-            for plain, dims in zip(_without_module_prefix(others), others.values(), strict=True)
+            for plain, dims in zip(without_module_prefix(others), others.values(), strict=True)
         }
     missing, extra = sorted(shapes.keys() - others.keys()), sorted(others.keys() - shapes.keys())
     if missing or extra:
@@ -221,7 +250,8 @@ def align_names(expected: str, shapes: BaseShapes, argument: str, others: BaseSh
     return {name: others[name] for name in shapes}
 
 
-def _without_module_prefix(names: Iterable[str]) -> list[str]:
+def without_module_prefix(names: Iterable[str]) -> list[str]:
+    """Returns parameters' names without the prefix that ``DistributedDataParallel`` gives to all of them."""
     names = list(names)
     wrapped = bool(names) and all(name.startswith("module.") for name in names)
     return [name.removeprefix("module.") for name in names] if wrapped else names
@@ -240,7 +270,9 @@ def compare_with_base(model: BaseShapes, base: BaseShapes, delta: BaseShapes | N
     base = align_names("model", model, "base", base)
     marked = base if marks_finite_dims(base) else None
     if delta is not None:
-        marked = make_base_shapes(base, align_names("model", model, "delta", delta))
+        _check_unmarked("base", base, "leave out delta")
+        _check_unmarked("delta", delta, "give it as base, and leave out delta")
+        marked = _marked(base, align_names("model", model, "delta", delta))
         for name, sizes in model.items():
             for i, (size, b, infinite) in enumerate(zip(sizes, base[name], marked[name], strict=True)):
                 if infinite is None and size != b:
@@ -254,6 +286,9 @@ def compare_with_base(model: BaseShapes, base: BaseShapes, delta: BaseShapes | N
         dims = []
         for size, b in zip(sizes, against, strict=True):
             assert size is not None, "models have sizes everywhere"
-            dims.append(InfDim(size, None if marked is None and b == size else b))
+            dim = InfDim(size, None if marked is None and b == size else b)
+            if dim.is_infinite and 0 in dim:
+                raise ValueError(f"a dimension of {name} is {b} in base and {size} in the model: a width must not be 0")
+            dims.append(dim)
         shapes[name] = tuple(dims)
     return shapes

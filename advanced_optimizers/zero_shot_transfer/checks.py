@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -19,40 +18,35 @@ from advanced_optimizers.zero_shot_transfer.base_shapes import (
     plain_name,
 )
 from advanced_optimizers.zero_shot_transfer.layers import MuResidual, Readout
-
-
-class Place(NamedTuple):
-    """One parameter of one module; ``key`` is its name in ``shapes``, where a shared tensor has one name only."""
-
-    module_name: str
-    module: nn.Module
-    name: str
-    p: nn.Parameter
-    key: str
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.module_name}.{self.name}" if self.module_name else self.name
+from advanced_optimizers.zero_shot_transfer.places import SPECTRAL_NORM, WEIGHT_NORM, Place
 
 
 def check_place(place: Place, shape: MuShape, is_readout: bool) -> None:
     """Refuses a parameter with too many widths, a missing readout, and a readout where none belongs."""
     infinite, dims, name = shape.infinite, shape.dims, place.full_name
-    if len(infinite) > 2 or (len(infinite) == 2 and infinite != (0, 1)):
+    layer = place.layer if place.tensor == "weight" and place.is_whole else None
+    is_map = isinstance(layer, nn.Linear | _ConvNd)
+    widths = [(d.base, d.size) for d in dims if d.is_infinite]
+    if len(infinite) > 2 or (is_map and not set(infinite) <= {0, 1}):
         raise ValueError(
-            f"{name} has the widths {[(d.base, d.size) for d in dims if d.is_infinite]} in dimensions {infinite}: a "
-            "parameter may have at most two, in dimensions 0 and 1"
+            f"{name} has the widths {widths} in dimensions {infinite}: a parameter may have at most two, and a kernel "
+            "none"
         )
-    if place.name != "weight" or not isinstance(place.module, nn.Linear | _ConvNd):
+    if len(infinite) == 2 and infinite != (0, 1) and dims[infinite[0]].mult != dims[infinite[1]].mult:
+        raise ValueError(
+            f"{name} has the widths {widths} in dimensions {infinite}, which grow by different factors: which of them "
+            "is summed over is known only for dimensions 0 and 1 (fan-out, fan-in)"
+        )
+    if not is_map:
         return
     fan_in, fan_out = dims[shape.fan_in], dims[shape.fan_out]
-    shrinks = fan_in.is_infinite and not fan_out.is_infinite and not _is_depthwise(place.module)
+    shrinks = fan_in.is_infinite and not fan_out.is_infinite and not _is_depthwise(place.layer)
     growth = f"({fan_in.base} -> {fan_in.size}) to {fan_out.size} outputs"
     if shrinks and not is_readout:
         raise ValueError(
-            f"{name} maps a width {growth}, which do not grow: make its layer {_readout_for(place.module)} if they are "
-            "the model's outputs; otherwise let all dimensions of a block grow together. A size that is the same in "
-            "the base model and in the model counts as finite unless delta differs there"
+            f"{name} maps a width {growth}, which do not grow: make its layer {_readout_for(place.layer)} if they are "
+            "the model's outputs; otherwise let all dimensions of a block grow together. A size is finite if it is the "
+            "same in the base and in the model, unless it is known to be a width"
         )
     if is_readout and infinite and not shrinks:
         raise ValueError(
@@ -68,6 +62,37 @@ def _is_depthwise(module: nn.Module) -> bool:
 def _readout_for(module: nn.Module) -> str:
     kinds = {nn.Linear: "a MuReadout", nn.Conv1d: "a MuReadoutConv1d", nn.Conv2d: "a MuReadoutConv2d"}
     return next((kind for cls, kind in kinds.items() if isinstance(module, cls)), "linear, followed by a MuReadout,")
+
+
+def check_computed(places: list[Place], shapes: list[MuShape]) -> None:
+    """Refuses norms of weights that would fix a weight at another scale than muP's."""
+    gains = {
+        (id(place.layer), place.tensor): shape
+        for place, shape in zip(places, shapes, strict=True)
+        if place.is_gain
+    }  # fmt: skip
+    for place, shape in zip(places, shapes, strict=True):
+        if place.computed_by not in (SPECTRAL_NORM, WEIGHT_NORM) or place.is_gain or not shape.infinite:
+            continue
+        in_and_out = tuple(sorted((shape.fan_in, shape.fan_out)))
+        grows_alike = shape.infinite == in_and_out and shape.dims[shape.fan_in].mult == shape.fan_out_mult
+        if place.computed_by == SPECTRAL_NORM and not grows_alike:
+            raise ValueError(
+                f"{place.full_name} belongs to a weight with spectral_norm, which fixes its largest singular value at "
+                "1: in muP this is right only where inputs and outputs grow by the same factor, and here the sizes are "
+                f"{_growths(shape)}. Leave spectral_norm out of this layer"
+            )
+        if place.computed_by == WEIGHT_NORM and shape.dims[shape.fan_out].is_infinite:
+            along = gains[id(place.layer), place.tensor].infinite
+            if along != (shape.fan_out,) and not (along == (shape.fan_in,) and grows_alike):
+                raise ValueError(
+                    f"{place.full_name} belongs to a weight with weight_norm, whose norms are sums over its outputs, "
+                    f"so they grow with width ({_growths(shape)}): pass dim={shape.fan_out} to weight_norm"
+                )
+
+
+def _growths(shape: MuShape) -> str:
+    return " x ".join(f"{d.base} -> {d.size}" if d.is_infinite else str(d.size) for d in shape.dims)
 
 
 def check_readouts(model: nn.Module) -> None:
@@ -87,8 +112,8 @@ def check_ties(places: list[Place], shapes: list[MuShape]) -> None:
         first, theta = thetas.setdefault(place.key, (place.full_name, shape.theta))
         if theta != shape.theta:
             raise ValueError(
-                f"{first} and {place.full_name} are one tensor, but table 3 scales inputs and outputs differently: use "
-                "table=8 or table=9"
+                f"{first} and {place.full_name} are one tensor, but table 3 scales inputs and outputs differently: "
+                "call set_base_shapes with table=8 or table=9"
             )
 
 
@@ -111,8 +136,7 @@ def depth_ratio_of(model: nn.Module, depth: int | None, base_depth: int | None) 
         return 1.0
     if depth is None or base_depth is None:
         raise ValueError(f"depth and base_depth must be given together, got {depth} and {base_depth}")
-    check_integer("depth", depth, 1)
-    check_integer("base_depth", base_depth, 1)
+    depth, base_depth = check_integer("depth", depth, 1), check_integer("base_depth", base_depth, 1)
     if depth != base_depth and not any(isinstance(m, MuResidual) for m in model.modules()):
         raise ValueError(
             f"depth is {depth} and base_depth {base_depth}, but the model has no MuResidual: wrap each residual branch "
@@ -160,16 +184,22 @@ def warn_if_own_base(shapes: Mapping[str, tuple[InfDim, ...]], base: BaseShapes,
 
 
 def warn_of_attention(model: nn.Module, shapes: Mapping[str, tuple[InfDim, ...]], base: ShapeSource | None) -> None:
-    """Warns about attention that divides by the square root of a head size that may have grown."""
+    """Warns once about all attention that divides by the square root of a head size that may have grown."""
+    known = {name: module for name, module in base.named_modules()} if isinstance(base, nn.Module) else {}
+    grown: dict[str, int] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, nn.MultiheadAttention):
-            continue
-        grows = shapes[plain_name(f"{name}.out_proj.weight" if name else "out_proj.weight")][0].mult != 1
-        known = dict(base.named_modules()).get(name) if isinstance(base, nn.Module) else None
-        if grows and getattr(known, "head_dim", None) != module.head_dim:
-            warnings.warn(
-                f"{name or 'the model'} is an nn.MultiheadAttention, which divides by the square root of its head size "
-                f"{module.head_dim}: this is muP's scale only if the heads of the base have the same size. Otherwise, "
-                "write the attention with scaled_dot_product_attention(..., scale=mu_attention_scale(...))",
-                stacklevel=3,
-            )
+        if isinstance(module, nn.MultiheadAttention):
+            own = plain_name(f"{name}.out_proj." if name else "out_proj.")
+            grows = any(dim.mult != 1 for key, dims in shapes.items() if key.startswith(own) for dim in dims)
+            if grows and getattr(known.get(name), "head_dim", None) != module.head_dim:
+                grown[name or "the model"] = module.head_dim
+    if grown:
+        sizes = sorted(set(grown.values()))
+        one = len(grown) == 1
+        warnings.warn(
+            f"{', '.join(grown)} {'is an' if one else 'are'} nn.MultiheadAttention, which divides by the square root "
+            f"of its head size {', '.join(map(str, sizes))}: this is muP's scale only if the heads of the base have "
+            "the same size. Otherwise, write the attention with scaled_dot_product_attention(..., "
+            "scale=mu_attention_scale(...))",
+            stacklevel=3,
+        )

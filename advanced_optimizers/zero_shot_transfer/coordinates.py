@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from advanced_optimizers._checks import check_integer
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
+from advanced_optimizers.zero_shot_transfer.settings import takes_parameters
 
 __all__ = ["CoordinateGrowth", "CoordinateRow", "coordinate_check", "coordinate_growth"]
 
@@ -80,16 +81,21 @@ def coordinate_check(
         One row for each width, seed, step and recorded tensor. The global random state is left as it was.
 
     Raises:
-        TypeError: ``steps`` or ``seeds`` is not an integer.
-        ValueError: ``models`` is empty, or a number is out of range.
+        TypeError: ``steps`` or ``seeds`` is not an integer, ``batch`` is no pair, or something is not a function.
+        ValueError: ``models`` is empty, a number is out of range, or ``statistic`` returns more than one element.
 
     References:
         Yang et al., arXiv 2203.03466, appendix D.1 (recalled); the ``mup`` package's ``coord_check``.
     """
-    if not models:
-        raise ValueError("models must map at least one width to a function that makes a model, got none")
-    check_integer("steps", steps, 1)
-    check_integer("seeds", seeds, 1)
+    _check_models(models)
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"batch must be a pair (inputs, targets), got {batch!r}")
+    for name, function in (("optimizer", optimizer), ("loss", loss), ("statistic", statistic), ("modules", modules)):
+        if function is not None or name != "modules":
+            _check_function(name, function)
+    if takes_parameters(optimizer):
+        raise TypeError(f"optimizer must be a function of the model, such as MuAdam, got {optimizer!r}")
+    steps, seeds = check_integer("steps", steps, 1), check_integer("seeds", seeds, 1)
     rows: list[CoordinateRow] = []
     inputs, targets = batch
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -97,8 +103,12 @@ def coordinate_check(
         for seed in range(seeds):
             for width, make in models.items():
                 torch.manual_seed(seed)
-                model = make().train()
-                trained = optimizer(model)
+                model = make()
+                if not isinstance(model, nn.Module):
+                    raise TypeError(f"models[{width}] must return an nn.Module, got {model!r}")
+                trained = optimizer(model.train())
+                if not isinstance(trained, Optimizer):
+                    raise TypeError(f"optimizer must return a torch.optim.Optimizer, got {trained!r}")
                 for step in range(1, steps + 1):
                     sizes = _measured_forward(model, arguments, statistic, modules)
                     value = loss(sizes.output, targets)
@@ -107,6 +117,23 @@ def coordinate_check(
                     value.backward()
                     trained.step()
     return rows
+
+
+def _check_models(models: Mapping[int, Callable[[], nn.Module]]) -> None:
+    if not isinstance(models, Mapping):
+        raise TypeError(f"models must map widths to functions that make a model, got {models!r}")
+    if not models:
+        raise ValueError("models must map at least one width to a function that makes a model, got none")
+    for width, make in models.items():
+        check_range("a width in models", width, 0.0, open_low=True, open_high=True)
+        if isinstance(make, nn.Module):
+            raise TypeError(f"models[{width}] must be a function that makes a model, got a model: {make!r}")
+        _check_function(f"models[{width}]", make)
+
+
+def _check_function(name: str, function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, got {function!r}")
 
 
 def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
@@ -120,8 +147,13 @@ def coordinate_growth(rows: Sequence[CoordinateRow]) -> list[CoordinateGrowth]:
         rows: From :func:`coordinate_check`, with at least two widths.
 
     Raises:
+        TypeError: ``rows`` contains something else.
         ValueError: There are fewer than two widths.
     """
+    rows = check_iterable("rows", rows, "rows of coordinate_check")
+    for row in rows:
+        if not all(hasattr(row, field) for field in ("width", "step", "module", "size")):
+            raise TypeError(f"rows must contain rows of coordinate_check, got {row!r}")
     if len({row.width for row in rows}) < 2:
         raise ValueError(f"rows must have at least two widths, got {sorted({row.width for row in rows})}")
     sizes: dict[tuple[int, str], dict[int, list[float]]] = {}
@@ -160,7 +192,7 @@ def _measured_forward(
     def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
         @torch.no_grad()
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            recorded.extend((key, float(statistic(x))) for key, x in _tensors(name, output))
+            recorded.extend((key, _as_number(statistic(x))) for key, x in _tensors(name, output))
 
         return record
 
@@ -171,6 +203,12 @@ def _measured_forward(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _as_number(value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"statistic must return one element, got a tensor of shape {tuple(value.shape)}")
+    return float(value)
 
 
 def _tensors(name: str, output: Any) -> Iterator[tuple[str, Tensor]]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.optim import Optimizer
 
-from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, read_shapes
+from advanced_optimizers._checks import check_bool, check_integer, check_range
+from advanced_optimizers.zero_shot_transfer.apply import apply_plan, make_plan, undo_of
+from advanced_optimizers.zero_shot_transfer.checks import warn_of_attention
 from advanced_optimizers.zero_shot_transfer.layers import MuResidual
 from advanced_optimizers.zero_shot_transfer.optimizers import MuAdamW
-from advanced_optimizers.zero_shot_transfer.parametrization import apply_mup, set_base_shapes
+from advanced_optimizers.zero_shot_transfer.recognize import Sizes, recognize
+from advanced_optimizers.zero_shot_transfer.settings import takes_parameters
 
 __all__ = ["create_mu_transfer_optimizer"]
 
 Config = Mapping[str, Any]
-_LAYERS = (nn.Linear, _ConvNd)
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def create_mu_transfer_optimizer(
@@ -46,7 +46,8 @@ def create_mu_transfer_optimizer(
     an embedding, and the two ends of the model. The ends are the inputs of the first linear or convolutional layer in
     the order of registration (unless there is an embedding), and the outputs of the last one, which is the output
     layer. Further output layers must be :class:`MuReadout`. An end of exactly :math:`w` could be either, and is refused
-    until the configurations name its size. Where these rules are not enough, use :func:`set_base_shapes` with a base
+    until the configurations name its size. A named size in the middle, such as that of a condition, is finite too, and
+    refused if a layer produces it. Where these rules are not enough, use :func:`set_base_shapes` with a base
     model.
 
     Args:
@@ -68,11 +69,11 @@ def create_mu_transfer_optimizer(
         RuntimeError: The parameters were already rescaled.
         TypeError: A width or depth is not an integer, or a configuration is not a dict.
         ValueError: A key is missing; base and target are swapped; the model does not have the target's width; or a
-            dimension is ambiguous.
+            dimension is ambiguous. A refused call leaves the model as it was.
 
     Warns:
         UserWarning: ``depth`` differs, but the model marks no residual branch with :class:`MuResidual`, so only width
-            is transferred.
+            is transferred. Or the model has ``nn.MultiheadAttention``, whose scale is muP's only for heads of one size.
 
     Example:
         >>> from torch import nn
@@ -90,24 +91,24 @@ def create_mu_transfer_optimizer(
     Departures from the paper:
         Recognizing widths by their sizes is our idea. Attention must be scaled by :func:`mu_attention_scale` in the
         model.
+
+    Limitations:
+        Without a base model, the scale of the initial weights cannot be measured, as :func:`set_base_shapes` does.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!r}")
+    check_bool("rescale_params", rescale_params)
+    if not callable(optimizer) or takes_parameters(optimizer):
+        raise TypeError(
+            f"optimizer must be MuAdamW, MuAdam, MuSGD or a function (model, **kwargs) -> Optimizer, got {optimizer!r}"
+        )
     base_width, width = _widths(base_model_config, target_model_config)
     depths = _depths(base_model_config, target_model_config)
-    ends = _named_sizes(base_model_config, target_model_config)
-    if not isinstance(base_hyperparams, Mapping) or "lr" not in base_hyperparams:
-        raise ValueError(f"base_hyperparams must be a dict with 'lr', got {base_hyperparams!r}")
-    check_range("lr", base_hyperparams["lr"], low=0.0)
-    # Bad settings are refused here, before the model changes. (A norm draws no random numbers.)
-    optimizer(set_base_shapes(nn.LayerNorm(1), None), **base_hyperparams)
-    shapes, readout = _recognize(model, width, base_width, ends)
+    named = _named_sizes(base_model_config, target_model_config)
+    hyperparams = _hyperparams(base_hyperparams)
+    shapes, readout = recognize(model, Sizes(width, base_width, named))
     has_residuals = any(isinstance(module, MuResidual) for module in model.modules())
-    if depths[0] != depths[1] and not has_residuals:
-        warnings.warn(
-            f"depth differs ({depths[0]} in the base, {depths[1]} here), but the model has no MuResidual: only width "
-            "is transferred. Wrap each residual branch in a MuResidual to transfer across depth",
-            stacklevel=2,
-        )
-    apply_mup(
+    plan = make_plan(
         model,
         shapes,
         rescale_params=rescale_params,
@@ -115,7 +116,27 @@ def create_mu_transfer_optimizer(
         depth_ratio=depths[1] / depths[0],
         plain_readouts=frozenset([readout]),
     )
-    return optimizer(model, **base_hyperparams)
+    if depths[0] != depths[1] and not has_residuals:
+        warnings.warn(
+            f"depth differs ({depths[0]} in the base, {depths[1]} here), but the model has no MuResidual: only width "
+            "is transferred. Wrap each residual branch in a MuResidual to transfer across depth",
+            stacklevel=2,
+        )
+    warn_of_attention(model, shapes, base=None)
+    undo = undo_of(plan)
+    apply_plan(plan, rescale_params=rescale_params)
+    try:
+        return optimizer(model, **hyperparams)
+    except BaseException:
+        undo()
+        raise
+
+
+def _hyperparams(given: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping) or "lr" not in given:
+        raise ValueError(f"base_hyperparams must be a dict with 'lr', got {given!r}")
+    check_range("lr", given["lr"], low=0.0, open_high=True)
+    return dict(given)
 
 
 def _widths(base: Config, target: Config) -> tuple[int, int]:
@@ -124,92 +145,39 @@ def _widths(base: Config, target: Config) -> tuple[int, int]:
             raise TypeError(f"{argument} must be a dict such as {{'width': 64, 'depth': 2}}, got {config!r}")
         if "width" not in config:
             raise ValueError(f"{argument} must contain 'width', got {dict(config)}")
-        check_integer(f"{argument}['width']", config["width"], 1)
-    if target["width"] < base["width"]:
+        for key in config.keys() - {"width", "depth"}:
+            near = difflib.get_close_matches(key.lower(), ["width", "depth"], 1, 0.8) if isinstance(key, str) else []
+            if near or not isinstance(key, str):
+                raise ValueError(f"{argument} has the key {key!r}; did you mean {' or '.join(near) or 'a name'}?")
+    base_width = check_integer("base_model_config['width']", base["width"], 1)
+    width = check_integer("target_model_config['width']", target["width"], 1)
+    if width < base_width:
         raise ValueError(
-            f"base_model_config has the width {base['width']} and target_model_config {target['width']}: are they "
-            "swapped? The base is the narrow model that was tuned (set_base_shapes has allow_wider_base)"
+            f"base_model_config has the width {base_width} and target_model_config {width}: are they swapped? The base "
+            "is the narrow model that was tuned (the function set_base_shapes takes a wider one)"
         )
-    if target["width"] == 1:
+    if width == 1:
         raise ValueError("target_model_config['width'] must be >= 2, got 1: every size is a multiple of 1")
-    return base["width"], target["width"]
+    return base_width, width
 
 
 def _depths(base: Config, target: Config) -> tuple[int, int]:
     if ("depth" in base) != ("depth" in target):
         raise ValueError(f"'depth' must be in both configurations or in neither, got {dict(base)} and {dict(target)}")
-    for argument, config in (("base_model_config", base), ("target_model_config", target)):
-        check_integer(f"{argument}['depth']", config.get("depth", 1), 1)
-    return base.get("depth", 1), target.get("depth", 1)
+    return (
+        check_integer("base_model_config['depth']", base.get("depth", 1), 1),
+        check_integer("target_model_config['depth']", target.get("depth", 1), 1),
+    )
 
 
-def _named_sizes(base: Config, target: Config) -> frozenset[int]:
-    further = (base.keys() | target.keys()) - {"width", "depth"}
-    for key in sorted(further):
+def _named_sizes(base: Config, target: Config) -> dict[int, list[str]]:
+    named: dict[int, list[str]] = {}
+    for key in sorted((base.keys() | target.keys()) - {"width", "depth"}):
         if key not in base or key not in target or base[key] != target[key]:
             raise ValueError(
                 f"{key!r} must be the same in both configurations, got {base.get(key)!r} in the base and "
                 f"{target.get(key)!r} in the target: the models may differ only in 'width' and 'depth'"
             )
-    return frozenset(base[key] for key in further if isinstance(base[key], int))
-
-
-def _recognize(
-    model: nn.Module, width: int, base_width: int, ends: frozenset[int]
-) -> tuple[dict[str, tuple[InfDim, ...]], str]:
-    """Returns the dimensions of every parameter, and the name of the output layer."""
-    read_shapes("model", model)  # refuses parameters that have no shape yet
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, _LAYERS)]
-    recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase)]
-    if recurrent:
-        raise ValueError(
-            f"model has recurrent layers ({type(recurrent[0]).__name__}), whose sizes do not show which dimensions "
-            "belong to the data: use set_base_shapes with a base model"
-        )
-    if not layers:
-        raise ValueError("model must have a linear or convolutional layer, got none")
-    has_embedding = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
-    first, last = layers[0][0], layers[-1][0]
-    finite: dict[str, set[int]] = {}  # dimensions that are finite because of where they are
-    is_data = not has_embedding
-    for name, module in model.named_modules():
-        is_data = is_data and name != first
-        prefix = f"{name}." if name else ""
-        fan_in, fan_out = (0, 1) if isinstance(module, _ConvTransposeNd) else (1, 0)
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            finite[f"{prefix}weight"] = {0}
-        elif isinstance(module, _LAYERS):
-            kernel = set(range(2, module.weight.dim()))
-            inputs = {fan_in} if name == first and not has_embedding else set()
-            outputs = {fan_out} if name == last else set()
-            for i in inputs | outputs:
-                _check_end(f"{prefix}weight", i, module.weight.shape[i], width, ends)
-            finite[f"{prefix}weight"] = kernel | inputs | outputs
-            finite[f"{prefix}bias"] = {0} if outputs else set()
-        elif isinstance(module, _NORMS) and is_data:  # it normalizes the inputs
-            finite |= {f"{prefix}{own}": set(range(p.dim())) for own, p in module.named_parameters(recurse=False)}
-    shapes = {}
-    for name, p in model.named_parameters():
-        infinite = {i for i, size in enumerate(p.shape) if size and size % width == 0} - finite.get(name, set())
-        if len(infinite) > 1 and name not in finite and "in_proj_weight" not in name:
-            raise ValueError(
-                f"{name} of shape {tuple(p.shape)} has several dimensions that are multiples of the width {width}: use "
-                "set_base_shapes with a base model, which shows what grows"
-            )
-        shapes[name] = tuple(
-            InfDim(size, size // width * base_width if i in infinite else None) for i, size in enumerate(p.shape)
-        )
-    if not any(dim.is_infinite for dims in shapes.values() for dim in dims):
-        fits_base = any(size % base_width == 0 for p in model.parameters() for size in p.shape)
-        hint = f"; it fits the base's width {base_width}: are the two swapped?" if fits_base else ""
-        raise ValueError(f"model has no dimension that is a multiple of target_model_config['width'] = {width}{hint}")
-    return shapes, last
-
-
-def _check_end(name: str, dimension: int, size: int, width: int, ends: frozenset[int]) -> None:
-    if size == width and size not in ends:
-        raise ValueError(
-            f"dimension {dimension} of {name} is {size}, which is the width, but it is at an end of the model: if it "
-            f"belongs to the data, name it in both configurations, such as {{..., 'input_dim': {size}}}; if it is a "
-            "width, use set_base_shapes with a base model"
-        )
+        if isinstance(base[key], Integral) and not isinstance(base[key], bool):
+            named.setdefault(int(base[key]), []).append(key)
+    return named

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
 
 from advanced_optimizers.zero_shot_transfer.base_shapes import InfDim, MuShape
-from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes, rescaling_due, set_rescaling_due
 
 __all__ = ["mu_init_"]
 
@@ -46,9 +47,10 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
         The parameter as the module sees it.
 
     Raises:
-        RuntimeError: The module has no base shapes.
-        ValueError: The initializer is not one of these, or its mean is not zero although the parameter has two infinite
-            dimensions, so that its entries must average out.
+        RuntimeError: The module has no base shapes, or one of torch's older hooks computes the parameter.
+        TypeError: ``module`` is not a module, or ``parameter`` not a name.
+        ValueError: The initializer is not one of these or refuses its settings, or its mean is not zero although the
+            parameter has two infinite dimensions, so that its entries must average out.
 
     Example:
         >>> import torch
@@ -61,6 +63,10 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
         module, because the modules remember the base shapes. A nonzero mean is also allowed for a parameter without an
         infinite dimension. Transposed convolutions are scaled by their true fan-in, the first dimension.
     """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    if not isinstance(parameter, str):
+        raise TypeError(f"parameter must be the name of a parameter, got {parameter!r}")
     if initialiser not in _KNOWN:
         raise ValueError(
             f"initialiser must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initialiser!r}"
@@ -79,7 +85,13 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
         )
     seen: Tensor = getattr(module, parameter)
     value = torch.empty_like(seen, requires_grad=False)
-    initialiser(value, **kwargs)
+    try:
+        initialiser(value, **kwargs)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
+        raise ValueError(
+            f"initialiser {initialiser.__name__} does not take {kwargs} for {parameter!r} of shape "
+            f"{tuple(value.shape)}: {error}"
+        ) from error
     if initialiser not in _CONSTANTS:
         value.mul_(variance_correction(shape, _shrinkage(initialiser, shape.dims, kwargs)))
     _store(module, parameter, value)
@@ -124,13 +136,18 @@ def _has_mean(initializer: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
 
 def _shrinkage(initializer: Callable[..., Any], dims: tuple[InfDim, ...], kwargs: dict[str, Any]) -> float:
     if initializer in _KAIMING:  # torch's fan_in is the size of dimension 1, whatever the layer
-        return dims[1 if kwargs.get("mode", "fan_in") == "fan_in" else 0].mult
+        return dims[1 if kwargs.get("mode", "fan_in") == "fan_in" else 0].mult * _kernel_mult(dims)
     return _xavier_shrinkage(dims) if initializer in _XAVIER else 1.0
 
 
 def _xavier_shrinkage(dims: tuple[InfDim, ...]) -> float:
     base = sum(dim.size if dim.base is None else dim.base for dim in dims[:2])
-    return (dims[0].size + dims[1].size) / base
+    return (dims[0].size + dims[1].size) / base * _kernel_mult(dims)
+
+
+def _kernel_mult(dims: tuple[InfDim, ...]) -> float:
+    """Dimensions 2 and up count into each fan for torch, as a kernel; in a custom parameter they can grow."""
+    return math.prod(dim.mult for dim in dims[2:])
 
 
 @torch.no_grad()
@@ -138,5 +155,11 @@ def _store(module: nn.Module, parameter: str, value: Tensor) -> None:
     theta = mu_shapes(module)[parameter].theta
     if parameter in module._parameters:
         module._parameters[parameter].copy_(value / theta if theta != 1.0 else value)  # type: ignore[union-attr]
-    else:  # in table 9 a parametrization divides it before it is stored
+    elif parametrize.is_parametrized(module, parameter):  # table 9's divides it before it is stored
         setattr(module, parameter, value)
+    else:
+        raise RuntimeError(
+            f"{parameter!r} of {type(module).__name__} is computed by a hook, which would overwrite it: initialize the "
+            "layer before weight_norm, spectral_norm or pruning, or use those of torch.nn.utils.parametrizations"
+        )
+    set_rescaling_due(module, rescaling_due(module) - {parameter})

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_range
+from advanced_optimizers._checks import check_bool, check_integer, check_range
 from advanced_optimizers.zero_shot_transfer.module_state import mark_rescaled
 
 __all__ = [
@@ -77,9 +77,13 @@ class Readout(Multiplied):
     """An output layer: a linear map of ``output_mult * multiplier * x``, from a width to a finite dimension."""
 
     def __init__(self, *args: Any, readout_zero_init: bool = False, output_mult: float = 1.0, **kwargs: Any) -> None:
-        check_range("output_mult", output_mult, 0.0, open_low=True, open_high=True)
-        self.readout_zero_init = readout_zero_init
-        self.output_mult = output_mult
+        self.output_mult = check_range("output_mult", output_mult, 0.0, open_low=True, open_high=True)
+        self.readout_zero_init = check_bool("readout_zero_init", readout_zero_init)
+        names = ("in_features", "out_features") if isinstance(self, nn.Linear) else ("in_channels", "out_channels")
+        for name, size in (*zip(names, args, strict=False), *((n, kwargs[n]) for n in names if n in kwargs)):
+            check_integer(name, size, 1)
+        if "bias" in kwargs:
+            check_bool("bias", kwargs["bias"])
         super().__init__(*args, **kwargs)
 
     @torch.no_grad()
@@ -150,6 +154,7 @@ class MuSharedReadout(MuReadout):
     def __init__(self, weight: nn.Parameter, bias: bool = True, output_mult: float = 1.0) -> None:
         if not isinstance(weight, nn.Parameter) or weight.dim() != 2:
             raise TypeError(f"weight must be an embedding's weight, a two-dimensional Parameter, got {weight!r}")
+        check_bool("bias", bias)
         vocabulary, width = weight.shape
         super().__init__(
             width, vocabulary, bias=bias, output_mult=output_mult, device=weight.device, dtype=weight.dtype
@@ -183,6 +188,9 @@ class MuResidual(Multiplied):
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
+        for name, part in (("branch", branch), ("shortcut", shortcut)):
+            if not isinstance(part, nn.Module) and not (name == "shortcut" and part is None):
+                raise TypeError(f"{name} must be an nn.Module, got {part!r}")
         self.branch = branch
         self.shortcut = nn.Identity() if shortcut is None else shortcut
 
@@ -202,6 +210,7 @@ def mu_attention_scale(head_dim: int, base_head_dim: int) -> float:
         base_head_dim: :math:`d_0`, its size in the base model.
 
     Raises:
+        TypeError: A size is not a number.
         ValueError: A size is not positive.
 
     Example:
@@ -211,6 +220,6 @@ def mu_attention_scale(head_dim: int, base_head_dim: int) -> float:
         >>> scale = mu_attention_scale(head_dim=64, base_head_dim=16)
         >>> out = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
     """
-    check_range("head_dim", head_dim, 1)
-    check_range("base_head_dim", base_head_dim, 1)
-    return math.sqrt(base_head_dim) / head_dim
+    d = check_range("head_dim", head_dim, 1, open_high=True)
+    d_0 = check_range("base_head_dim", base_head_dim, 1, open_high=True)
+    return math.sqrt(d_0) / d

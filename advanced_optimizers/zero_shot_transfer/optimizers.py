@@ -29,11 +29,23 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer
-from advanced_optimizers._checks import check_range
+from advanced_optimizers._checks import check_bool, check_range
 from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape
-from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
+from advanced_optimizers.zero_shot_transfer.module_state import is_rescaled, mu_shapes, rescaling_due
+from advanced_optimizers.zero_shot_transfer.settings import (
+    check_group_names,
+    checked_settings,
+    scaled,
+    user_groups,
+    warn_of_kind,
+)
 
 __all__ = ["MuAdam", "MuAdamW", "MuSGD", "mu_learning_rates"]
+
+
+# ReduceLROnPlateau leaves a learning rate as it is once it would change it by no more than 1e-8, so at
+# 1e-8 / (1 - factor) in each group; this covers factors up to 0.9.
+LEFT_ALONE = 1e-7
 
 
 class Factors(NamedTuple):
@@ -67,13 +79,15 @@ def MuSGD(
     decoupled_wd: bool = False,
     **kwargs: Any,
 ) -> Optimizer:
-    """SGD, or another optimizer whose step is proportional to the gradient, with muP's learning rates.
+    r"""SGD, or another optimizer whose step is proportional to the gradient, with muP's learning rates.
 
     Args:
         model: A model on which ``set_base_shapes`` was called; it may be inside ``DistributedDataParallel`` or FSDP.
         params: Which of its parameters to train, in any form that torch's optimizers take, groups with their own
             settings included. All of them by default.
-        impl: The optimizer: a class, or a function ``(params, **kwargs) -> Optimizer``.
+        impl: The optimizer: a class, or a function ``(params, **kwargs) -> Optimizer``. ``torch.optim.Muon`` belongs
+            here too, for the hidden weights: its step has a size of its own, and muP's factor for SGD,
+            :math:`m_\text{out} / m = 1`, is right for it.
         decoupled_wd: Whether ``impl`` decays weights by ``weight_decay`` itself, not by ``lr * weight_decay``.
         **kwargs: Passed to ``impl``, as they were tuned on the base model: ``lr``, ``momentum``, ``weight_decay``, ...
 
@@ -82,10 +96,13 @@ def MuSGD(
         index of the user's group that they come from).
 
     Raises:
-        RuntimeError: The model has no base shapes. At ``step``: the groups' learning rates are no longer in muP's
-            ratios.
+        RuntimeError: The model has no base shapes, or it was on the ``meta`` device when it got them, so that its
+            parameters are still to be rescaled. At ``step``: the groups' learning rates are no longer in muP's ratios.
         TypeError: ``model`` is not a module, or ``impl`` is not an optimizer.
         ValueError: A parameter does not belong to the model, or a setting is out of range.
+
+    Warns:
+        UserWarning: ``impl`` is one of torch's optimizers that does not scale as SGD does.
 
     Example:
         >>> import torch
@@ -104,8 +121,11 @@ def MuSGD(
     Limitations:
         Clipping the norm of the whole gradient is not the same in the three tables. After ``add_param_group``, the next
         ``step`` raises an error. torch does not copy or pickle an optimizer's hooks, so the ratios of a copy are not
-        checked, although its groups are correct. The ratios are not checked either if a learning rate is a tensor.
+        checked, although its groups are correct. The ratios are not checked either if a learning rate is a tensor, or
+        at most 1e-7: ``ReduceLROnPlateau`` lowers a rate no further when it would change by less than 1e-8, and the
+        groups arrive there one after the other.
     """
+    check_bool("decoupled_wd", decoupled_wd)
     return _build("MuSGD", model, params, impl, kwargs, lambda shape: sgd_factors(shape, decoupled_wd))
 
 
@@ -125,7 +145,8 @@ def MuAdam(
     Args:
         model: As for :func:`MuSGD`.
         params: As for :func:`MuSGD`.
-        impl: The optimizer.
+        impl: The optimizer. Not ``torch.optim.Muon``, which belongs in :func:`MuSGD`; nor ``torch.optim.Adafactor``,
+            whose step is proportional to the weights' own size, which no function here accounts for.
         decoupled_wd: As for :func:`MuSGD`.
         **kwargs: Passed to ``impl``.
 
@@ -134,10 +155,14 @@ def MuAdam(
         TypeError: As for :func:`MuSGD`.
         ValueError: As for :func:`MuSGD`.
 
+    Warns:
+        UserWarning: ``impl`` is one of torch's optimizers that does not scale as Adam does.
+
     Limitations:
         With weight decay, prefer :func:`MuAdamW`: decay that passes through Adam's normalization degrades with width
         late in training, as users of the ``mup`` package report. ``eps`` is the same at all widths, as in that package.
     """
+    check_bool("decoupled_wd", decoupled_wd)
     is_l2 = not (isinstance(impl, type) and issubclass(impl, AdamW)) and not kwargs.get("decoupled_weight_decay", False)
     return _build("MuAdam", model, params, impl, kwargs, lambda shape: adam_factors(shape, decoupled_wd, is_l2))
 
@@ -160,6 +185,9 @@ def MuAdamW(model: nn.Module, params: ParamsT | None = None, *, decoupled_wd: bo
         TypeError: As for :func:`MuSGD`.
         ValueError: As for :func:`MuSGD`.
     """
+    check_bool("decoupled_wd", decoupled_wd)
+    if "impl" in kwargs:
+        raise TypeError(f"MuAdamW has no argument impl, got {kwargs['impl']!r}: use MuAdam(model, impl=...)")
     return _build("MuAdamW", model, params, AdamW, kwargs, lambda shape: adam_factors(shape, decoupled_wd, is_l2=False))
 
 
@@ -171,7 +199,8 @@ def mu_learning_rates(optimizer: Optimizer, lr: float) -> list[float]:
         lr: The base model's learning rate.
 
     Raises:
-        ValueError: ``lr`` is negative, or the optimizer is not from one of these functions.
+        TypeError: ``optimizer`` is not an optimizer.
+        ValueError: ``lr`` is negative or infinite, or the optimizer is not from one of these functions.
 
     Example:
         >>> import torch
@@ -181,9 +210,14 @@ def mu_learning_rates(optimizer: Optimizer, lr: float) -> list[float]:
         >>> max_lr = mu_learning_rates(optimizer, 0.5)
         >>> schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=max_lr, total_steps=100)
     """
-    check_range("lr", lr, low=0.0)
+    lr = check_range("lr", lr, low=0.0, open_high=True)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must come from MuSGD, MuAdam or MuAdamW, got {optimizer!r}")
     if not all("lr_multiplier" in group for group in optimizer.param_groups):
-        raise ValueError("optimizer must come from MuSGD, MuAdam or MuAdamW: its groups have no lr_multiplier")
+        raise ValueError(
+            "optimizer must come from MuSGD, MuAdam or MuAdamW: its groups have no lr_multiplier, got "
+            f"{type(optimizer).__name__}"
+        )
     return [lr * group["lr_multiplier"] for group in optimizer.param_groups]
 
 
@@ -202,40 +236,31 @@ def _build(
         )
     if not callable(impl) or (isinstance(impl, type) and not issubclass(impl, Optimizer)):
         raise TypeError(f"impl must be a torch.optim.Optimizer class (or a function that builds one), got {impl!r}")
+    warn_of_kind(name, impl, kwargs)
+    kwargs = checked_settings(kwargs)
     shapes = _shapes_by_tensor(model)
+    _check_nothing_is_due(model)
     groups: list[dict[str, Any]] = []
     scales: list[Factors] = []
-    for number, group in enumerate(_user_groups(model.parameters() if params is None else params)):
+    for number, group in enumerate(user_groups(model.parameters() if params is None else params)):
         split: dict[Factors, list[Any]] = {}
         for member in group["params"]:
             split.setdefault(factors(_shape_of(member, shapes)), []).append(member)
         groups += [{**group, "params": members, "mu_group": number} for members in split.values()]
         scales += split
     optimizer = build_optimizer(impl, groups, **kwargs)
+    for group in groups:
+        check_group_names(group, optimizer.defaults)
     for group, scale in zip(optimizer.param_groups, scales, strict=True):
         if "lr" not in group:
             raise ValueError(f"impl must have a learning rate named lr, {impl!r} has {sorted(group)}")
-        group["lr"] = group["lr"] * scale.lr  # not in place: torch shares a tensor among the groups
+        group["lr"] = scaled("lr", group["lr"], scale.lr)
         group["lr_multiplier"] = scale.lr
         for setting, factor in (("weight_decay", scale.weight_decay), ("eps", scale.eps)):
             if setting in group and factor != 1.0:
-                group[setting] = group[setting] * factor
+                group[setting] = scaled(setting, group[setting], factor)
     optimizer.register_step_pre_hook(_check_lr_ratios)
     return optimizer
-
-
-def _user_groups(params: ParamsT) -> list[dict[str, Any]]:
-    if isinstance(params, Tensor):
-        raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
-    entries: list[Any] = list(params)
-    if any(isinstance(p, set) for p in (params, *(entry["params"] for entry in entries if isinstance(entry, dict)))):
-        raise TypeError("params must be ordered, got a set: use a list")
-    if not entries or not isinstance(entries[0], dict):
-        entries = [{"params": entries}]
-    return [
-        {**group, "params": [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])}
-        for group in entries
-    ]
 
 
 def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:
@@ -255,11 +280,32 @@ def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:
     return shapes
 
 
+def _check_nothing_is_due(model: nn.Module) -> None:
+    """Refuses weights that had no values when they should have been rescaled, and have some now."""
+    if any(is_rescaled(module) for module in model.modules()):  # in the checkpoint that was loaded
+        return
+    due = [
+        f"{module_name}.{name}" if module_name else name
+        for module_name, module in model.named_modules()
+        for name in sorted(rescaling_due(module))
+        for p in [module._parameters.get(name)]
+        if p is not None and not p.is_meta and bool(p.detach().any())  # zeros are right at any scale
+    ]
+    if due:
+        raise RuntimeError(
+            "the model was on the meta device when it got its base shapes, so its initial weights were never rescaled: "
+            f"{', '.join(due)}. Give it its base shapes again, now that it has weights, or with rescale_params=False "
+            "if they come from a checkpoint"
+        )
+
+
 def _shape_of(member: Any, shapes: dict[int, MuShape]) -> MuShape:
-    name, p = member if isinstance(member, tuple) else ("a parameter", member)
+    name, p = member if isinstance(member, tuple) and len(member) == 2 else ("a parameter", member)
+    if not isinstance(p, Tensor):
+        raise TypeError(f"params must contain tensors, got {member!r}")
     if id(p) not in shapes:
         raise ValueError(
-            f"params contains {name} of shape {tuple(getattr(p, 'shape', ()))} without a base shape: it does not "
+            f"params contains {name} of shape {tuple(p.shape)} without a base shape: it does not "
             "belong to the model, or its layer was added or changed after set_base_shapes"
         )
     return shapes[id(p)]
@@ -274,7 +320,7 @@ def _check_lr_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
                 f"group {number} was added by add_param_group, without muP's multipliers: pass all groups as params= "
                 "when you create the optimizer"
             )
-        if isinstance(group["lr"], Tensor):
+        if isinstance(group["lr"], Tensor) or group["lr"] <= LEFT_ALONE:
             continue
         lr = group["lr"] / group["lr_multiplier"]
         expected = base.setdefault(group["mu_group"], lr)
@@ -283,5 +329,5 @@ def _check_lr_ratios(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
                 f"the groups' learning rates {[g['lr'] for g in optimizer.param_groups]} are no longer in muP's ratios "
                 f"{[g['lr_multiplier'] for g in optimizer.param_groups]}: a schedule set an absolute one. Use a "
                 "schedule that multiplies (LambdaLR, StepLR, CosineAnnealingLR with eta_min=0), or pass it "
-                "mu_learning_rates(optimizer, lr)"
+                "mu_learning_rates(optimizer, lr) instead of one number, also for min_lr (ReduceLROnPlateau)"
             )

@@ -16,46 +16,35 @@ hidden weights           1            1        1
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from dataclasses import replace
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
-from torch.nn.utils import parametrize
+from torch import nn
 
+from advanced_optimizers._checks import check_bool
+from advanced_optimizers.zero_shot_transfer.apply import Multiplier, apply_plan, check_not_table_9, make_plan
 from advanced_optimizers.zero_shot_transfer.base_shapes import (
     BaseShapes,
-    InfDim,
-    MuShape,
     ShapeSource,
+    check_path,
     compare_with_base,
     plain_name,
     read_shapes,
     save_base_shapes,
 )
 from advanced_optimizers.zero_shot_transfer.checks import (
-    Place,
     check_direction,
-    check_place,
-    check_readouts,
-    check_ties,
     depth_ratio_of,
-    params_in_branches,
     warn_if_own_base,
     warn_of_attention,
 )
-from advanced_optimizers.zero_shot_transfer.init import default_corrections
-from advanced_optimizers.zero_shot_transfer.layers import Multiplied, MuResidual, Readout
-from advanced_optimizers.zero_shot_transfer.module_state import (
-    drop_mu_shapes,
-    is_rescaled,
-    mark_rescaled,
-    mu_shapes,
-    set_mu_shape,
+from advanced_optimizers.zero_shot_transfer.module_state import mu_shapes
+from advanced_optimizers.zero_shot_transfer.scale import (
+    check_can_be_drawn,
+    measure,
+    model_with_weights,
+    reinitialize_weights,
+    warn_of_scale,
 )
 
 __all__ = ["get_base_shapes", "set_base_shapes"]
@@ -69,6 +58,7 @@ def set_base_shapes(
     delta: ShapeSource | None = None,
     *,
     rescale_params: bool = True,
+    reinitialize: bool = False,
     table: int = 8,
     depth: int | None = None,
     base_depth: int | None = None,
@@ -89,7 +79,13 @@ def set_base_shapes(
             width. Without it, whatever differs between ``base`` and ``model`` is one.
         rescale_params: Whether to turn torch's default init into muP's. This is also correct for any other init whose
             variance is proportional to 1 / fan-in, such as Kaiming's. True for a new model; False for weights that come
-            from a checkpoint.
+            from a checkpoint. A model on the ``meta`` device has no weights to rescale: call this again when it has,
+            or the optimizers raise an error.
+        reinitialize: Whether to draw the weights again, for models whose init is not of this kind: the standard
+            deviation is a constant (GPT-2, ViT, BERT), or ``mode="fan_out"`` makes it depend on the outputs. Every
+            weight that maps from or to a width is drawn by ``mu_init_(layer, torch.nn.init.normal_, std=...)`` with the
+            standard deviation that it has in ``base`` (or in ``delta``), which must be a model with weights. Weights
+            that are zero stay zero; embeddings, biases and norms are left alone.
         table: 8, as in the ``mup`` package; 3, with no multipliers in the forward pass; or 9, where SGD's learning rate
             is the same for all parameters. They train the same function. Table 9 registers parametrizations, so
             ``state_dict`` has other names. Tied embeddings need 8 or 9.
@@ -109,7 +105,13 @@ def set_base_shapes(
         TypeError: An argument has the wrong type.
         ValueError: The models do not match; a layer that is not a readout maps a width to a finite size; a parameter
             has more than two widths; the base is wider than the model; ``depth`` differs from ``base_depth`` in a model
-            without a :class:`MuResidual`; or weights are tied in table 3. A refused call leaves the model as it was.
+            without a :class:`MuResidual`; weights are tied in table 3; a norm of a weight fixes it at another scale
+            than muP's; or ``reinitialize`` has no weights to measure. A refused call leaves the model as it was.
+
+    Warns:
+        UserWarning: Initial weights are not of muP's scale, measured against ``base`` or ``delta``, whichever is a
+            model with weights (with their names, and how many times they are too large); the model is its own base; a
+            width does not grow; or an attention's scale is muP's only for heads of one size. Each once.
 
     Example:
         >>> from torch import nn
@@ -126,30 +128,65 @@ def set_base_shapes(
         What the package keeps on tensors is kept in modules. Its one assertion (no plain ``nn.Linear`` outputs) also
         covers convolutions. The fan-in of transposed convolutions is their first dimension. The default init of
         recurrent layers and of attention is corrected as well, and the weight of a tied readout is left to its
-        embedding.
+        embedding. The package keeps an init with a constant standard deviation without a word, although its hidden
+        weights are then :math:`\sqrt m` times too large.
 
     Limitations:
-        Parameters of custom modules keep their init; with two widths, they must be (fan-out, fan-in). A depthwise
-        convolution counts as vector-like, like the gain of a norm. ``nn.MultiheadAttention`` divides by
-        :math:`\sqrt d`, which is muP's scale only while the head size stays the same (a warning says so otherwise).
+        Parameters of custom modules keep their init. With two widths in dimensions 0 and 1 they must be (fan-out,
+        fan-in); with two in others, as in a stack of experts, these must grow by the same factor. The scale of the
+        initial weights cannot be measured against a dict, a file or a model on the ``meta`` device, nor in weights with
+        fewer than 32 elements, which ``reinitialize`` also leaves alone. ``weight_norm``, ``spectral_norm`` and pruning
+        are supported on hidden layers (``weight_norm`` on inputs too), not on outputs; other parametrizations are taken
+        as they are. A depthwise convolution counts as vector-like, like the gain of a norm. ``nn.MultiheadAttention``
+        divides by :math:`\sqrt d`, which is muP's scale only while the head size stays the same (a warning says so
+        otherwise). ``docs/mutransfer_on_real_models.md`` has the lines that library models need.
         ``DataParallel`` is untested; FSDP needs ``use_orig_params=True``. torch cannot pickle a model with
         parametrizations, so save the ``state_dict`` of a model in table 9.
     """
-    if table not in TABLES:
-        raise ValueError(f"table must be 3, 8 or 9, got {table!r}")
-    _check_not_table_9(model)
+    _check_arguments(model, rescale_params, reinitialize, table, allow_wider_base, file)
+    check_not_table_9(model)
     ratio = depth_ratio_of(model, depth, base_depth)
     sizes = read_shapes("model", model)
     base_sizes = sizes if base is None else read_shapes("base", base)
     delta_sizes = None if delta is None else read_shapes("delta", delta)
     shapes = compare_with_base(sizes, base_sizes, delta_sizes)
     check_direction(shapes, allow_wider_base)
+    plan = make_plan(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
+    reference = model_with_weights(base, delta) if rescale_params and not plan.is_meta else None
+    measured = [] if reference is None else measure(plan.places, plan.shapes, plan.corrections, reference)
+    if reinitialize and reference is None:
+        raise ValueError(
+            "reinitialize=True needs a base (or delta) that is a model with weights, whose standard deviations it "
+            f"takes, and a model with weights, got a base of type {type(base).__name__}"
+        )
     warn_if_own_base(shapes, base_sizes, delta_sizes)
     warn_of_attention(model, shapes, base)
-    apply_mup(model, shapes, rescale_params=rescale_params, table=table, depth_ratio=ratio)
-    if file is not None:
-        save_base_shapes(get_base_shapes(model), file)
+    if reinitialize:
+        check_can_be_drawn(measured)
+    else:
+        warn_of_scale(measured, stacklevel=3)
+    if file is not None:  # it can fail, so it comes before the model changes
+        save_base_shapes({name: [dim.base for dim in dims] for name, dims in shapes.items()}, file)
+    apply_plan(plan, rescale_params=rescale_params)
+    if reinitialize:
+        reinitialize_weights(measured)
     return model
+
+
+def _check_arguments(
+    model: nn.Module, rescale_params: bool, reinitialize: bool, table: int, allow_wider_base: bool, file: object
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!r}")
+    if table not in TABLES:
+        raise ValueError(f"table must be 3, 8 or 9, got {table!r}")
+    check_bool("rescale_params", rescale_params)
+    check_bool("reinitialize", reinitialize)
+    check_bool("allow_wider_base", allow_wider_base)
+    if reinitialize and not rescale_params:
+        raise ValueError("reinitialize=True draws new weights, but rescale_params=False keeps them: pass one only")
+    if file is not None:
+        check_path("file", file)
 
 
 def get_base_shapes(model: nn.Module) -> BaseShapes:
@@ -164,149 +201,23 @@ def get_base_shapes(model: nn.Module) -> BaseShapes:
 
     Raises:
         RuntimeError: No base shapes were set.
+        TypeError: ``model`` is not a module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!r}")
     inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     shapes: BaseShapes = {}
     seen: set[int] = set()
+    stored = {id(parent) for parent in inner.modules() if any(isinstance(m, Multiplier) for m in parent.children())}
     for prefix, module in inner.named_modules():
         for name, shape in mu_shapes(module).items():
             p = module._parameters.get(name)
             if p is not None and id(p) not in seen:
                 seen.add(id(p))
                 full = plain_name(f"{prefix}.{name}" if prefix else name)
-                full = re.sub(r"parametrizations\.(\w+)\.original$", r"\1", full)  # the name in table 9
+                if id(module) in stored:  # the name before table 9 stored it elsewhere
+                    full = re.sub(r"parametrizations\.(\w+)\.original$", r"\1", full)
                 shapes[full] = tuple(dim.base for dim in shape.dims)
     if not shapes:
         raise RuntimeError(f"{type(model).__name__} has no base shapes: call set_base_shapes on it first")
     return shapes
-
-
-def _places(model: nn.Module) -> list[Place]:
-    keys = {id(p): plain_name(name) for name, p in model.named_parameters()}
-    return [
-        Place(module_name, module, name, p, keys[id(p)])
-        for module_name, module in model.named_modules()
-        for name, p in module._parameters.items()
-        if p is not None
-    ]
-
-
-def apply_mup(
-    model: nn.Module,
-    shapes: dict[str, tuple[InfDim, ...]],
-    *,
-    rescale_params: bool,
-    table: int,
-    depth_ratio: float = 1.0,
-    plain_readouts: frozenset[str] = frozenset(),
-) -> None:
-    """Attaches shapes and multipliers to the modules and rescales the parameters; all checks come first.
-
-    ``plain_readouts`` names ordinary layers that are outputs. Table 3 only needs to know about them.
-    """
-    _check_not_table_9(model)
-    if rescale_params and any(is_rescaled(m) for m in model.modules()):
-        raise RuntimeError(
-            "the model's parameters were already rescaled, by an earlier call or in the checkpoint that it loaded: "
-            "pass rescale_params=False to keep them, or create a new model"
-        )
-    check_readouts(model)
-    branches = params_in_branches(model)
-    places = _places(model)
-    readouts = [isinstance(place.module, Readout) or place.module_name in plain_readouts for place in places]
-    place_shapes: list[MuShape] = []
-    for place, is_readout in zip(places, readouts, strict=True):
-        depth = depth_ratio if id(place.p) in branches else 1.0
-        shape = MuShape(shapes[place.key], *_fans(place.module), depth_ratio=depth)
-        check_place(place, shape, is_readout)
-        place_shapes.append(replace(shape, theta=_theta(shape, is_readout and place.name == "weight", table)))
-    check_ties(places, place_shapes)
-    for module in model.modules():
-        drop_mu_shapes(module)
-    for place, shape in zip(places, place_shapes, strict=True):
-        set_mu_shape(place.module, place.name, shape)
-    _set_multipliers(model, depth_ratio)
-    if rescale_params:
-        _rescale(model)
-    _divide_stored(places, place_shapes, readouts, rescale_params)
-
-
-def _check_not_table_9(model: nn.Module) -> None:
-    if any(isinstance(m, _Multiplier) for m in model.modules()):
-        raise RuntimeError(
-            "the model already has the multipliers of table 9: create a new model to change its base shapes"
-        )
-
-
-def _fans(module: nn.Module) -> tuple[int, int]:
-    """Returns which dimensions of a weight are fan-in and fan-out."""
-    return (0, 1) if isinstance(module, _ConvTransposeNd | nn.Embedding | nn.EmbeddingBag) else (1, 0)
-
-
-def _theta(shape: MuShape, is_output: bool, table: int) -> float:
-    if len(shape.infinite) != 1 or table == 8:
-        return 1.0
-    if table == 9:
-        return math.sqrt(shape.width_mult)
-    return shape.width_mult if is_output else 1.0
-
-
-def _set_multipliers(model: nn.Module, depth_ratio: float) -> None:
-    for module in model.modules():
-        if isinstance(module, MuResidual):
-            module.multiplier = 1.0 / math.sqrt(depth_ratio)
-        elif isinstance(module, Multiplied):
-            shape = mu_shapes(module)["weight"]
-            module.multiplier = shape.theta / shape.width_mult
-
-
-@torch.no_grad()
-def _rescale(model: nn.Module) -> None:
-    embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    done: set[int] = set()
-    for module in model.modules():
-        shapes = mu_shapes(module)
-        for name, factor in default_corrections(module, shapes):
-            p = module._parameters[name]
-            if (
-                p is not None and id(p) not in done | embedded and factor != 1.0
-            ):  # an embedding's init is right as it is
-                p.mul_(factor)
-            done.add(id(p))
-        if shapes:
-            mark_rescaled(module)
-
-
-class _Multiplier(nn.Module):
-    """Multiplies a parameter that is stored divided by theta."""
-
-    def __init__(self, theta: float) -> None:
-        super().__init__()
-        self.theta = theta
-
-    def forward(self, stored: Tensor) -> Tensor:
-        return stored * self.theta
-
-    def right_inverse(self, seen: Tensor) -> Tensor:
-        return seen / self.theta
-
-
-@torch.no_grad()
-def _divide_stored(places: list[Place], shapes: list[MuShape], readouts: list[bool], rescale_params: bool) -> None:
-    """Divides by theta what is stored.
-
-    The forward pass of a readout makes up for it; other modules get a parametrization that does.
-    """
-    divided: set[str] = set()
-    todo = [entry for entry in zip(places, shapes, readouts, strict=True) if entry[1].theta != 1.0]
-    for place, shape, is_readout in sorted(todo, key=lambda entry: entry[2]):
-        if is_readout and place.name == "weight":
-            if rescale_params and place.key not in divided:
-                place.p.div_(shape.theta)
-        else:
-            if place.key in divided:  # registering divides again
-                place.p.mul_(shape.theta)
-            parametrize.register_parametrization(place.module, place.name, _Multiplier(shape.theta))
-            stored: Any = place.module.parametrizations[place.name]  # type: ignore[index]
-            set_mu_shape(stored, "original", shape)
-        divided.add(place.key)
