@@ -3,98 +3,39 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeAlias, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from advanced_optimizers._checks import check_range
+from advanced_optimizers._building import (
+    BaseOptimizer,
+    ParamsT,
+    as_python,
+    build_optimizer,
+    check_group_names,
+    check_lr,
+    check_params,
+    group_with_list,
+    is_dense,
+    params_of,
+)
+from advanced_optimizers._state import (
+    BASE,
+    check_shape,
+    in_one_piece,
+    laid_out_like,
+    match_layout,
+    on_device_of,
+    share_state,
+)
 
-ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
-BaseOptimizer: TypeAlias = Callable[..., Optimizer]
-
-
-def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs: Any) -> Optimizer:
-    """Builds ``base_optimizer(params, **kwargs)``, with Adam and AdamW on their fastest path for the device.
-
-    On the CPU torch uses its ``for`` loop by default, although its own ``fused`` kernel is several times faster. So
-    on the CPU these two get ``fused=True`` when every parameter is a real floating-point tensor that is dense in
-    memory and the caller chose none of ``fused``, ``foreach`` and ``differentiable``. On other devices torch's own
-    choice stands. Other optimizers are built as they are: fused SGD gains little, and it raises an error when one
-    gradient arrives later than the others.
-
-    Args:
-        base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
-        params: Tensors, ``(name, tensor)`` pairs or group dicts, as every torch optimizer takes them.
-        **kwargs: Passed on to ``base_optimizer``.
-
-    Raises:
-        TypeError: ``base_optimizer`` cannot be called or does not return an ``Optimizer``, or ``params`` is a tensor.
-        ValueError: ``lr`` is negative, or the optimizer cannot step without a closure.
-    """
-    is_other_class = isinstance(base_optimizer, type) and not issubclass(base_optimizer, Optimizer)
-    if not callable(base_optimizer) or is_other_class:
-        raise TypeError(
-            "base_optimizer must be a torch.optim.Optimizer class (or a function that builds one), "
-            f"got {base_optimizer!r}"
-        )
-    if "lr" in kwargs:
-        check_range("lr", kwargs["lr"], low=0.0)
-    if isinstance(params, Tensor):
-        raise TypeError("params must be an iterable of tensors or group dicts, got one Tensor: put it in a list")
-    entries = [_with_params_as_list(entry) for entry in params]
-    chosen = {"fused", "foreach", "differentiable"} & kwargs.keys()
-    if not chosen and base_optimizer in (torch.optim.Adam, torch.optim.AdamW) and _fit_for_fused(entries):
-        kwargs = {**kwargs, "fused": True}
-    optimizer = base_optimizer(entries, **kwargs)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"base_optimizer must return a torch.optim.Optimizer, {base_optimizer!r} returned "
-            f"{type(optimizer).__name__}"
-        )
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(
-            f"base_optimizer must step without a closure, but {type(optimizer).__name__} evaluates the loss several "
-            "times per step: use a first-order optimizer such as torch.optim.SGD or torch.optim.Adam"
-        )
-    return optimizer
-
-
-def _fit_for_fused(entries: list[Any]) -> bool:
-    return all(
-        isinstance(t, Tensor) and t.device.type == "cpu" and t.is_floating_point() and _is_dense(t)
-        for t in _params_of(entries)
-    )
-
-
-def _with_params_as_list(entry: Any) -> Any:
-    """A group dict whose parameters are a list, since a generator can be read only once; other entries unchanged."""
-    if isinstance(entry, dict) and not isinstance(entry.get("params"), Tensor | set):
-        return {**entry, "params": list(entry["params"])}
-    return entry
-
-
-def _params_of(entries: list[Any]) -> list[Any]:
-    """The parameters themselves, from tensors, ``(name, tensor)`` pairs and group dicts."""
-    groups = [entry["params"] if isinstance(entry, dict) else [entry] for entry in entries]
-    members = [member for group in groups for member in ([group] if isinstance(group, Tensor) else group)]
-    return [member[1] if isinstance(member, tuple) else member for member in members]
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    # The fused kernels walk through memory from the first element on, whatever the strides say.
-    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-
-
-def _match_layout(grad: Tensor, p: Tensor) -> Tensor:
-    # Fused kernels assume that gradient and parameter have the same strides. Autograd's do; a user's need not.
-    return grad if grad.stride() == p.stride() else torch.empty_like(p, dtype=grad.dtype).copy_(grad)
+__all__ = ["BaseOptimizer", "GradientTransform", "ParamsT", "WrappedOptimizer", "build_optimizer", "check_shape"]
 
 
 @cache
@@ -106,16 +47,26 @@ def _torch_attributes() -> frozenset[str]:
 class WrappedOptimizer(Optimizer):
     """Torch's whole contract over a base optimizer; on its own it does exactly what the base does.
 
-    A subclass overrides :meth:`_update` to do more, and :meth:`_check_group` to check its own hyperparameters. This
-    class takes care of the rest:
+    A subclass overrides :meth:`_update` to do more, :meth:`_check_group` to check its own hyperparameters and
+    :meth:`_check_state` to check what it loads. This class takes care of the rest:
 
     - ``param_groups`` is the base optimizer's own list, with the wrapper's hyperparameters added to each group, so
-      learning-rate schedulers and per-group overrides act on both.
-    - ``state`` holds the wrapper's own tensors; ``state_dict`` nests the base optimizer's under ``"base"``. A load
-      that fails changes nothing.
+      learning-rate schedulers and per-group overrides act on both, and so does whoever assigns the attribute.
+    - ``state[p]`` holds the wrapper's own tensors and, under ``"base"``, the dict that the base optimizer keeps of the
+      same parameter. What is put into it, replaced or removed reaches the base before the next step.
+    - So ``state_dict`` has torch's form, with each fact once: an edit of its groups counts, torch's hooks see it whole,
+      and ``torch.distributed.checkpoint.state_dict`` keeps all of it. (What a subclass adds beside ``"state"`` and
+      ``"param_groups"`` is dropped by those functions.) Checkpoints that earlier versions wrote can be loaded.
+    - A load checks everything first, values as strictly as given ones, then changes everything: one that fails changes
+      nothing.
+    - A global step hook (``register_optimizer_step_pre_hook``) fires once, for the outermost optimizer.
+    - State and gradients are laid out in memory like their parameter when a fused kernel steps.
     - A copy takes over every attribute. A subclass that builds one anew drops it in ``__getstate__`` and sets it in
       ``__setstate__``.
     - Wrappers nest: pass another one as ``base_optimizer``.
+
+    A base optimizer that evaluates the loss again within its step (LBFGS, SAM) is refused, because those gradients
+    would reach it untransformed. SAM can be put outside, with the wrapper as its own base optimizer.
 
     Args:
         params: Tensors, ``(name, tensor)`` pairs or group dicts. Groups may override any hyperparameter.
@@ -124,8 +75,9 @@ class WrappedOptimizer(Optimizer):
         defaults: The wrapper's own hyperparameters.
 
     Raises:
-        TypeError: ``base_optimizer`` is not an optimizer.
-        ValueError: A value is out of range, or the base optimizer has a hyperparameter of the same name.
+        TypeError: ``base_optimizer`` is not an optimizer, or ``params`` are not parameters.
+        ValueError: A value is out of range, a group has a misspelled hyperparameter, or the base optimizer has a
+            hyperparameter of the same name.
     """
 
     base: Optimizer
@@ -147,11 +99,30 @@ class WrappedOptimizer(Optimizer):
                 f"{type(self).__name__} cannot wrap {type(self.base).__name__}: both have a hyperparameter named "
                 f"{sorted(taken)}, and they share one param_groups"
             )
-        super().__init__(self.base.param_groups, {**self.base.defaults, **defaults})
-        self.param_groups = self.base.param_groups
+        self._own_defaults = {name: _as_number(value) for name, value in defaults.items()}
+        self._shared_state: dict[Any, Any] = {}
+        groups, self._is_built = self.base.param_groups, False
+        super().__init__(groups, {**self.base.defaults, **self._own_defaults})  # torch takes groups over one by one
+        self.param_groups, self._is_built = groups, True
+        self._share_state()
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        """Raises a ValueError when one of the wrapper's own hyperparameters in ``group`` is out of range."""
+        """Raises an error when one of the wrapper's own hyperparameters in ``group`` has the wrong type or range."""
+
+    def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
+        """Raises an error when the wrapper's own state of ``p``, as loaded, cannot be what this class saved."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizer's own list of groups."""
+        return self.base.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        for group in groups:
+            for name, value in self._own_defaults.items():
+                group.setdefault(name, value)
+        self.base.param_groups = groups
 
     # ---- one step ------------------------------------------------------------------------------------------------
 
@@ -172,20 +143,58 @@ class WrappedOptimizer(Optimizer):
             The closure's loss, or ``None``.
 
         Raises:
-            ValueError: A gradient is sparse or complex.
+            ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._share_state()
         for group in self.param_groups:
             self._check_gradients(group)  # all of them before any state changes
+        for group in self.param_groups:
+            if group.get("fused"):
+                self._prepare_for_fused(group)
         self._update()
+        if len(self.base.state) != len(self._shared_state):
+            self._share_state()
         return loss
 
     def _update(self) -> None:
         """Updates parameters and state. The gradients have been checked, and autograd is off."""
-        self.base.step()
+        fused = [] if isinstance(self.base, WrappedOptimizer) else [g for g in self.param_groups if g.get("fused")]
+        params = [p for group in fused for p in group["params"] if p.grad is not None]
+        strange = [(p, p.grad) for p in params if p.grad.stride() != p.stride()]  # autograd's are not; a user's can be
+        try:
+            for p, grad in strange:
+                p.grad = laid_out_like(grad, p)
+            self._step_base()
+        finally:
+            for p, grad in strange:
+                p.grad = grad
+
+    def _step_base(self) -> None:
+        """``base.step()``, with the base's own hooks; the global ones have fired for this optimizer."""
+        base, step = self.base, type(self.base).step
+        try:
+            if "step" in vars(base) or not getattr(step, "hooked", False):
+                base.step()
+                return
+            args: tuple[Any, ...] = (base,)
+            kwargs: dict[str, Any] = {}
+            for before in base._optimizer_step_pre_hooks.values():
+                args, kwargs = before(base, args, kwargs) or (args, kwargs)
+            cast(Any, step).__wrapped__(*args, **kwargs)
+            for after in base._optimizer_step_post_hooks.values():
+                after(base, args, kwargs)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            if "closure" not in str(error).lower() or isinstance(base, WrappedOptimizer):
+                raise
+            raise ValueError(
+                f"base_optimizer must step without a closure, but {type(base).__name__} needs one ({error}): it "
+                f"evaluates the loss again, and {type(self).__name__} would not see those gradients; build it the "
+                f"other way round, with {type(self).__name__} as the optimizer inside {type(base).__name__}"
+            ) from error
 
     def _check_gradients(self, group: dict[str, Any]) -> None:
         for grad in (p.grad for p in group["params"] if p.grad is not None):
@@ -200,85 +209,174 @@ class WrappedOptimizer(Optimizer):
                     "optimize torch.view_as_real of the parameter"
                 )
 
-    # ---- groups, checkpoints, copies -----------------------------------------------------------------------------
+    def _prepare_for_fused(self, group: dict[str, Any]) -> None:
+        """Lays out the state like its parameters, or leaves the fused kernel where a parameter is not dense."""
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if not is_dense(p):  # the kernel would overwrite what lies between the elements
+                group["fused"] = False
+                return
+            for state in (self.state.get(p), self.base.state.get(p)):
+                if state:
+                    match_layout(state, p)
+
+    def _share_state(self) -> None:
+        if isinstance(self.base, WrappedOptimizer):
+            self.base._share_state()
+        self._shared_state = share_state(
+            cast(defaultdict[Any, Any], self.state), cast(defaultdict[Any, Any], self.base.state), self._shared_state
+        )
+
+    # ---- groups --------------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group to the wrapper and to its base optimizer; the group may override any hyperparameter."""
-        groups = self.base.param_groups
-        merged = {**self.defaults, **param_group}
-        if "lr" in merged:
-            check_range("lr", merged["lr"], low=0.0)
-        self._check_group(merged)
-        # While __init__ adopts the base's groups, the group is already one of them.
-        if not any(param_group is group for group in groups):
-            param_group = _with_params_as_list(param_group)
-            on_cpu = [t for t in _params_of([param_group]) if isinstance(t, Tensor) and t.device.type == "cpu"]
-            if self.base.defaults.get("fused") and not all(_is_dense(t) for t in on_cpu):
-                # The fused kernel would overwrite what lies between the elements.
-                param_group = {"fused": False, **param_group}
-            self.base.add_param_group(dict(param_group))
-            param_group = groups[-1]
-        for name, value in self.defaults.items():
-            param_group.setdefault(name, value)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The wrapper's own state and groups as torch lays them out, and the base optimizer's under ``"base"``."""
-        return {**super().state_dict(), "base": self.base.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned, each tensor in the precision in which it was saved.
+        """Adds a group to the wrapper and to its base optimizer; the group may override any hyperparameter.
 
         Raises:
-            ValueError: ``state_dict`` was not saved by this class, or its groups differ from this optimizer's.
+            TypeError: ``param_group`` is not a group dict, or a value has the wrong type.
+            ValueError: A value is out of range, a hyperparameter is misspelled, or a parameter cannot be optimized or
+                is in another group already.
         """
-        if "base" not in state_dict:
-            raise ValueError(
-                f"state_dict must hold the base optimizer's state under 'base', got the keys {sorted(state_dict)}: "
-                f"it was not saved by {type(self).__name__}"
-            )
-        before = self.base.state_dict()
-        self.base.load_state_dict(copy.deepcopy(state_dict["base"]))
-        own = {key: value for key, value in state_dict.items() if key != "base"}
-        try:
-            super().load_state_dict(copy.deepcopy(own))
-        except Exception:
-            self.base.load_state_dict(before)
-            self.param_groups = self.base.param_groups
-            raise
-        self._restore_precision(own)
-        for loaded, shared in zip(self.param_groups, self.base.param_groups, strict=True):
-            for name, value in loaded.items():
-                shared.setdefault(name, value)
-        self.param_groups = self.base.param_groups
+        group = group_with_list(param_group)
+        self._check_values(group)
+        if self._is_built:
+            others = [{"params": other["params"]} for other in self.param_groups]
+            check_params([*others, group], differentiable=bool(self.defaults.get("differentiable")))
+            if self.base.defaults.get("fused") and not all(is_dense(p) for p in params_of([group])):
+                group = {"fused": False, **group}  # the fused kernel would overwrite what lies between the elements
+            self.base.add_param_group(dict(group))
+            param_group = self.base.param_groups[-1]
+        for name, value in self._own_defaults.items():
+            param_group[name] = _as_number(param_group.get(name, value))
 
-    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
-        # torch casts floating-point state to the precision of its parameter, which would round a float32 memory of
-        # bfloat16 gradients at every resume.
-        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for i, p in zip(saved_ids, params, strict=True):
-            for name, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor):
-                    self.state[p][name] = value.clone().to(device=p.device)
+    def _check_values(self, group: dict[str, Any]) -> None:
+        check_group_names(group, self.defaults)
+        merged = {**self.defaults, **group}
+        check_lr(merged)
+        self._check_group(merged)
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and groups as torch lays them out; a parameter's state holds the base optimizer's under ``"base"``."""
+        self._share_state()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned, each tensor of a wrapper in the precision in which it was saved.
+
+        Raises:
+            TypeError: A loaded value has the wrong type.
+            ValueError: ``state_dict`` was not saved by this class, its groups differ from this optimizer's, or a value
+                is out of range. Nothing has changed then.
+        """
+        if isinstance(state_dict, dict):
+            state_dict = state_dict.copy()
+            for before in self._optimizer_load_state_dict_pre_hooks.values():
+                changed = before(self, state_dict)
+                state_dict = state_dict if changed is None else changed
+        state_dict = in_one_piece(state_dict, self.param_groups)
+        groups = copy.deepcopy(state_dict["param_groups"])
+        self._check_saved_by_this_class(state_dict)
+        for group in groups:
+            self._check_values(group)
+        state, of_base = self._split(state_dict)
+        self._check_extra(state_dict)
+
+        self._load_base({"state": of_base, "param_groups": groups})
+        self.param_groups = self.base.param_groups  # a checkpoint older than a hyperparameter gets its default
+        self.state, self._shared_state = state, {}
+        self._share_state()
+        self._load_extra(state_dict)
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _check_extra(self, state_dict: dict[str, Any]) -> None:
+        """Checks what a subclass adds to ``state_dict``; nothing has been changed yet."""
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        """Restores what a subclass adds to ``state_dict``; everything else has been loaded."""
+
+    def _check_saved_by_this_class(self, state_dict: dict[str, Any]) -> None:
+        own = self._own_defaults.keys()
+        states = [state for state in state_dict["state"].values() if isinstance(state, dict)]
+        has_own = any(own & group.keys() for group in state_dict["param_groups"])
+        if not has_own and (own or states) and not any(BASE in state for state in states):
+            raise ValueError(
+                f"state_dict must hold the base optimizer's state under 'base' in each parameter's, and {sorted(own)} "
+                f"in its groups, got the keys {sorted({str(name) for state in states for name in state})} and "
+                f"{sorted({str(name) for group in state_dict['param_groups'] for name in group})}: it was not saved "
+                f"by {type(self).__name__}"
+            )
+
+    def _split(self, state_dict: dict[str, Any]) -> tuple[defaultdict[Any, Any], dict[Any, Any]]:
+        """The loaded state as this optimizer's own, by parameter, and the base's, by what it was saved under."""
+        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        of_id = dict(zip(ids, (p for group in self.param_groups for p in group["params"]), strict=True))
+        own: defaultdict[Any, Any] = defaultdict(dict)
+        of_base: dict[Any, Any] = {}
+        for i, saved in state_dict["state"].items():
+            p = of_id.get(i)
+            if isinstance(saved, dict) and BASE in saved:
+                of_base[i] = copy.deepcopy(saved[BASE])
+                saved = {name: value for name, value in saved.items() if name != BASE}
+                if not saved:
+                    continue
+            if p is None:  # not of a parameter: torch keeps it as it is
+                own[i] = saved
+                continue
+            if not isinstance(saved, dict):
+                raise TypeError(f"state_dict['state'][{i!r}] must be a dict, got {saved!r}")
+            own[p] = on_device_of(p, saved)
+            try:
+                self._check_state(p, own[p])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"state_dict['state'][{i!r}]: {error}") from error
+        return own, of_base
+
+    def _load_base(self, state_dict: dict[str, Any]) -> None:
+        state, groups = self.base.state, self.base.param_groups
+        try:
+            self._check_fused(state_dict)
+            self.base.load_state_dict(state_dict)
+        except Exception as error:
+            self.base.state, self.base.param_groups = state, groups
+            if isinstance(error, TypeError | ValueError):
+                raise
+            raise ValueError(f"{type(self.base).__name__} cannot load its part of state_dict: {error!r}") from error
+
+    def _check_fused(self, state_dict: dict[str, Any]) -> None:
+        """A fused kernel reads as many elements of each tensor as the parameter has."""
+        if isinstance(self.base, WrappedOptimizer):
+            return
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            for i, p in zip(saved["params"], group["params"], strict=True):
+                for name, value in state_dict["state"].get(i, {}).items() if saved.get("fused") else ():
+                    if isinstance(value, Tensor) and value.dim() > 0:
+                        check_shape(f"{name} of state_dict['state'][{i!r}]['base']", value, p.shape)
+
+    # ---- copies --------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        # Not copied: torch's hooks, as for every optimizer, and a method that somebody replaced on this object (a
-        # learning-rate scheduler wraps step), because the replacement would go on acting on the original.
+        # Not copied: the groups, which are the base's; torch's hooks, as for every optimizer; and a method that
+        # somebody replaced on this object (a learning-rate scheduler wraps step), because the replacement would go on
+        # acting on the original.
+        self._share_state()
         own = {
             name: value
             for name, value in vars(self).items()
             if name not in _torch_attributes() and not callable(getattr(type(self), name, None))
         }
-        return {**super().__getstate__(), **own}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:  # a checkpoint older than a hyperparameter gets its default
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
+        return {"defaults": self.defaults, "state": self.state, **own}
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}over {self.base!r}\n)"
+
+
+def _as_number(value: Any) -> Any:
+    """A hyperparameter as Python's number, where it is NumPy's or a tensor with one element."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else as_python(value)
 
 
 class GradientTransform(WrappedOptimizer):
@@ -328,6 +426,9 @@ class GradientTransform(WrappedOptimizer):
         return kept
 
     def _update(self) -> None:
+        # A parameter that was replaced, as pruning does, must not be kept alive.
+        for p in self._scratch.keys() - {p for group in self.param_groups for p in group["params"]}:
+            del self._scratch[p]
         originals: list[tuple[Tensor, Tensor]] = []
         try:
             for group in self.param_groups:
@@ -335,7 +436,7 @@ class GradientTransform(WrappedOptimizer):
                 grads = [p.grad for p in params]
                 originals += zip(params, grads, strict=True)
                 for p, transformed in zip(params, self._transform(params, grads, group), strict=True):
-                    p.grad = _match_layout(transformed, p)
+                    p.grad = transformed
             super()._update()
         finally:
             for p, grad in originals:
