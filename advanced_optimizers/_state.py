@@ -107,7 +107,7 @@ def check_form(state_dict: Any, groups: list[dict[str, Any]]) -> None:
         if len(group["params"]) != len(own["params"]):
             raise ValueError(
                 f"state_dict contains a parameter group that doesn't match the size of the optimizer's: group {i} must "
-                f"have {len(own['params'])} parameters, got {len(group['params'])}"
+                f"have {len(own['params'])} params, got {len(group['params'])}"
             )
 
 
