@@ -65,13 +65,13 @@ def build_optimizer(base_optimizer: BaseOptimizer, params: ParamsT, /, **kwargs:
 
 
 def _check_base_optimizer(base_optimizer: BaseOptimizer) -> None:
-    is_class = isinstance(base_optimizer, type)
-    if not callable(base_optimizer) or (is_class and not issubclass(base_optimizer, Optimizer)):
+    kind = base_optimizer if isinstance(base_optimizer, type) else None
+    if not callable(base_optimizer) or (kind is not None and not issubclass(kind, Optimizer)):
         raise TypeError(
             "base_optimizer must be a torch.optim.Optimizer class (or a function that builds one), "
             f"got {base_optimizer!r}"
         )
-    if is_class and base_optimizer.step is Optimizer.step:
+    if kind is not None and kind.step is Optimizer.step:
         raise TypeError(f"base_optimizer must be an optimizer that can step, got {base_optimizer!r}, which has no step")
 
 
@@ -113,7 +113,7 @@ def check_params(params: ParamsT, *, differentiable: bool = False) -> Any:
         )
     if isinstance(params, str | bytes | dict) or not isinstance(params, Iterable):
         raise TypeError(f"params must be an iterable of tensors or group dicts, got {params!r}: put it in a list")
-    entries = [group_with_list(entry) if isinstance(entry, dict) else entry for entry in params]
+    entries: list[Any] = [group_with_list(entry) if isinstance(entry, dict) else entry for entry in params]
     if not entries:
         raise ValueError("params must hold at least one tensor, got [] (optimizer got an empty parameter list)")
     seen: dict[Any, int] = {}

@@ -107,7 +107,10 @@ class WrappedOptimizer(Optimizer):
         """Raises an error when one of the wrapper's own hyperparameters in ``group`` has the wrong type or range."""
 
     def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
-        """Raises an error when the wrapper's own state of ``p``, as loaded, cannot be what this class saved."""
+        """Raises an error when the wrapper's own state of ``p``, as loaded, cannot be what this class saved.
+
+        It may adapt ``state`` to the parameter, such as to its precision.
+        """
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

@@ -211,6 +211,7 @@ class FEROptimizer(GradientTransform):
             raise ValueError(f"FEROptimizer keeps a 'memory' of each parameter, got {sorted(map(str, state))}")
         if "memory" in state:
             check_shape("memory", state["memory"], p.shape)
+            state["memory"] = state["memory"].to(_memory_dtype(p))
 
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
         for value in check_iterable("consistency_history", state_dict.get("consistency_history", []), "cosines"):

@@ -291,6 +291,10 @@ class GradientCorrectionOptimizer(GradientTransform):
                 "the predictors are missing, although they were trained: torch.distributed.checkpoint.state_dict drops "
                 "them with flatten_optimizer_state_dict=True; save and load without it"
             )
+        wide = torch.promote_types(p.dtype, torch.float32)
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                state[name] = value.to(wide)
 
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
         saved = state_dict.get("hidden", [])
