@@ -35,10 +35,12 @@ def share_state(own: State, base: State, last: dict[Any, Any]) -> dict[Any, Any]
         if mine is theirs:
             continue
         kept = theirs if mine is last.get(p) else mine
+        if not isinstance(own.get(p, {}), dict):  # what a hook put into the state need not be a parameter's
+            continue
         if kept is None:
             base.pop(p, None)
             own.get(p, {}).pop(BASE, None)
-        elif isinstance(own.get(p, {}), dict):  # what a hook put into the state need not be a parameter's
+        else:
             own.setdefault(p, {})[BASE] = base[p] = kept
     return {p: state[BASE] for p, state in own.items() if isinstance(state, dict) and BASE in state}
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection, find_downsampling
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
@@ -304,8 +304,16 @@ class GradientCorrectionOptimizer(GradientTransform):
                 f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved, and "
                 "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
             )
-        for values in state_dict.get("history", []):
-            CorrectionRecord(*values)
+        for own, hidden in zip(saved, self._hidden, strict=True):
+            missing = {"learned", "steps", "target", "seen"} - own.keys()
+            if missing:
+                raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got the keys {sorted(own)}")
+            check_shape("learned of hidden in state_dict", own["learned"], hidden.values.shape)
+        for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
+            if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):
+                raise ValueError(
+                    f"history of state_dict must hold {len(CorrectionRecord._fields)} numbers a record, got {values!r}"
+                )
 
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
         self._history = deque((CorrectionRecord(*values) for values in state_dict.get("history", [])), maxlen=HISTORY)
