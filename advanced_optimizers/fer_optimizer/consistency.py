@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
 
@@ -124,7 +124,8 @@ class FEROptimizer(GradientTransform):
         Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and on the CPU one more
         for the corrected gradient, kept between steps. A gradient that is not finite is passed on unchanged and does
         not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
-        complex gradients are refused; distributed sharding is untested.
+        complex gradients are refused; distributed sharding is untested. ``torch.distributed.checkpoint.state_dict``
+        keeps all but ``consistency_history``, which then starts empty.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class FEROptimizer(GradientTransform):
         }
         self._check_group(defaults)
         self._cosines: list[float] = []
-        self._history: deque[float] = deque(maxlen=memory_size)
+        self._history: deque[float] = deque(maxlen=check_integer("memory_size", memory_size, low=1))
         if base_optimizer_kwargs is None:
             base_optimizer_kwargs = {"lr": 1e-3}
         super().__init__(params, base_optimizer, base_optimizer_kwargs, defaults)
@@ -205,9 +206,18 @@ class FEROptimizer(GradientTransform):
         """The memory, the groups, the consistency history, and the base optimizer's state under ``"base"``."""
         return {**super().state_dict(), "consistency_history": self.consistency_history}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned."""
-        super().load_state_dict(state_dict)
+    def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
+        if state.keys() - {"memory"}:
+            raise ValueError(f"FEROptimizer keeps a 'memory' of each parameter, got {sorted(map(str, state))}")
+        if "memory" in state:
+            check_shape("memory", state["memory"], p.shape)
+            state["memory"] = state["memory"].to(_memory_dtype(p))
+
+    def _check_extra(self, state_dict: dict[str, Any]) -> None:
+        for value in check_iterable("consistency_history", state_dict.get("consistency_history", []), "cosines"):
+            check_range("consistency_history", value)
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
-from advanced_optimizers._checks import check_integer, check_range, refuse_per_sample_gradients
+from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
+from advanced_optimizers._checks import check_integer, check_iterable, check_range, refuse_per_sample_gradients
 from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
@@ -317,24 +317,50 @@ class GradientCorrectionOptimizer(GradientTransform):
         hidden = [each.state_dict() for each in self._hidden]
         return {**super().state_dict(), "history": [list(record) for record in self._history], "hidden": hidden}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned.
+    def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
+        for name in state.keys() & {"memory", "last"}:
+            check_shape(name, state[name], p.shape)
+        for name, rows in (("products", 3), ("mix", 2)):
+            if name in state:
+                check_shape(name, state[name], (rows, p.shape[0]))
+        predictors = [predictor for predictor in (GCW, GCODE) if predictor.name in state]
+        for predictor in predictors:
+            check_shape(predictor.name, state[predictor.name], (3, predictor.size))
+        if not predictors and int(state.get("seen", 0)) > 1:
+            raise ValueError(
+                "the predictors are missing, although they were trained: torch.distributed.checkpoint.state_dict drops "
+                "them with flatten_optimizer_state_dict=True; save and load without it"
+            )
+        wide = torch.promote_types(p.dtype, torch.float32)
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                state[name] = value.to(wide)
 
-        Raises:
-            ValueError: As for :meth:`WrappedOptimizer.load_state_dict`, or the corrected hidden states differ.
-        """
+    def _check_extra(self, state_dict: dict[str, Any]) -> None:
         saved = state_dict.get("hidden", [])
         if len(saved) != len(self._hidden):
             raise ValueError(
                 f"state_dict must hold the {len(self._hidden)} hidden-state corrections of this optimizer, got "
-                f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved"
+                f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved, and "
+                "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
             )
-        super().load_state_dict(state_dict)
+        for own, hidden in zip(saved, self._hidden, strict=True):
+            missing = {"learned", "steps", "target", "seen"} - own.keys()
+            if missing:
+                raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got the keys {sorted(own)}")
+            check_shape("learned of hidden in state_dict", own["learned"], hidden.values.shape)
+        for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
+            if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):
+                raise ValueError(
+                    f"history of state_dict must hold {len(CorrectionRecord._fields)} numbers a record, got {values!r}"
+                )
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
         self._history = deque((CorrectionRecord(*values) for values in state_dict.get("history", [])), maxlen=HISTORY)
-        for hidden, own in zip(self._hidden, saved, strict=True):
+        for hidden, own in zip(self._hidden, state_dict.get("hidden", []), strict=True):
             hidden.load_state_dict(own)
-        for state in self.state.values():
-            if "seen" in state:
+        for state in (self.state.get(p) for group in self.param_groups for p in group["params"]):
+            if state and "seen" in state:
                 state["seen"] = state["seen"].cpu()  # read at every step
 
 

@@ -285,7 +285,7 @@ class LocalizedOptimizer(WrappedOptimizer):
     def _measure_updates(self) -> None:
         """Records u_e of each block, in units of the learning rate; an epoch with rate 0 is not measured."""
         for i, weights in self._measured().items():
-            starts = [self.state.pop(weight)["epoch_start"] for weight in weights if weight in self.state]
+            starts = [self.state[w].pop("epoch_start") for w in weights if "epoch_start" in self.state.get(w, {})]
             if starts and self._schedule.lr_sum > 0.0:
                 moved = math.hypot(*(float((w - start).norm()) for w, start in zip(weights, starts, strict=True)))
                 self._schedule.updates[i].append(moved / self._schedule.lr_sum)
