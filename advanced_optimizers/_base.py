@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from advanced_optimizers._checks import check_range
+from advanced_optimizers._checks import check_range, is_dtensor
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 BaseOptimizer: TypeAlias = Callable[..., Optimizer]
@@ -198,6 +198,11 @@ class WrappedOptimizer(Optimizer):
                 raise ValueError(
                     f"{type(self).__name__} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
                     "optimize torch.view_as_real of the parameter"
+                )
+            if is_dtensor(grad):
+                raise ValueError(
+                    f"{type(self).__name__} does not support sharded gradients, got a DTensor of shape "
+                    f"{tuple(grad.shape)}: use DistributedDataParallel instead of FSDP2's fully_shard"
                 )
 
     # ---- groups, checkpoints, copies -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from typing import TypeVar
@@ -117,3 +118,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3
     names = list(known)
     near = difflib.get_close_matches(name, names, n=most, cutoff=cutoff) if isinstance(name, str) else []
     return ValueError(f"no {kind} is named {name!r}; did you mean {' or '.join(near or names)}?")
+
+
+def is_dtensor(tensor: Tensor) -> bool:
+    """Whether a tensor is a ``DTensor``, one process's share of a larger one, as the parameters of FSDP2 are."""
+    module = sys.modules.get("torch.distributed.tensor")  # slow to import, and without it there is no such tensor
+    return module is not None and isinstance(tensor, module.DTensor)
