@@ -252,6 +252,10 @@ SHARED = nn.Linear(4, 4)
         (TWO, {"loss": "l2"}, ValueError, "no local loss is named 'l2'"),
         (TWO, {"output": "target"}, ValueError, "no output is named 'target'; did you mean targets"),
         (nn.Sequential(SHARED, nn.ReLU(), SHARED, nn.Linear(4, 3)), {}, ValueError, "must not share weights.*layer 2"),
+        (
+            nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 6), nn.PReLU(2), nn.Flatten(), nn.Linear(12, 3)),
+            *({}, ValueError, r"first layer must apply its activation to the shape .*\(12,\).* PReLU"),
+        ),
     ],
 )
 def test_sequential_refuses(model, arguments, error, match):

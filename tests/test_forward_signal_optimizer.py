@@ -400,7 +400,7 @@ def test_signatures_are_the_coursework_s():
     parameters = inspect.signature(create_sigprop_optimizer).parameters
     assert list(parameters) == ["model", "lr", "signal_lr"]
     own = inspect.signature(SigPropOptimizer).parameters
-    assert list(own) == ["net", "lr", "signal_lr", "base_optimizer", "base_optimizer_kwargs"]
+    assert list(own) == ["net", "lr", "signal_lr", "base_optimizer", "base_optimizer_kwargs", "process_group"]
     assert inspect.signature(SigPropOptimizer.step).return_annotation == "float | None"
 
 

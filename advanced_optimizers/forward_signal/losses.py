@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from advanced_optimizers._checks import check_integer, check_range, unknown_name
 
-__all__ = ["LOCAL_LOSSES", "LocalLoss", "positives", "similarities"]
+__all__ = ["LOCAL_LOSSES", "LOSSES_OF_SAMPLES", "LocalLoss", "positives", "similarities"]
 
 # Name here -> name in the authors' library, or the source of the loss.
 LOCAL_LOSSES = {
@@ -28,6 +28,8 @@ LOCAL_LOSSES = {
     "squared_distance": "the authors' slides, sum ||t - h||^2",
     "cosine": "the authors' slides, cosine similarity",
 }
+# In these, a sample's loss does not depend on the other samples of its batch; the others' softmax runs over the batch.
+LOSSES_OF_SAMPLES = ("label_direct", "squared_distance", "cosine")
 
 
 def similarities(h: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:

@@ -22,6 +22,7 @@ from advanced_optimizers.forward_signal.layers import (
     split_into_blocks,
 )
 from advanced_optimizers.forward_signal.losses import LocalLoss
+from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["OUTPUTS", "SigPropConvNet", "SigPropNet", "SigPropSequential"]
 
@@ -64,6 +65,8 @@ class SigPropSequential(nn.Module):
     Attributes:
         layers: The :class:`SigPropLayer` objects; the first one holds the target generator.
         output: Computes the scores.
+        batch_sizes: In several processes, the sizes of the batches given to :meth:`local_losses` since the optimizer's
+            last step, by which it weighs the gradients.
 
     Raises:
         TypeError: ``model`` is not an ``nn.Sequential``.
@@ -102,7 +105,8 @@ class SigPropSequential(nn.Module):
 
     Limitations:
         Modules that draw random numbers even in ``eval`` mode produce targets that differ from one another at random.
-        Data-parallel wrappers hide :meth:`local_losses`; neither these wrappers nor ``torch.compile`` have been tested.
+        Data-parallel wrappers hide :meth:`local_losses`; without one, :class:`SigPropOptimizer` itself averages the
+        gradients over several processes. ``torch.compile`` has not been tested.
     """
 
     contexts: Tensor
@@ -129,6 +133,7 @@ class SigPropSequential(nn.Module):
         if output not in OUTPUTS:
             raise unknown_name("output", output, OUTPUTS, most=1)
         self.num_classes = num_classes
+        self.batch_sizes: list[int] = []
         self._flattens = len(model) > 0 and isinstance(model[0], nn.Flatten)
         local_loss = loss if isinstance(loss, LocalLoss) else LocalLoss(loss)
         blocks = split_into_blocks(model)
@@ -143,6 +148,7 @@ class SigPropSequential(nn.Module):
         shape = _first_activations_shape(trained, self.input_shape)
         like = next(p for p in blocks[0].parameters() if p.requires_grad)
         generator = TargetGenerator(num_classes, shape, last_activation(blocks[0])).to(like)
+        _check_first_targets(generator, blocks[0])
         generator.requires_grad_(not fixed_signal)
         self.layers = nn.ModuleList(
             [
@@ -194,6 +200,8 @@ class SigPropSequential(nn.Module):
             ValueError: A shape, a dtype or a label does not fit the network.
         """
         self.check_batch(x, y)
+        if torch.is_grad_enabled() and count_processes(None) > 1:
+            self.batch_sizes.append(len(x))
         losses, h, t = [], x, self.contexts
         for unit in self.units():
             h, t, loss = unit.propagate(h, t, y)
@@ -324,6 +332,19 @@ def _check_no_shared_weights(trained: Sequence[nn.Module]) -> None:
         if seen & params:
             raise ValueError(f"model must not share weights between layers, but layer {number} uses those of another")
         seen |= params
+
+
+@torch.no_grad()
+def _check_first_targets(generator: TargetGenerator, block: nn.Module) -> None:
+    """Raises a ValueError if the first layer's activation does not fit its output, to which the targets are equal."""
+    weight = generator.projection.weight
+    try:
+        generator(weight.new_zeros(2, weight.shape[1]))
+    except RuntimeError as error:
+        raise ValueError(
+            f"model's first layer must apply its activation to the shape in which it ends, {tuple(generator.shape)}, because "
+            f"its targets have that shape and pass through {generator.activation} too, got {block}: {error}"
+        ) from error
 
 
 @torch.no_grad()

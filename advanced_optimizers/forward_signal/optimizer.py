@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,26 @@ from advanced_optimizers.forward_signal.layers import (
     TargetOutput,
 )
 from advanced_optimizers.forward_signal.network import SigPropSequential
+from advanced_optimizers.forward_signal.processes import (
+    average_gradients,
+    check_equal,
+    check_exact,
+    check_process_group,
+    check_sharding,
+    count_processes,
+    share_of_samples,
+)
+
+if TYPE_CHECKING:  # a torch built without distributed has no such class
+    from torch.distributed import ProcessGroup
 
 __all__ = ["LearnResult", "SigPropOptimizer", "create_sigprop_optimizer"]
 
 
 class LearnResult(NamedTuple):
     """What :meth:`SigPropOptimizer.learn` returns for one batch, detached and computed before its updates.
+
+    In several processes they are those of this process's part of the batch.
 
     Attributes:
         losses: One per layer, then the classifier's if there is one, (number of losses,).
@@ -61,6 +75,12 @@ class SigPropOptimizer(Optimizer):
     group follows that of the first layer. The groups are the base optimizers' own dicts, so schedulers act on all of
     them.
 
+    **Several processes.** Where ``torch.distributed`` is initialized, each process learns from its own part of a batch,
+    with gradients averaged over all processes and weighted by their numbers of samples: the weights stay equal to those
+    of one process with the whole batch. ``DistributedDataParallel`` is not needed. What would not be exact is refused
+    at the first update: networks that are not equal in all processes, local losses and norms that depend on the rest of
+    the batch. Before the second update the networks are compared again.
+
     Args:
         net: A :class:`SigPropSequential`, :class:`SigPropNet` or :class:`SigPropConvNet`.
         lr: Learning rate of the layers and the classifier, >= 0.
@@ -68,6 +88,8 @@ class SigPropOptimizer(Optimizer):
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
         base_optimizer_kwargs: Passed to ``base_optimizer``; must not contain ``lr``. See ``build_optimizer`` for the
             fast path on the CPU.
+        process_group: The processes that learn together; by default all of them. For a network of its own in each
+            process: ``torch.distributed.new_subgroups(group_size=1)[0]``.
 
     Attributes:
         net: The network.
@@ -75,7 +97,8 @@ class SigPropOptimizer(Optimizer):
 
     Raises:
         TypeError: ``net`` is not a SigProp network, or ``base_optimizer`` is not an optimizer.
-        ValueError: A learning rate is negative, or ``base_optimizer_kwargs`` contains one.
+        ValueError: A learning rate is negative or not finite, ``base_optimizer_kwargs`` contains one, or the network
+            is sharded (FSDP2).
 
     References:
         Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper does not prescribe an optimizer.
@@ -84,6 +107,10 @@ class SigPropOptimizer(Optimizer):
         Parameter groups follow the network, so :meth:`add_param_group` is refused. ``state`` is empty: the learned
         state is in ``bases`` and in :meth:`state_dict`. ``GradScaler`` works only with the ordinary loop; ``learn`` is
         for float32 and for bfloat16 autocast, which need no scaling.
+
+        In several processes, all of them must make the same number of updates, as with ``DistributedDataParallel``.
+        Dropout draws differ between them. ``nn.SyncBatchNorm`` is accepted but untested. A custom layer that compares
+        the samples of its batch is noticed only if it keeps what it has seen in a buffer.
     """
 
     def __init__(
@@ -94,12 +121,12 @@ class SigPropOptimizer(Optimizer):
         *,
         base_optimizer: BaseOptimizer = torch.optim.Adam,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         if not isinstance(net, SigPropSequential):
-            hint = (
-                ": wrap it in SigPropSequential(model, input_shape, num_classes)" if isinstance(net, nn.Module) else ""
-            )
-            raise TypeError(f"net must be a SigProp network, got {type(net).__name__}{hint}")
+            raise TypeError(f"net must be a SigProp network, got {_describe_other(net)}")
+        check_sharding(net)
+        check_process_group(process_group)
         check_range("lr", lr, low=0.0)
         check_range("signal_lr", signal_lr, low=0.0)
         kwargs = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
@@ -108,6 +135,8 @@ class SigPropOptimizer(Optimizer):
         if "lr" in kwargs:
             raise ValueError(f"lr must be given as lr, not in base_optimizer_kwargs, got {kwargs['lr']!r} there")
         self.net = net
+        self.process_group = process_group
+        self._comparisons = 0  # of the processes' networks
         self.bases: list[Optimizer | None] = []
         for unit in net.units():
             groups = _parameter_groups(unit, lr, signal_lr)
@@ -130,12 +159,14 @@ class SigPropOptimizer(Optimizer):
 
         Raises:
             ValueError: A shape, a dtype or a label does not fit the network; then nothing was learned.
+            RuntimeError: In several processes, learning would not equal that from the whole batch; nothing was learned.
         """
         self.net.check_batch(x, y)
+        average = self._average_over_processes([len(x)])
         self._opt_called = True  # schedulers read this to warn about a missing step
         losses, h, t = [], x, self.net.contexts
         for unit, base in zip(self.net.units(), self.bases, strict=True):
-            h, t, loss = learn_unit(unit, base, h, t, y)
+            h, t, loss = learn_unit(unit, base, h, t, y, average)
             losses += [loss] if loss is not None else []
         return LearnResult(torch.stack(losses), h)
 
@@ -154,15 +185,39 @@ class SigPropOptimizer(Optimizer):
 
         Returns:
             The closure's loss, or ``None`` without a closure.
+
+        Raises:
+            RuntimeError: In several processes, the step would not equal that with the whole batch.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        average = self._average_over_processes(self.net.batch_sizes)
         for base in self.bases:
             if base is not None:
+                if average is not None:
+                    average(base)
                 base.step()
         return loss
+
+    def _average_over_processes(self, sizes: list[int]) -> Callable[[Optimizer], None] | None:
+        """Returns what averages a base optimizer's gradients over the processes; None where there is only one.
+
+        Args:
+            sizes: The sizes of this process's batches since the last update.
+        """
+        self.net.batch_sizes = []
+        group = self.process_group
+        if count_processes(group) == 1:
+            return None
+        check_sharding(self.net)
+        check_exact(self.net)
+        if self._comparisons < 2:  # the second time shows whether the first update was the same everywhere
+            check_equal(self.net, group)
+            self._comparisons += 1
+        share = share_of_samples(sizes, self.net.contexts.device, group)
+        return lambda base: average_gradients(_parameters(base), share, group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Raises a TypeError: the groups are the network's layers."""
@@ -196,6 +251,7 @@ class SigPropOptimizer(Optimizer):
             self._load_bases(before)
             raise
         self.param_groups = self._base_groups()
+        self._comparisons = 0
 
     def _load_bases(self, states: list[Any]) -> None:
         for base, state in zip(self.bases, states, strict=True):
@@ -206,7 +262,8 @@ class SigPropOptimizer(Optimizer):
         return [group for base in self.bases if base is not None for group in base.param_groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "net": self.net, "bases": self.bases, "_adopting": False}
+        own = ("net", "bases", "process_group", "_comparisons", "_adopting")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
 
 def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_lr: float = 1e-3) -> SigPropOptimizer:
@@ -225,9 +282,23 @@ def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_
 
 
 def learn_unit(
-    unit: SigPropLayer | ClassifierOutput | TargetOutput, base: Optimizer | None, h: Tensor, t: Tensor, y: Tensor
+    unit: SigPropLayer | ClassifierOutput | TargetOutput,
+    base: Optimizer | None,
+    h: Tensor,
+    t: Tensor,
+    y: Tensor,
+    average: Callable[[Optimizer], None] | None = None,
 ) -> Signals:
-    """Passes both streams through one unit and updates it; returns them detached, with the loss before the update."""
+    """Passes both streams through one unit and updates it; returns them detached, with the loss before the update.
+
+    Args:
+        unit: A layer or the output.
+        base: Its optimizer, or None.
+        h: Incoming activations.
+        t: Incoming targets.
+        y: Labels.
+        average: Averages the gradients of ``base`` over several processes.
+    """
     if base is None:
         with torch.no_grad():
             return unit.propagate(h, t, y)
@@ -239,6 +310,8 @@ def learn_unit(
     # Backward runs outside autocast, which is meant for the forward operations only.
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         signals.loss.backward()
+    if average is not None:
+        average(base)
     base.step()
     _drop_gradients(base)
     return Signals(signals.h.detach(), signals.t.detach(), signals.loss.detach())
@@ -246,9 +319,22 @@ def learn_unit(
 
 def _drop_gradients(base: Optimizer) -> None:
     # Like zero_grad, but without its overhead, which is large compared with a small layer.
-    for group in base.param_groups:
-        for p in group["params"]:
-            p.grad = None
+    for p in _parameters(base):
+        p.grad = None
+
+
+def _parameters(base: Optimizer) -> list[Tensor]:
+    return [p for group in base.param_groups for p in group["params"]]
+
+
+def _describe_other(net: object) -> str:
+    """Says what was given in place of a SigProp network, and what to do with it."""
+    hint = ""
+    if isinstance(net, nn.Module):
+        hint = ": wrap it in SigPropSequential(model, input_shape, num_classes)"
+    if isinstance(getattr(net, "module", None), SigPropSequential):
+        hint = ": pass the network inside it; the optimizer averages the gradients over processes by itself"
+    return f"{type(net).__name__}{hint}"
 
 
 def _parameter_groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.forward_signal.optimizer import LearnResult, SigPropOptimizer, learn_unit
+from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["SigPropPipeline", "split_by_cost"]
 
@@ -158,13 +159,19 @@ class SigPropPipeline:
 
         Raises:
             ValueError: A shape, a dtype or a label does not fit the network.
-            RuntimeError: The pipeline is not open, or an earlier batch failed.
+            RuntimeError: The pipeline is not open, an earlier batch failed, or there are several processes
+                (``torch.distributed``).
         """
         if self._bases_groups is None:
             raise RuntimeError("the pipeline must be opened with 'with' before submit")
         if self._failure is not None:
             raise self._failure
         self.optimizer.net.check_batch(x, y)
+        if count_processes(self.optimizer.process_group) > 1:
+            raise RuntimeError(
+                "SigPropPipeline learns in threads of one process and does not wait for other processes: use "
+                "SigPropOptimizer.learn, which averages the gradients, or a process_group of one process"
+            )
         self._submitted += 1
         if self.costs is None:
             return self._learn_and_measure(x, y)
