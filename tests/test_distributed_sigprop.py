@@ -62,6 +62,11 @@ def test_accumulated_gradients_and_those_that_ddp_has_averaged(way):
     assert_equals_one_process("dense", {}, way, EVEN)
 
 
+@pytest.mark.parametrize("sizes", [EVEN, UNEVEN])
+def test_an_overflow_in_one_process_skips_the_step_in_both(sizes):
+    assert_equals_one_process("dense", {}, "scaler", sizes)
+
+
 @BOTH
 @pytest.mark.parametrize("name", ["channels last", "sometimes"])
 def test_layout_in_memory_and_gradients_that_one_process_lacks(name, way):

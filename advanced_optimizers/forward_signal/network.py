@@ -342,8 +342,8 @@ def _check_first_targets(generator: TargetGenerator, block: nn.Module) -> None:
         generator(weight.new_zeros(2, weight.shape[1]))
     except RuntimeError as error:
         raise ValueError(
-            f"model's first layer must apply its activation to the shape in which it ends, {tuple(generator.shape)}, because "
-            f"its targets have that shape and pass through {generator.activation} too, got {block}: {error}"
+            f"model's first layer must apply its activation to the shape in which it ends, {tuple(generator.shape)}, "
+            f"because its targets have that shape and pass through {generator.activation} too, got {block}: {error}"
         ) from error
 
 

@@ -194,12 +194,21 @@ class SigPropOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         average = self._average_over_processes(self.net.batch_sizes)
-        for base in self.bases:
-            if base is not None:
-                if average is not None:
-                    average(base)
-                base.step()
+        bases = [base for base in self.bases if base is not None]
+        if average is not None:
+            for base in bases:
+                average(base)
+            if hasattr(self, "found_inf") and not all(_has_finite_gradients(base) for base in bases):
+                return loss
+        for base in bases:
+            base.step()
         return loss
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        # Asks GradScaler to call step in every process: it would skip the step only where it found an overflow, and the
+        # other processes would wait. During that call it sets grad_scale and found_inf.
+        return count_processes(self.process_group) > 1
 
     def _average_over_processes(self, sizes: list[int]) -> Callable[[Optimizer], None] | None:
         """Returns what averages a base optimizer's gradients over the processes; None where there is only one.
@@ -217,6 +226,8 @@ class SigPropOptimizer(Optimizer):
             check_equal(self.net, group)
             self._comparisons += 1
         share = share_of_samples(sizes, self.net.contexts.device, group)
+        if (scale := getattr(self, "grad_scale", None)) is not None:
+            share /= float(scale)
         return lambda base: average_gradients(_parameters(base), share, group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -321,6 +332,10 @@ def _drop_gradients(base: Optimizer) -> None:
     # Like zero_grad, but without its overhead, which is large compared with a small layer.
     for p in _parameters(base):
         p.grad = None
+
+
+def _has_finite_gradients(base: Optimizer) -> bool:
+    return all(bool(p.grad.isfinite().all()) for p in _parameters(base) if p.grad is not None)
 
 
 def _parameters(base: Optimizer) -> list[Tensor]:
