@@ -268,7 +268,7 @@ def test_sequential_refuses(model, arguments, error, match):
     ("arguments", "match"),
     [
         ({"input_dim": 0}, "input_dim must be >= 1.*got 0"),
-        ({"hidden_dims": []}, r"hidden_dims must list .*at least one layer, got \[\]"),
+        ({"hidden_dims": []}, r"hidden_dims must list at least one size, got \[\]"),
         ({"hidden_dims": [4, 0]}, "hidden_dims must be >= 1.*got 0"),
         ({"output_dim": 1}, "output_dim must be >= 2.*got 1"),
     ],

@@ -118,10 +118,11 @@ class LocalLoss:
     top_k: int = 6
 
     def __post_init__(self) -> None:
-        if self.name not in LOCAL_LOSSES:
+        if not isinstance(self.name, str) or self.name not in LOCAL_LOSSES:
             raise unknown_name("local loss", self.name, LOCAL_LOSSES, most=2)
-        check_range("temperature", self.temperature, 0.0, math.inf, open_low=True, open_high=True)
-        check_integer("top_k", self.top_k, 1)
+        temperature = check_range("temperature", self.temperature, 0.0, math.inf, open_low=True, open_high=True)
+        object.__setattr__(self, "temperature", temperature)  # the dataclass is frozen
+        object.__setattr__(self, "top_k", check_integer("top_k", self.top_k, 1))
 
     def __call__(self, h: Tensor, t: Tensor, t0: Tensor, y: Tensor) -> Tensor:
         """Returns the scalar loss, in float32 or wider.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
@@ -12,14 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
-from advanced_optimizers._checks import check_range
-from advanced_optimizers.forward_signal.layers import (
-    ClassifierOutput,
-    Signals,
-    SigPropLayer,
-    SigPropSignalLayer,
-    TargetOutput,
-)
+from advanced_optimizers.forward_signal.checks import check_network, check_rate, check_state, check_trainable
+from advanced_optimizers.forward_signal.layers import SigPropSignalLayer
+from advanced_optimizers.forward_signal.learning import has_finite_gradients, learn_unit, parameters_of, step_base
 from advanced_optimizers.forward_signal.network import SigPropSequential
 from advanced_optimizers.forward_signal.processes import (
     average_gradients,
@@ -123,12 +117,10 @@ class SigPropOptimizer(Optimizer):
         base_optimizer_kwargs: dict[str, Any] | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        if not isinstance(net, SigPropSequential):
-            raise TypeError(f"net must be a SigProp network, got {_describe_other(net)}")
+        check_network("net", net)
         check_sharding(net)
         check_process_group(process_group)
-        check_range("lr", lr, low=0.0)
-        check_range("signal_lr", signal_lr, low=0.0)
+        lr, signal_lr = check_rate("lr", lr), check_rate("signal_lr", signal_lr)
         kwargs = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
         if not isinstance(kwargs, Mapping):
             raise TypeError(f"base_optimizer_kwargs must be a dict such as {{'betas': (0.9, 0.99)}}, got {kwargs!r}")
@@ -141,6 +133,7 @@ class SigPropOptimizer(Optimizer):
         for unit in net.units():
             groups = _parameter_groups(unit, lr, signal_lr)
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
+        check_trainable(net)
         first = next(base for base in self.bases if base is not None)
         self._adopting = True
         super().__init__(self._base_groups(), {**first.defaults, "lr": lr})
@@ -154,14 +147,17 @@ class SigPropOptimizer(Optimizer):
         layers run in its precision, and their losses and updates in float32.
 
         Args:
-            x: (B, *input_shape).
+            x: (B, *input_shape), in the network's precision.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:
-            ValueError: A shape, a dtype or a label does not fit the network; then nothing was learned.
+            TypeError: ``x`` or ``y`` is not a tensor.
+            ValueError: A shape, a dtype or a label does not fit the network, or all parameters are frozen; then nothing
+                was learned.
             RuntimeError: In several processes, learning would not equal that from the whole batch; nothing was learned.
         """
         self.net.check_batch(x, y)
+        check_trainable(self.net)
         average = self._average_over_processes([len(x)])
         self._opt_called = True  # schedulers read this to warn about a missing step
         losses, h, t = [], x, self.net.contexts
@@ -187,10 +183,13 @@ class SigPropOptimizer(Optimizer):
             The closure's loss, or ``None`` without a closure.
 
         Raises:
+            TypeError: ``closure`` is not a function.
             RuntimeError: In several processes, the step would not equal that with the whole batch.
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(f"closure must be a function, or None, got {closure!r}")
             with torch.enable_grad():
                 loss = closure()
         average = self._average_over_processes(self.net.batch_sizes)
@@ -198,10 +197,10 @@ class SigPropOptimizer(Optimizer):
         if average is not None:
             for base in bases:
                 average(base)
-            if hasattr(self, "found_inf") and not all(_has_finite_gradients(base) for base in bases):
+            if hasattr(self, "found_inf") and not all(has_finite_gradients(base) for base in bases):
                 return loss
         for base in bases:
-            base.step()
+            step_base(base)
         return loss
 
     @property
@@ -228,7 +227,7 @@ class SigPropOptimizer(Optimizer):
         share = share_of_samples(sizes, self.net.contexts.device, group)
         if (scale := getattr(self, "grad_scale", None)) is not None:
             share /= float(scale)
-        return lambda base: average_gradients(_parameters(base), share, group)
+        return lambda base: average_gradients(parameters_of(base), share, group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Raises a TypeError: the groups are the network's layers."""
@@ -246,8 +245,12 @@ class SigPropOptimizer(Optimizer):
         """Restores what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: ``state_dict`` was not made by this class, or by one for another number of layers.
+            TypeError: ``state_dict`` is not a dict, or holds something else in the place of one.
+            ValueError: ``state_dict`` was not made by this class, or by one for another number of layers, or a value is
+                out of range. Nothing has changed then.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a dict, got {state_dict!r}")
         saved = state_dict.get("bases")
         if not isinstance(saved, list) or [s is None for s in saved] != [base is None for base in self.bases]:
             found = f"{len(saved)} of them" if isinstance(saved, list) else f"the keys {sorted(state_dict)}"
@@ -255,6 +258,9 @@ class SigPropOptimizer(Optimizer):
                 f"state_dict must contain the state of {len(self.bases)} base optimizers under 'bases', got {found}: "
                 "it was not saved by the SigPropOptimizer of a network like this one"
             )
+        for state, base in zip(saved, self.bases, strict=True):
+            if base is not None:
+                check_state(state, base)
         before = [None if base is None else copy.deepcopy(base.state_dict()) for base in self.bases]
         try:
             self._load_bases(saved)
@@ -289,67 +295,8 @@ def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_
         TypeError: ``model`` is not a SigProp network.
         ValueError: A value is out of range.
     """
+    check_network("model", model)
     return SigPropOptimizer(model, lr, signal_lr)
-
-
-def learn_unit(
-    unit: SigPropLayer | ClassifierOutput | TargetOutput,
-    base: Optimizer | None,
-    h: Tensor,
-    t: Tensor,
-    y: Tensor,
-    average: Callable[[Optimizer], None] | None = None,
-) -> Signals:
-    """Passes both streams through one unit and updates it; returns them detached, with the loss before the update.
-
-    Args:
-        unit: A layer or the output.
-        base: Its optimizer, or None.
-        h: Incoming activations.
-        t: Incoming targets.
-        y: Labels.
-        average: Averages the gradients of ``base`` over several processes.
-    """
-    if base is None:
-        with torch.no_grad():
-            return unit.propagate(h, t, y)
-    _drop_gradients(base)
-    with torch.enable_grad():
-        signals = unit.propagate(h, t, y)
-    assert signals.loss is not None
-    device = h.device.type
-    # Backward runs outside autocast, which is meant for the forward operations only.
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-        signals.loss.backward()
-    if average is not None:
-        average(base)
-    base.step()
-    _drop_gradients(base)
-    return Signals(signals.h.detach(), signals.t.detach(), signals.loss.detach())
-
-
-def _drop_gradients(base: Optimizer) -> None:
-    # Like zero_grad, but without its overhead, which is large compared with a small layer.
-    for p in _parameters(base):
-        p.grad = None
-
-
-def _has_finite_gradients(base: Optimizer) -> bool:
-    return all(bool(p.grad.isfinite().all()) for p in _parameters(base) if p.grad is not None)
-
-
-def _parameters(base: Optimizer) -> list[Tensor]:
-    return [p for group in base.param_groups for p in group["params"]]
-
-
-def _describe_other(net: object) -> str:
-    """Says what was given in place of a SigProp network, and what to do with it."""
-    hint = ""
-    if isinstance(net, nn.Module):
-        hint = ": wrap it in SigPropSequential(model, input_shape, num_classes)"
-    if isinstance(getattr(net, "module", None), SigPropSequential):
-        hint = ": pass the network inside it; the optimizer averages the gradients over processes by itself"
-    return f"{type(net).__name__}{hint}"
 
 
 def _parameter_groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:
