@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -135,3 +136,9 @@ def refuse_per_sample_gradients(name: str, groups: Iterable[Mapping[str, Any]]) 
             "noisy gradients, so they are not covered by the privacy guarantee: use another optimizer, or train "
             "without Opacus"
         )
+
+
+def is_dtensor(tensor: Tensor) -> bool:
+    """Whether a tensor is a ``DTensor``, one process's share of a larger one, as the parameters of FSDP2 are."""
+    module = sys.modules.get("torch.distributed.tensor")  # slow to import, and without it there is no such tensor
+    return module is not None and isinstance(tensor, module.DTensor)

@@ -24,6 +24,7 @@ from advanced_optimizers._building import (
     is_dense,
     params_of,
 )
+from advanced_optimizers._checks import is_dtensor
 from advanced_optimizers._state import (
     BASE,
     check_shape,
@@ -207,6 +208,11 @@ class WrappedOptimizer(Optimizer):
                 raise ValueError(
                     f"{type(self).__name__} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
                     "optimize torch.view_as_real of the parameter"
+                )
+            if is_dtensor(grad):
+                raise ValueError(
+                    f"{type(self).__name__} does not support sharded gradients, got a DTensor of shape "
+                    f"{tuple(grad.shape)}: use DistributedDataParallel instead of FSDP2's fully_shard"
                 )
 
     def _prepare_for_fused(self, group: dict[str, Any]) -> None:

@@ -252,6 +252,10 @@ SHARED = nn.Linear(4, 4)
         (TWO, {"loss": "l2"}, ValueError, "no local loss is named 'l2'"),
         (TWO, {"output": "target"}, ValueError, "no output is named 'target'; did you mean targets"),
         (nn.Sequential(SHARED, nn.ReLU(), SHARED, nn.Linear(4, 3)), {}, ValueError, "must not share weights.*layer 2"),
+        (
+            nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 6), nn.PReLU(2), nn.Flatten(), nn.Linear(12, 3)),
+            *({}, ValueError, r"first layer must apply its activation to the shape .*\(12,\).* PReLU"),
+        ),
     ],
 )
 def test_sequential_refuses(model, arguments, error, match):
@@ -264,7 +268,7 @@ def test_sequential_refuses(model, arguments, error, match):
     ("arguments", "match"),
     [
         ({"input_dim": 0}, "input_dim must be >= 1.*got 0"),
-        ({"hidden_dims": []}, r"hidden_dims must list .*at least one layer, got \[\]"),
+        ({"hidden_dims": []}, r"hidden_dims must list at least one size, got \[\]"),
         ({"hidden_dims": [4, 0]}, "hidden_dims must be >= 1.*got 0"),
         ({"output_dim": 1}, "output_dim must be >= 2.*got 1"),
     ],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
@@ -18,16 +18,14 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 def dense_model(input_dim: int, hidden_dims: Sequence[int], output_dim: int, with_classifier: bool) -> nn.Sequential:
     """Returns ``Flatten``, then ``Linear`` and ReLU for each hidden layer, then the classifier if it is wanted."""
-    check_integer("input_dim", input_dim, 1)
-    check_integer("output_dim", output_dim, 2)
-    if not hidden_dims:
-        raise ValueError(f"hidden_dims must list the units of at least one layer, got {hidden_dims!r}")
-    check_sizes("hidden_dims", hidden_dims)
+    input_dim = check_integer("input_dim", input_dim, 1)
+    output_dim = check_integer("output_dim", output_dim, 2)
+    units = check_sizes("hidden_dims", hidden_dims)
     modules: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in pairwise([input_dim, *hidden_dims]):
+    for inputs, outputs in pairwise([input_dim, *units]):
         modules += [nn.Linear(inputs, outputs), nn.ReLU()]
     if with_classifier:
-        modules.append(nn.Linear(hidden_dims[-1], output_dim))
+        modules.append(nn.Linear(units[-1], output_dim))
     return nn.Sequential(*modules)
 
 
@@ -41,23 +39,21 @@ def vgg_model(
     with_classifier: bool,
 ) -> nn.Sequential:
     """Returns 3x3 convolutions with norm and ReLU, a max-pool after each stage, then the classifier if it is wanted."""
-    check_sizes("image_shape", image_shape)
-    check_sizes("channels", channels)
-    check_integer("num_classes", num_classes, 2)
-    check_integer("convolutions_per_stage", convolutions_per_stage, 1)
-    check_range("width", width, 0.0, math.inf, open_low=True, open_high=True)
-    if not channels:
-        raise ValueError(f"channels must list the channels of at least one stage, got {channels!r}")
-    if len(image_shape) != 3 or min(image_shape[1:]) < 2 ** len(channels):
+    shape = check_sizes("image_shape", image_shape)
+    stages = check_sizes("channels", channels)
+    num_classes = check_integer("num_classes", num_classes, 2)
+    convolutions_per_stage = check_integer("convolutions_per_stage", convolutions_per_stage, 1)
+    width = check_range("width", width, 0.0, math.inf, open_low=True, open_high=True)
+    if len(shape) != 3 or min(shape[1:]) < 2 ** len(stages):
         raise ValueError(
-            f"image_shape must be (channels, height, width) with sides of at least {2 ** len(channels)} pixels for "
-            f"{len(channels)} stages, got {image_shape}"
+            f"image_shape must be (channels, height, width) with sides of at least {2 ** len(stages)} pixels for "
+            f"{len(stages)} stages, got {shape}"
         )
-    if norm is not None and norm not in _NORMS:
+    if norm is not None and not (isinstance(norm, str) and norm in _NORMS):
         raise ValueError(f"norm must be one of {', '.join(_NORMS)} or None, got {norm!r}")
     modules: list[nn.Module] = []
-    inputs = image_shape[0]
-    for stage in channels:
+    inputs = shape[0]
+    for stage in stages:
         outputs = max(1, round(stage * width))
         for _ in range(convolutions_per_stage):
             modules.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None))
@@ -66,12 +62,14 @@ def vgg_model(
             inputs = outputs
         modules.append(nn.MaxPool2d(2))
     if with_classifier:
-        features = inputs * math.prod(side >> len(channels) for side in image_shape[1:])
+        features = inputs * math.prod(side >> len(stages) for side in shape[1:])
         modules += [nn.Flatten(), nn.Linear(features, num_classes)]
     return nn.Sequential(*modules)
 
 
-def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Raises an error that names the argument unless every size is a positive integer."""
-    for size in sizes:
-        check_integer(name, size, 1)
+def check_sizes(name: str, sizes: Iterable[int]) -> tuple[int, ...]:
+    """Returns the sizes, or raises an error that names the argument unless there are some, all positive integers."""
+    listed = check_iterable(name, sizes.tolist() if isinstance(sizes, Tensor) else sizes, of="sizes")
+    if not listed:
+        raise ValueError(f"{name} must list at least one size, got {sizes!r}")
+    return tuple(check_integer(name, size, 1) for size in listed)

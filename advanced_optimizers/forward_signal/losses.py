@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from advanced_optimizers._checks import check_integer, check_range, unknown_name
 
-__all__ = ["LOCAL_LOSSES", "LocalLoss", "positives", "similarities"]
+__all__ = ["LOCAL_LOSSES", "LOSSES_OF_SAMPLES", "LocalLoss", "positives", "similarities"]
 
 # Name here -> name in the authors' library, or the source of the loss.
 LOCAL_LOSSES = {
@@ -28,6 +28,8 @@ LOCAL_LOSSES = {
     "squared_distance": "the authors' slides, sum ||t - h||^2",
     "cosine": "the authors' slides, cosine similarity",
 }
+# In these, a sample's loss does not depend on the other samples of its batch; the others' softmax runs over the batch.
+LOSSES_OF_SAMPLES = ("label_direct", "squared_distance", "cosine")
 
 
 def similarities(h: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:
@@ -116,10 +118,11 @@ class LocalLoss:
     top_k: int = 6
 
     def __post_init__(self) -> None:
-        if self.name not in LOCAL_LOSSES:
+        if not isinstance(self.name, str) or self.name not in LOCAL_LOSSES:
             raise unknown_name("local loss", self.name, LOCAL_LOSSES, most=2)
-        check_range("temperature", self.temperature, 0.0, math.inf, open_low=True, open_high=True)
-        check_integer("top_k", self.top_k, 1)
+        temperature = check_range("temperature", self.temperature, 0.0, math.inf, open_low=True, open_high=True)
+        object.__setattr__(self, "temperature", temperature)  # the dataclass is frozen
+        object.__setattr__(self, "top_k", check_integer("top_k", self.top_k, 1))
 
     def __call__(self, h: Tensor, t: Tensor, t0: Tensor, y: Tensor) -> Tensor:
         """Returns the scalar loss, in float32 or wider.

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_integer, unknown_name
+from advanced_optimizers._checks import check_bool, check_integer, unknown_name
 from advanced_optimizers.forward_signal.architectures import check_sizes, dense_model, vgg_model
 from advanced_optimizers.forward_signal.layers import (
     ClassifierOutput,
@@ -22,6 +22,7 @@ from advanced_optimizers.forward_signal.layers import (
     split_into_blocks,
 )
 from advanced_optimizers.forward_signal.losses import LocalLoss
+from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["OUTPUTS", "SigPropConvNet", "SigPropNet", "SigPropSequential"]
 
@@ -64,6 +65,8 @@ class SigPropSequential(nn.Module):
     Attributes:
         layers: The :class:`SigPropLayer` objects; the first one holds the target generator.
         output: Computes the scores.
+        batch_sizes: In several processes, the sizes of the batches given to :meth:`local_losses` since the optimizer's
+            last step, by which it weighs the gradients.
 
     Raises:
         TypeError: ``model`` is not an ``nn.Sequential``.
@@ -102,7 +105,8 @@ class SigPropSequential(nn.Module):
 
     Limitations:
         Modules that draw random numbers even in ``eval`` mode produce targets that differ from one another at random.
-        Data-parallel wrappers hide :meth:`local_losses`; neither these wrappers nor ``torch.compile`` have been tested.
+        Data-parallel wrappers hide :meth:`local_losses`; without one, :class:`SigPropOptimizer` itself averages the
+        gradients over several processes. ``torch.compile`` has not been tested.
     """
 
     contexts: Tensor
@@ -121,14 +125,15 @@ class SigPropSequential(nn.Module):
         if not isinstance(model, nn.Sequential):
             raise TypeError(
                 "model must be an nn.Sequential, because SigProp trains its modules one by one, "
-                f"got {type(model).__name__}"
+                f"got {type(model).__name__ if isinstance(model, nn.Module) else repr(model)}"
             )
-        check_integer("num_classes", num_classes, 2)
-        self.input_shape = tuple(input_shape)
-        check_sizes("input_shape", self.input_shape)
+        num_classes = check_integer("num_classes", num_classes, 2)
+        fixed_signal = check_bool("fixed_signal", fixed_signal)
+        self.input_shape = check_sizes("input_shape", input_shape)
         if output not in OUTPUTS:
             raise unknown_name("output", output, OUTPUTS, most=1)
         self.num_classes = num_classes
+        self.batch_sizes: list[int] = []
         self._flattens = len(model) > 0 and isinstance(model[0], nn.Flatten)
         local_loss = loss if isinstance(loss, LocalLoss) else LocalLoss(loss)
         blocks = split_into_blocks(model)
@@ -140,9 +145,15 @@ class SigPropSequential(nn.Module):
             )
         trained = [*blocks, *([] if classifier is None else [classifier])]
         _check_no_shared_weights(trained)
-        shape = _first_activations_shape(trained, self.input_shape)
+        shape, end = _shapes_of_first_and_last(trained, self.input_shape)
+        if classifier is not None and end != (num_classes,):
+            raise ValueError(
+                f"model must give one score per class for each sample, of shape ({num_classes},), but with input_shape "
+                f"{self.input_shape} gives {tuple(end)}: put nn.Flatten() before its last Linear"
+            )
         like = next(p for p in blocks[0].parameters() if p.requires_grad)
         generator = TargetGenerator(num_classes, shape, last_activation(blocks[0])).to(like)
+        _check_first_targets(generator, blocks[0])
         generator.requires_grad_(not fixed_signal)
         self.layers = nn.ModuleList(
             [
@@ -187,13 +198,17 @@ class SigPropSequential(nn.Module):
         """Returns one scalar loss per layer, then the classifier's if there is one; gradients stay in their layer.
 
         Args:
-            x: (B, *input_shape), floating-point. If ``model`` begins with ``Flatten``, any shape with as many values.
+            x: (B, *input_shape), in the network's precision. If ``model`` begins with ``Flatten``, any shape with as
+                many values.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:
+            TypeError: One is not a tensor.
             ValueError: A shape, a dtype or a label does not fit the network.
         """
         self.check_batch(x, y)
+        if torch.is_grad_enabled() and count_processes(None) > 1:
+            self.batch_sizes.append(len(x))
         losses, h, t = [], x, self.contexts
         for unit in self.units():
             h, t, loss = unit.propagate(h, t, y)
@@ -205,13 +220,22 @@ class SigPropSequential(nn.Module):
         return [*cast("Iterable[SigPropLayer]", self.layers), self.output]
 
     def check_batch(self, x: Tensor, y: Tensor) -> None:
-        """Raises a ValueError unless inputs and labels fit the network and each other."""
+        """Raises an error that names ``x`` or ``y`` unless inputs and labels fit the network and each other."""
+        for name, value in (("x", x), ("y", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {value!r}")
+            if value.device != self.contexts.device:
+                raise ValueError(f"{name} must be on the network's device {self.contexts.device}, got {value.device}")
         same_size = self._flattens and x[:1].numel() == math.prod(self.input_shape)
         if not x.is_floating_point() or not len(x) or not (x.shape[1:] == self.input_shape or same_size):
             wanted = ", ".join(str(size) for size in self.input_shape)
             raise ValueError(
                 f"x must be floating-point of shape (batch, {wanted}), got {x.dtype} of shape {tuple(x.shape)}"
             )
+        own = self.contexts.dtype
+        casts = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, own)
+        if x.dtype != own and not casts:
+            raise ValueError(f"x must have the network's dtype {own}, got {x.dtype}: pass x.to({own})")
         if y.shape != (len(x),) or y.dtype != torch.int64:
             raise ValueError(f"y must be int64 labels of shape ({len(x)},), got {y.dtype} of shape {tuple(y.shape)}")
         low, high = (int(label) for label in torch.aminmax(y))
@@ -327,8 +351,23 @@ def _check_no_shared_weights(trained: Sequence[nn.Module]) -> None:
 
 
 @torch.no_grad()
-def _first_activations_shape(trained: Sequence[nn.Module], input_shape: tuple[int, ...]) -> torch.Size:
-    """Returns the shape of the first layer's activations.
+def _check_first_targets(generator: TargetGenerator, block: nn.Module) -> None:
+    """Raises a ValueError if the first layer's activation does not fit its output, to which the targets are equal."""
+    weight = generator.projection.weight
+    try:
+        generator(weight.new_zeros(2, weight.shape[1]))
+    except RuntimeError as error:
+        raise ValueError(
+            f"model's first layer must apply its activation to the shape in which it ends, {tuple(generator.shape)}, "
+            f"because its targets have that shape and pass through {generator.activation} too, got {block}: {error}"
+        ) from error
+
+
+@torch.no_grad()
+def _shapes_of_first_and_last(
+    trained: Sequence[nn.Module], input_shape: tuple[int, ...]
+) -> tuple[torch.Size, torch.Size]:
+    """Returns the shapes of the first and the last layer's activations, for one sample.
 
     Runs all modules, so that a wrong ``input_shape`` is found here.
     """
@@ -342,9 +381,9 @@ def _first_activations_shape(trained: Sequence[nn.Module], input_shape: tuple[in
         for module in modules:
             h = module(h)
             shapes.append(h.shape[1:])
-    except RuntimeError as error:
+    except Exception as error:  # a user's module may raise anything
         raise ValueError(f"input_shape {input_shape} does not fit the model: {error}") from error
     finally:
         for module, training in modes:
             module.training = training
-    return shapes[0]
+    return shapes[0], shapes[-1]

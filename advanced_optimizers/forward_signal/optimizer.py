@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
-from advanced_optimizers._checks import check_range, refuse_per_sample_gradients
-from advanced_optimizers.forward_signal.layers import (
-    ClassifierOutput,
-    Signals,
-    SigPropLayer,
-    SigPropSignalLayer,
-    TargetOutput,
-)
+from advanced_optimizers._checks import refuse_per_sample_gradients
+from advanced_optimizers.forward_signal.checks import check_network, check_rate, check_state, check_trainable
+from advanced_optimizers.forward_signal.layers import SigPropSignalLayer
+from advanced_optimizers.forward_signal.learning import has_finite_gradients, learn_unit, parameters_of, step_base
 from advanced_optimizers.forward_signal.network import SigPropSequential
+from advanced_optimizers.forward_signal.processes import (
+    average_gradients,
+    check_equal,
+    check_exact,
+    check_process_group,
+    check_sharding,
+    count_processes,
+    share_of_samples,
+)
+
+if TYPE_CHECKING:  # a torch built without distributed has no such class
+    from torch.distributed import ProcessGroup
 
 __all__ = ["LearnResult", "SigPropOptimizer", "create_sigprop_optimizer"]
 
 
 class LearnResult(NamedTuple):
     """What :meth:`SigPropOptimizer.learn` returns for one batch, detached and computed before its updates.
+
+    In several processes they are those of this process's part of the batch.
 
     Attributes:
         losses: One per layer, then the classifier's if there is one, (number of losses,).
@@ -61,6 +70,12 @@ class SigPropOptimizer(Optimizer):
     group follows that of the first layer. The groups are the base optimizers' own dicts, so schedulers act on all of
     them.
 
+    **Several processes.** Where ``torch.distributed`` is initialized, each process learns from its own part of a batch,
+    with gradients averaged over all processes and weighted by their numbers of samples: the weights stay equal to those
+    of one process with the whole batch. ``DistributedDataParallel`` is not needed. What would not be exact is refused
+    at the first update: networks that are not equal in all processes, local losses and norms that depend on the rest of
+    the batch. Before the second update the networks are compared again.
+
     Args:
         net: A :class:`SigPropSequential`, :class:`SigPropNet` or :class:`SigPropConvNet`.
         lr: Learning rate of the layers and the classifier, >= 0.
@@ -68,6 +83,8 @@ class SigPropOptimizer(Optimizer):
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
         base_optimizer_kwargs: Passed to ``base_optimizer``; must not contain ``lr``. See ``build_optimizer`` for the
             fast path on the CPU.
+        process_group: The processes that learn together; by default all of them. For a network of its own in each
+            process: ``torch.distributed.new_subgroups(group_size=1)[0]``.
 
     Attributes:
         net: The network.
@@ -75,7 +92,8 @@ class SigPropOptimizer(Optimizer):
 
     Raises:
         TypeError: ``net`` is not a SigProp network, or ``base_optimizer`` is not an optimizer.
-        ValueError: A learning rate is negative, or ``base_optimizer_kwargs`` contains one.
+        ValueError: A learning rate is negative or not finite, ``base_optimizer_kwargs`` contains one, or the network
+            is sharded (FSDP2).
 
     References:
         Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper does not prescribe an optimizer.
@@ -84,6 +102,10 @@ class SigPropOptimizer(Optimizer):
         Parameter groups follow the network, so :meth:`add_param_group` is refused. ``state`` is empty: the learned
         state is in ``bases`` and in :meth:`state_dict`. ``GradScaler`` works only with the ordinary loop; ``learn`` is
         for float32 and for bfloat16 autocast, which need no scaling.
+
+        In several processes, all of them must make the same number of updates, as with ``DistributedDataParallel``.
+        Dropout draws differ between them. ``nn.SyncBatchNorm`` is accepted but untested. A custom layer that compares
+        the samples of its batch is noticed only if it keeps what it has seen in a buffer.
     """
 
     def __init__(
@@ -94,24 +116,25 @@ class SigPropOptimizer(Optimizer):
         *,
         base_optimizer: BaseOptimizer = torch.optim.Adam,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        if not isinstance(net, SigPropSequential):
-            hint = (
-                ": wrap it in SigPropSequential(model, input_shape, num_classes)" if isinstance(net, nn.Module) else ""
-            )
-            raise TypeError(f"net must be a SigProp network, got {type(net).__name__}{hint}")
-        check_range("lr", lr, low=0.0)
-        check_range("signal_lr", signal_lr, low=0.0)
+        check_network("net", net)
+        check_sharding(net)
+        check_process_group(process_group)
+        lr, signal_lr = check_rate("lr", lr), check_rate("signal_lr", signal_lr)
         kwargs = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
         if not isinstance(kwargs, Mapping):
             raise TypeError(f"base_optimizer_kwargs must be a dict such as {{'betas': (0.9, 0.99)}}, got {kwargs!r}")
         if "lr" in kwargs:
             raise ValueError(f"lr must be given as lr, not in base_optimizer_kwargs, got {kwargs['lr']!r} there")
         self.net = net
+        self.process_group = process_group
+        self._comparisons = 0  # of the processes' networks
         self.bases: list[Optimizer | None] = []
         for unit in net.units():
             groups = _parameter_groups(unit, lr, signal_lr)
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
+        check_trainable(net)
         first = next(base for base in self.bases if base is not None)
         self._adopting = True
         super().__init__(self._base_groups(), {**first.defaults, "lr": lr})
@@ -125,18 +148,23 @@ class SigPropOptimizer(Optimizer):
         layers run in its precision, and their losses and updates in float32.
 
         Args:
-            x: (B, *input_shape).
+            x: (B, *input_shape), in the network's precision.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:
-            ValueError: A shape, a dtype or a label does not fit the network; then nothing was learned.
+            TypeError: ``x`` or ``y`` is not a tensor.
+            ValueError: A shape, a dtype or a label does not fit the network, or all parameters are frozen; then nothing
+                was learned.
+            RuntimeError: In several processes, learning would not equal that from the whole batch; nothing was learned.
         """
         self.net.check_batch(x, y)
         refuse_per_sample_gradients("SigPropOptimizer", self.param_groups)
+        check_trainable(self.net)
+        average = self._average_over_processes([len(x)])
         self._opt_called = True  # schedulers read this to warn about a missing step
         losses, h, t = [], x, self.net.contexts
         for unit, base in zip(self.net.units(), self.bases, strict=True):
-            h, t, loss = learn_unit(unit, base, h, t, y)
+            h, t, loss = learn_unit(unit, base, h, t, y, average)
             losses += [loss] if loss is not None else []
         return LearnResult(torch.stack(losses), h)
 
@@ -155,16 +183,54 @@ class SigPropOptimizer(Optimizer):
 
         Returns:
             The closure's loss, or ``None`` without a closure.
+
+        Raises:
+            TypeError: ``closure`` is not a function.
+            RuntimeError: In several processes, the step would not equal that with the whole batch.
         """
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(f"closure must be a function, or None, got {closure!r}")
             with torch.enable_grad():
                 loss = closure()
         refuse_per_sample_gradients("SigPropOptimizer", self.param_groups)
-        for base in self.bases:
-            if base is not None:
-                base.step()
+        average = self._average_over_processes(self.net.batch_sizes)
+        bases = [base for base in self.bases if base is not None]
+        if average is not None:
+            for base in bases:
+                average(base)
+            if hasattr(self, "found_inf") and not all(has_finite_gradients(base) for base in bases):
+                return loss
+        for base in bases:
+            step_base(base)
         return loss
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        # Asks GradScaler to call step in every process: it would skip the step only where it found an overflow, and the
+        # other processes would wait. During that call it sets grad_scale and found_inf.
+        return count_processes(self.process_group) > 1
+
+    def _average_over_processes(self, sizes: list[int]) -> Callable[[Optimizer], None] | None:
+        """Returns what averages a base optimizer's gradients over the processes; None where there is only one.
+
+        Args:
+            sizes: The sizes of this process's batches since the last update.
+        """
+        self.net.batch_sizes = []
+        group = self.process_group
+        if count_processes(group) == 1:
+            return None
+        check_sharding(self.net)
+        check_exact(self.net)
+        if self._comparisons < 2:  # the second time shows whether the first update was the same everywhere
+            check_equal(self.net, group)
+            self._comparisons += 1
+        share = share_of_samples(sizes, self.net.contexts.device, group)
+        if (scale := getattr(self, "grad_scale", None)) is not None:
+            share /= float(scale)
+        return lambda base: average_gradients(parameters_of(base), share, group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Raises a TypeError: the groups are the network's layers."""
@@ -182,8 +248,12 @@ class SigPropOptimizer(Optimizer):
         """Restores what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: ``state_dict`` was not made by this class, or by one for another number of layers.
+            TypeError: ``state_dict`` is not a dict, or holds something else in the place of one.
+            ValueError: ``state_dict`` was not made by this class, or by one for another number of layers, or a value is
+                out of range. Nothing has changed then.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a dict, got {state_dict!r}")
         saved = state_dict.get("bases")
         if not isinstance(saved, list) or [s is None for s in saved] != [base is None for base in self.bases]:
             found = f"{len(saved)} of them" if isinstance(saved, list) else f"the keys {sorted(state_dict)}"
@@ -191,6 +261,9 @@ class SigPropOptimizer(Optimizer):
                 f"state_dict must contain the state of {len(self.bases)} base optimizers under 'bases', got {found}: "
                 "it was not saved by the SigPropOptimizer of a network like this one"
             )
+        for state, base in zip(saved, self.bases, strict=True):
+            if base is not None:
+                check_state(state, base)
         before = [None if base is None else copy.deepcopy(base.state_dict()) for base in self.bases]
         try:
             self._load_bases(saved)
@@ -198,6 +271,7 @@ class SigPropOptimizer(Optimizer):
             self._load_bases(before)
             raise
         self.param_groups = self._base_groups()
+        self._comparisons = 0
 
     def _load_bases(self, states: list[Any]) -> None:
         for base, state in zip(self.bases, states, strict=True):
@@ -208,7 +282,8 @@ class SigPropOptimizer(Optimizer):
         return [group for base in self.bases if base is not None for group in base.param_groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "net": self.net, "bases": self.bases, "_adopting": False}
+        own = ("net", "bases", "process_group", "_comparisons", "_adopting")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
 
 def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_lr: float = 1e-3) -> SigPropOptimizer:
@@ -223,34 +298,8 @@ def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_
         TypeError: ``model`` is not a SigProp network.
         ValueError: A value is out of range.
     """
+    check_network("model", model)
     return SigPropOptimizer(model, lr, signal_lr)
-
-
-def learn_unit(
-    unit: SigPropLayer | ClassifierOutput | TargetOutput, base: Optimizer | None, h: Tensor, t: Tensor, y: Tensor
-) -> Signals:
-    """Passes both streams through one unit and updates it; returns them detached, with the loss before the update."""
-    if base is None:
-        with torch.no_grad():
-            return unit.propagate(h, t, y)
-    _drop_gradients(base)
-    with torch.enable_grad():
-        signals = unit.propagate(h, t, y)
-    assert signals.loss is not None
-    device = h.device.type
-    # Backward runs outside autocast, which is meant for the forward operations only.
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-        signals.loss.backward()
-    base.step()
-    _drop_gradients(base)
-    return Signals(signals.h.detach(), signals.t.detach(), signals.loss.detach())
-
-
-def _drop_gradients(base: Optimizer) -> None:
-    # Like zero_grad, but without its overhead, which is large compared with a small layer.
-    for group in base.param_groups:
-        for p in group["params"]:
-            p.grad = None
 
 
 def _parameter_groups(unit: nn.Module, lr: float, signal_lr: float) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,8 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.forward_signal.optimizer import LearnResult, SigPropOptimizer, learn_unit
+from advanced_optimizers._checks import check_integer, check_iterable, check_range
+from advanced_optimizers.forward_signal.checks import check_trainable
+from advanced_optimizers.forward_signal.learning import learn_unit
+from advanced_optimizers.forward_signal.optimizer import LearnResult, SigPropOptimizer
+from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["SigPropPipeline", "split_by_cost"]
 
@@ -67,6 +71,7 @@ class SigPropPipeline:
             batches, which are learned without the threads.
 
     Raises:
+        TypeError: ``optimizer`` is not a SigPropOptimizer, or a value has the wrong type.
         ValueError: A value is out of range.
 
     Example:
@@ -94,27 +99,26 @@ class SigPropPipeline:
         threads: int = 1,
         costs: Sequence[float] | None = None,
     ) -> None:
+        if not isinstance(optimizer, SigPropOptimizer):
+            raise TypeError(f"optimizer must be a SigPropOptimizer, got {optimizer!r}")
         self.units = optimizer.net.units()
-        for name, value in (("stages", stages), ("queue_length", queue_length), ("threads", threads)):
-            check_integer(name, value, 1)
+        stages = check_integer("stages", stages, 1)
         if stages > len(self.units):
             raise ValueError(
                 f"stages must be at most {len(self.units)}, one per layer and one for the output, got {stages}"
             )
         if costs is not None:
+            costs = check_iterable("costs", costs.tolist() if isinstance(costs, Tensor) else costs, of="numbers")
             if len(costs) != len(self.units):
-                raise ValueError(
-                    f"costs must have one number for each of the {len(self.units)} units, got {list(costs)}"
-                )
-            for cost in costs:
-                check_range("costs", cost, low=0.0)
+                raise ValueError(f"costs must have one number for each of the {len(self.units)} units, got {costs}")
+            costs = [check_range("costs", cost, 0.0, math.inf, open_high=True) for cost in costs]
         self.optimizer = optimizer
         self.stages = stages
-        self.queue_length = queue_length
-        self.threads = threads
-        self.costs = None if costs is None else list(costs)
+        self.queue_length = check_integer("queue_length", queue_length, 1)
+        self.threads = check_integer("threads", threads, 1)
+        self.costs = costs
         self._measured = [0.0] * len(self.units)
-        self._inbox: Queue[_Batch | None] = Queue(queue_length)
+        self._inbox: Queue[_Batch | None] = Queue(self.queue_length)
         self._workers: list[Thread] = []
         self._pending: deque[Future[LearnResult]] = deque()
         self._submitted = 0
@@ -157,14 +161,22 @@ class SigPropPipeline:
             A future with the batch's losses and scores, or with the error that kept it from being learned.
 
         Raises:
-            ValueError: A shape, a dtype or a label does not fit the network.
-            RuntimeError: The pipeline is not open, or an earlier batch failed.
+            TypeError: ``x`` or ``y`` is not a tensor.
+            ValueError: A shape, a dtype or a label does not fit the network, or all parameters are frozen.
+            RuntimeError: The pipeline is not open, an earlier batch failed, or there are several processes
+                (``torch.distributed``).
         """
         if self._bases_groups is None:
             raise RuntimeError("the pipeline must be opened with 'with' before submit")
         if self._failure is not None:
             raise self._failure
         self.optimizer.net.check_batch(x, y)
+        check_trainable(self.optimizer.net)
+        if count_processes(self.optimizer.process_group) > 1:
+            raise RuntimeError(
+                "SigPropPipeline learns in threads of one process and does not wait for other processes: use "
+                "SigPropOptimizer.learn, which averages the gradients, or a process_group of one process"
+            )
         self._submitted += 1
         if self.costs is None:
             return self._learn_and_measure(x, y)

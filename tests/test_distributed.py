@@ -1,0 +1,130 @@
+"""The optimizers in two processes: DistributedDataParallel, ZeroRedundancyOptimizer and FSDP2 on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.testing import assert_close
+
+from tests import distributed_optimizers as cases
+from tests.harness import BITWISE
+from tests.two_processes import together
+
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo"
+)
+HIDDEN = "correction of hidden states"
+WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction"]
+SCALED = ["mu sgd", "mu adam", "mu adamw", "mu transfer"]
+whole = cache(cases.train_whole)
+
+
+def values(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    outcomes = together(function, *arguments)
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert [outcome.warnings for outcome in outcomes] == [(), ()]
+    return [outcome.value for outcome in outcomes]
+
+
+def assert_equals_one_process(name: str, function: Callable[..., Any], *arguments: Any) -> None:
+    first, second = values(function, *arguments)
+    assert_close(first, second, **BITWISE)
+    assert_close(first, whole(name), rtol=0.0, atol=1e-6)
+    assert distance(whole(name), cases.parameters_of(cases.model_of(name))) > 5e-3  # it has learned
+
+
+def distance(some: list[Tensor], others: list[Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True))
+
+
+# ---- DistributedDataParallel -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", *WRAPPERS, *SCALED])
+def test_ddp_equals_one_process_with_the_whole_batch(name):
+    assert_equals_one_process(name, cases.train_ddp, name)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_state_is_the_same_in_both_processes(name):
+    first, second = values(cases.train_and_save, name)
+    assert_close(first["state"], second["state"], **BITWISE)
+
+
+def test_corrections_of_hidden_states_keep_the_parameters_equal_but_learn_from_their_own_part():
+    first, second = values(cases.train_ddp, HIDDEN)
+    assert_close(first, second, **BITWISE)
+    assert 0.0 < distance(first, whole(HIDDEN)) < 0.5 * distance(whole(HIDDEN), whole("correction"))
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "chunk", lambda tensor, chunks: [tensor])
+
+
+@pytest.mark.parametrize("name", [*WRAPPERS, HIDDEN, *SCALED])
+def test_a_group_of_one_process_changes_nothing(name, whole_batches, one_process):
+    assert_close(cases.train_ddp(name), whole(name), **BITWISE)
+
+
+# ---- ZeroRedundancyOptimizer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", cases.ZERO)
+def test_zero_equals_one_process_with_the_whole_batch(way):
+    assert_equals_one_process(cases.ZERO[way][0], cases.train_zero, way)
+
+
+LOSES_THE_BASE_S_STATE = pytest.mark.xfail(reason="the base's state is not in state[p], all that ZeRO restores")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "muP over zero",
+        *(pytest.param(way, marks=LOSES_THE_BASE_S_STATE) for way in ("fer bound to its settings", "fer's class")),
+        pytest.param("correction's class", marks=LOSES_THE_BASE_S_STATE),
+    ],
+)
+def test_zero_resumes_from_a_checkpoint(way):
+    assert_equals_one_process(cases.ZERO[way][0], cases.resume_zero, way)
+
+
+def test_zero_cannot_build_mup_s_optimizer():
+    assert all(message.startswith("MuSGD takes the model") for message in values(cases.refuse_mu_class))
+
+
+# ---- FSDP2 -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", *SCALED])
+def test_fsdp2_equals_one_process_with_the_whole_batch(name):
+    assert_equals_one_process(name, cases.train_sharded, name)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_fsdp2_is_refused_by_name_and_nothing_changes(name):
+    owner = "GradientCorrectionOptimizer" if name == "correction" else "FEROptimizer"
+    for message, stayed, states in values(cases.refuse_sharded, name):
+        assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape (4, 1, 3, 3): ")
+        assert stayed
+        assert states == 0
+
+
+def test_nothing_is_imported_to_recognize_a_sharded_tensor(rng):
+    from advanced_optimizers._checks import is_dtensor
+
+    assert not is_dtensor(torch.randn(2, generator=rng))
