@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from advanced_optimizers import LocalizedOptimizer, StaticTransition, create_localized_optimizer
-from advanced_optimizers.localized_learning.optimizer import MANY_STEPS
+from advanced_optimizers.localized_learning.arguments import MANY_STEPS
 from tests.localized_helpers import BITWISE, KWARGS, batches, localized, network, step, weights
 
 EVEN = StaticTransition(total_epochs=4, warmup=0.0, power=1.0)
@@ -26,28 +26,30 @@ def with_steps(model: nn.Module, steps_per_epoch: Any = 3, **settings: Any) -> L
     return LocalizedOptimizer(model, SGD, KWARGS, steps_per_epoch=steps_per_epoch, **settings)
 
 
-def step_with_closure(model: nn.Module, optimizer: LocalizedOptimizer, x: Tensor, y: Tensor) -> float:
-    def closure() -> Tensor:
+def step_with_closure(
+    model: nn.Module, optimizer: LocalizedOptimizer, x: Tensor, y: Tensor, *, by_name: bool = False
+) -> float:
+    def closure() -> float:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
-        return loss
+        return loss.item()
 
-    return float(optimizer.step(closure))  # type: ignore[arg-type]
+    return float(optimizer.step(closure=closure) if by_name else optimizer.step(closure))
 
 
 # ---- the end of an epoch -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["closure", "observe", "observe a number"])
+@pytest.mark.parametrize("how", ["closure", "closure by name", "observe", "observe a number"])
 def test_epochs_by_steps_are_those_of_the_ordinary_loop(how):
     model, twin = network(), network()
     optimizer = with_steps(model, steps_per_epoch=3)
     ordinary = with_steps(twin, steps_per_epoch=None)
     losses: list[float] = []
     for i, (x, y) in enumerate(batches(12)):
-        if how == "closure":
-            step_with_closure(model, optimizer, x, y)
+        if "closure" in how:
+            step_with_closure(model, optimizer, x, y, by_name=how == "closure by name")
         else:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), y)

@@ -1,10 +1,10 @@
-"""Checks of what :class:`LocalizedOptimizer` is given: its arguments, losses and checkpoints."""
+"""What :class:`LocalizedOptimizer` is given, its arguments, losses and checkpoints, and what it says about them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -12,6 +12,22 @@ from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.localized_learning import processes
 from advanced_optimizers.localized_learning.hebbian import RULES
 from advanced_optimizers.localized_learning.transition import DynamicTransition, StaticTransition, Transition
+
+MANY_STEPS = 2000  # without any end of an epoch there is a warning; MNIST at batch size 32 has 1875 steps per epoch
+NO_EPOCH = (
+    f"no epoch has ended in {MANY_STEPS} steps, and until one does all blocks learn by gradient: call "
+    "end_epoch(train_loss) after each epoch or pass steps_per_epoch, unless your epochs are longer"
+)
+NO_LOSS = (
+    "weak supervision is off, because steps_per_epoch ended an epoch in which no loss was heard: call observe(loss) "
+    "before each step, or pass a closure to step"
+)
+
+
+class _Configured(Protocol):
+    rule: str
+    update_every: int
+    weak_supervision_weight: float
 
 
 def check_model(model: nn.Module) -> nn.Module:
@@ -71,6 +87,15 @@ def check_saved(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
             "it was not saved by LocalizedOptimizer"
         )
     return saved
+
+
+def settings_of(optimizer: _Configured) -> dict[str, float]:
+    """What a resumed run must share with the saved one, besides what the parameter groups hold."""
+    return {
+        "rule": list(RULES).index(optimizer.rule),
+        "update_every": optimizer.update_every,
+        "weak_supervision_weight": optimizer.weak_supervision_weight,
+    }
 
 
 def check_settings(saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -25,9 +25,19 @@ def remember(state: State, blocks: Iterable[Block]) -> None:
             state[weight]["epoch_start"] = weight.detach().clone()
 
 
-def moved(state: State, block: Block) -> float | None:
-    """The L2 norm of the block's movement since :func:`remember`, which is forgotten; None if there is nothing."""
+def record(state: State, block: Block, lr_sum: float, updates: list[float]) -> None:
+    r"""Appends :math:`u_e`, the block's movement since :func:`remember` in units of the learning rate.
+
+    An epoch without a step, or with learning rate 0, is not measured.
+
+    Args:
+        state: The optimizer's state, from which the copies are removed.
+        block: The block.
+        lr_sum: The sum of the learning rates of the epoch's steps.
+        updates: The movements of the earlier epochs.
+    """
     pairs = [(w, state[w].pop("epoch_start")) for w in weights_of(block) if "epoch_start" in state.get(w, {})]
     for weight in (weight for weight, _ in pairs if not state[weight]):
         del state[weight]
-    return math.hypot(*(float((w - start).norm()) for w, start in pairs)) if pairs else None
+    if pairs and lr_sum > 0.0:
+        updates.append(math.hypot(*(float((w - start).norm()) for w, start in pairs)) / lr_sum)

@@ -19,7 +19,6 @@ from advanced_optimizers.localized_learning.once import Once
 from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, Transition
 
 _SEED_OFFSET = 0x4EBB  # the random control must not repeat the numbers with which the weights were initialized
-MANY_STEPS = 2000  # without any end of an epoch there is a warning; MNIST at batch size 32 has 1875 steps per epoch
 
 
 class LocalizedOptimizer(WrappedOptimizer):
@@ -125,18 +124,16 @@ class LocalizedOptimizer(WrappedOptimizer):
         the same as an update during the forward pass; and a step that ``GradScaler`` skips is skipped as a whole.
 
     Order of execution:
-        It is learned from every forward pass of the model in training mode, and the blocks are put in that order after
-        the first step and before each move of the transition. A layer may be skipped in some passes. One that runs
-        several times in a pass stands where it first runs. A block that computes an output of the model, or runs last,
-        is never localized, and neither is one that has not run. If two blocks run in changing order, the transition
-        cannot move between them, and :meth:`end_epoch` raises an error.
+        Every forward pass of the model in training mode shows it, and the blocks are put in that order after the first
+        step and before each move of the transition. A layer may be skipped in some passes; one that runs several times
+        stands where it first runs. A block that computes an output of the model, or runs last, is never localized, nor
+        is one that has not run. Blocks that run in changing order cannot be parted: :meth:`end_epoch` raises an error.
 
     Several processes:
-        If ``torch.distributed`` has more than one process, all of them must train copies of the model, in step. Their
-        directions are added up, which is exactly the direction of the whole batch (both rules are sums over samples),
-        and their losses are averaged. The gradients are left to ``DistributedDataParallel``. The first step after a
-        move of the transition checks that weights and gradients agree. Batch statistics stay each process's own, as
-        everywhere; use ``SyncBatchNorm``.
+        If ``torch.distributed`` has several, all of them must train copies of the model, in step. Their directions are
+        added up, which is exactly the direction of the whole batch (either rule is a sum over samples), and their
+        losses averaged; gradients are left to ``DistributedDataParallel``. The first step of an epoch checks that
+        weights and gradients agree. Batch statistics are each process's own, unless you use ``SyncBatchNorm``.
 
     Limitations:
         Below the transition, a module stays as it is if it is neither ``Linear`` nor ``Conv2d``, if its weight is
@@ -207,6 +204,10 @@ class LocalizedOptimizer(WrappedOptimizer):
         return self._localizer.blocks
 
     @property
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    @property
     def transition(self) -> int:
         """Index of the first block that learns by gradient; 0 while all blocks do."""
         return self._schedule.transition
@@ -265,8 +266,8 @@ class LocalizedOptimizer(WrappedOptimizer):
     def _check_learning(self) -> None:
         self._localizer.check_reached(self.transition)
         if self._moved and processes.several():
-            grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-            processes.check_equal(self._schedule.values, self._localizer.params, grads)
+            grads = [p.grad for p in self._params if p.grad is not None]
+            processes.check_equal(self._schedule.values, self._localizer.params, grads, self._params[0].device)
         self._moved = False
 
     def _step_localized(self) -> None:
@@ -306,12 +307,8 @@ class LocalizedOptimizer(WrappedOptimizer):
         schedule = self._schedule
         if self.steps_per_epoch is not None and schedule.epoch_steps >= self.steps_per_epoch:
             self._end_epoch(schedule.mean_loss)
-        elif self.steps_per_epoch is None and schedule.steps == MANY_STEPS and not schedule.losses:
-            self._once.warn(
-                "no epoch",
-                f"no epoch has ended in {MANY_STEPS} steps, and until one does all blocks learn by gradient: call "
-                "end_epoch(train_loss) after each epoch or pass steps_per_epoch, unless your epochs are longer",
-            )
+        elif self.steps_per_epoch is None and schedule.steps == arguments.MANY_STEPS and not schedule.losses:
+            self._once.warn("no epoch", arguments.NO_EPOCH)
 
     def _end_epoch(self, loss: float | None) -> None:
         if self._detached:
@@ -319,15 +316,12 @@ class LocalizedOptimizer(WrappedOptimizer):
                 "end_epoch needs the model's layers, but detach() has released them: build a new LocalizedOptimizer"
             )
         self._schedule.check_observed()
-        self._measure_updates()
+        for i in self._measured:
+            movement.record(self.state, self.blocks[i], self._schedule.lr_sum, self._schedule.updates[i])
         if processes.several():
-            loss = processes.mean(loss, self.param_groups[0]["params"][0].device)
+            loss = processes.mean(loss, self._params[0].device)
         if loss is None:
-            self._once.warn(
-                "no loss",
-                "weak supervision is off, because steps_per_epoch ended an epoch in which no loss was heard: call "
-                "observe(loss) before each step, or pass a closure to step",
-            )
+            self._once.warn("no loss", arguments.NO_LOSS)
         self._localizer.settle()
         self._arrange()
         wanted = self._schedule.end_epoch(
@@ -352,13 +346,6 @@ class LocalizedOptimizer(WrappedOptimizer):
         """The blocks that may still become localized, if that depends on how far they move."""
         return range(self.transition, self.max_transition if isinstance(self.selection, DynamicTransition) else 0)
 
-    def _measure_updates(self) -> None:
-        """Records u_e of each block, in units of the learning rate; an epoch with rate 0 is not measured."""
-        for i in self._measured:
-            moved = movement.moved(self.state, self.blocks[i])
-            if moved is not None and self._schedule.lr_sum > 0.0:
-                self._schedule.updates[i].append(moved / self._schedule.lr_sum)
-
     # ---- leaving, saving, copying --------------------------------------------------------------------------------
 
     def detach(self) -> None:
@@ -368,23 +355,14 @@ class LocalizedOptimizer(WrappedOptimizer):
         self._localizer.detach()
         self._schedule.transition = 0
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """What a resumed run must share with the one that was saved, besides what the groups hold."""
-        return {
-            "rule": list(RULES).index(self.rule),
-            "update_every": self.update_every,
-            "weak_supervision_weight": self.weak_supervision_weight,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state under ``"base"``, that of schedule and generator under ``"localized"``."""
-        place = {p: i for i, p in enumerate(self.param_groups[0]["params"])}
+        place = {p: i for i, p in enumerate(self._params)}
         localized = {
             "schedule": self._schedule.state(),
             **self._localizer.state(place),
             "generator": self._generator.get_state(),
-            "settings": self._settings,
+            "settings": arguments.settings_of(self),
         }
         return {**super().state_dict(), "localized": localized}
 
@@ -399,11 +377,11 @@ class LocalizedOptimizer(WrappedOptimizer):
         """
         saved = arguments.check_saved(state_dict)
         self._localizer.check_saved(saved)
-        arguments.check_settings(saved, self._settings)
+        arguments.check_settings(saved, arguments.settings_of(self))
         schedule = Schedule.of(saved["schedule"])
         check_range("transition of state_dict", schedule.transition, high=self.max_transition)
         super().load_state_dict(state_dict)
-        self._localizer.restore(saved, self.param_groups[0]["params"])
+        self._localizer.restore(saved, self._params)
         self._schedule = schedule
         self._generator.set_state(saved["generator"].cpu())
         self._moved = schedule.transition > 0
