@@ -204,7 +204,7 @@ class LocalizedOptimizer(WrappedOptimizer):
         return self._localizer.blocks
 
     @property
-    def _params(self) -> list[Tensor]:
+    def _params(self) -> list[nn.Parameter]:
         return [p for group in self.param_groups for p in group["params"]]
 
     @property
