@@ -88,17 +88,7 @@ def test_zero_equals_one_process_with_the_whole_batch(way):
     assert_equals_one_process(cases.ZERO[way][0], cases.train_zero, way)
 
 
-LOSES_THE_BASE_S_STATE = pytest.mark.xfail(reason="the base's state is not in state[p], all that ZeRO restores")
-
-
-@pytest.mark.parametrize(
-    "way",
-    [
-        "muP over zero",
-        *(pytest.param(way, marks=LOSES_THE_BASE_S_STATE) for way in ("fer bound to its settings", "fer's class")),
-        pytest.param("correction's class", marks=LOSES_THE_BASE_S_STATE),
-    ],
-)
+@pytest.mark.parametrize("way", ["muP over zero", "fer bound to its settings", "fer's class", "correction's class"])
 def test_zero_resumes_from_a_checkpoint(way):
     assert_equals_one_process(cases.ZERO[way][0], cases.resume_zero, way)
 

@@ -233,11 +233,11 @@ def test_only_active_layers_in_training_with_gradients_are_observed(rng):
     with torch.inference_mode():
         layer(x)
     observers.activate([])
-    assert not observers.expecting
+    assert not observers.weights
     layer(x)
     assert observers.collect() == {}
     observers.activate([layer.weight])
-    assert observers.expecting
+    assert observers.weights
     layer(x)
     assert len(observers.collect()) == 1
 
@@ -246,7 +246,7 @@ def test_without_a_rule_nothing_is_observed(rng):
     layer = nn.Linear(4, 3)
     observers = observed(layer, "frozen")
     layer(torch.randn(6, 4, generator=rng))
-    assert not observers.expecting
+    assert not observers.weights
     assert observers.collect() == {}
 
 

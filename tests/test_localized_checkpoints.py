@@ -119,7 +119,7 @@ def test_loading_an_earlier_checkpoint_restores_requires_grad():
 def test_loading_drops_the_gradients_of_what_is_localized():
     localized_one = localized(network(), 2, rule="frozen")
     model = network()
-    optimizer = LocalizedOptimizer(model, SGD, KWARGS, rule="frozen", max_transition=2)
+    optimizer = LocalizedOptimizer(model, SGD, KWARGS, rule="frozen", max_transition=2, update_every=1)
     (x, y), *_ = batches(1)
     nn.functional.cross_entropy(model(x), y).backward()
     optimizer.load_state_dict(localized_one.state_dict())

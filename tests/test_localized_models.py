@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from typing import Any
 
 import pytest
@@ -204,20 +203,6 @@ def test_compiled_model_equals_eager(given, update_every):
         optimizer.end_epoch(1.0)
         other.end_epoch(1.0)
     assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
-
-
-def test_models_spread_over_devices_are_refused():
-    model = network()
-    with pytest.raises(TypeError, match=r"must not be wrapped in DataParallel.*pass the module itself"):
-        LocalizedOptimizer(nn.DataParallel(model), SGD, KWARGS)
-    with tempfile.NamedTemporaryFile() as file:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
-        try:
-            spread = nn.parallel.DistributedDataParallel(model)
-            with pytest.raises(TypeError, match="must not be wrapped in DistributedDataParallel"):
-                LocalizedOptimizer(spread, SGD, KWARGS)
-        finally:
-            torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("bad", [None, [nn.Linear(2, 2)], nn.Linear(2, 2).parameters()])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from advanced_optimizers.localized_learning.hebbian import Layer, is_eligible
+
+Unit: TypeAlias = tuple[str, nn.Module]
+
+LARGE = 0.5  # a module with a larger share of the parameters is opened
+_FEWEST_PARTS = 3  # if it has at least so many parts with a layer: fewer are often parallel, as in a residual block
 
 
 @dataclass(frozen=True)
@@ -26,43 +32,44 @@ class Block:
     params: tuple[nn.Parameter, ...]
 
 
-class OrderRecorder:
-    """The forward pre-hook of one unit: appends its index to the shared list ``order`` when the unit first runs."""
-
-    def __init__(self, order: list[int], unit: int) -> None:
-        self.order = order
-        self.unit = unit
-
-    def __call__(self, *ignored: Any) -> None:
-        if self.unit not in self.order:
-            self.order.append(self.unit)
-
-
-def find_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def find_units(model: nn.Module) -> list[Unit]:
     """The modules with parameters between which a boundary may lie, in the order in which the model lists them.
 
     These are the children of ``model``. ``Sequential``, ``ModuleList`` and ``ModuleDict`` are replaced with their own
     children, and so is a module that only wraps the whole model. Any other module with children, such as a residual
-    block, is one unit.
+    block, is one unit, unless it holds more than half of the model's parameters, as a backbone does. Then it is
+    replaced with its own children, too, and the largest of these with its own, until at least three units with a layer
+    result; if that is impossible, it stays one unit.
     """
     name, root = "", model
     while not _is_container(root) and len(_parts(root)) == 1 and not root._parameters:
         ((child, root),) = _parts(root)
         name = f"{name}{child}."
-    opened = [unit for child, part in _parts(root) for unit in _open(f"{name}{child}", part)]
-    return opened or [(name.rstrip("."), root)]
+    large = LARGE * count_parameters(model.parameters())
+    units = [unit for child, part in _parts(root) for unit in _open(f"{name}{child}", part)]
+    return [part for unit in units for part in _split(unit, large)] or [(name.rstrip("."), root)]
 
 
-def make_blocks(units: Sequence[tuple[str, nn.Module]]) -> tuple[Block, ...]:
+def has_layer(unit: Unit) -> bool:
+    """Whether a unit has a layer with a localized rule."""
+    return any(is_eligible(module) for module in unit[1].modules())
+
+
+def count_parameters(params: Iterable[nn.Parameter]) -> int:
+    """The number of elements, each parameter counted once; those of a lazy layer are not known yet."""
+    return sum(0 if is_lazy(p) else p.numel() for p in dict.fromkeys(params))
+
+
+def make_blocks(units: Sequence[Unit]) -> tuple[Block, ...]:
     """Groups units, given in the order of execution, so that each block begins with one that has a localized rule.
 
     Raises:
         ValueError: There are fewer than two such units, or two blocks share a parameter.
     """
-    members: list[list[tuple[str, nn.Module]]] = []
-    leading: list[tuple[str, nn.Module]] = []  # for example, a normalization of the input goes with the first block
+    members: list[list[Unit]] = []
+    leading: list[Unit] = []  # for example, a normalization of the input goes with the first block
     for unit in units:
-        if any(is_eligible(module) for module in unit[1].modules()):
+        if has_layer(unit):
             members.append([*leading, unit])
             leading = []
         else:
@@ -84,7 +91,7 @@ def make_blocks(units: Sequence[tuple[str, nn.Module]]) -> tuple[Block, ...]:
     return blocks
 
 
-def _block(members: Sequence[tuple[str, nn.Module]]) -> Block:
+def _block(members: Sequence[Unit]) -> Block:
     modules = list(dict.fromkeys(module for _, unit in members for module in unit.modules()))
     params = dict.fromkeys(p for _, unit in members for p in unit.parameters())
     return Block(members[0][0], tuple(module for module in modules if is_eligible(module)), tuple(params))
@@ -95,7 +102,7 @@ def _is_container(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict) and not own_forward
 
 
-def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+def _parts(module: nn.Module) -> list[Unit]:
     # Not named_children, which omits the second occurrence of a module.
     return [
         (name, child)
@@ -104,9 +111,33 @@ def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     ]
 
 
-def _open(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _open(name: str, module: nn.Module) -> Iterator[Unit]:
     if not _is_container(module):
         yield name, module
         return
     for child, part in _parts(module):
         yield from _open(f"{name}.{child}", part)
+
+
+def _split(unit: Unit, large: float) -> list[Unit]:
+    """The parts of a unit with more than ``large`` parameters."""
+    if _size(unit) <= large:
+        return [unit]
+    parts = _parts_of(unit)
+    while sum(map(has_layer, parts)) < _FEWEST_PARTS:
+        largest = max(filter(has_layer, parts), key=_size, default=None)
+        inner = [] if largest is None else _parts_of(largest)
+        if largest is None or not inner:
+            return [unit]
+        place = parts.index(largest)
+        parts[place : place + 1] = inner
+    return [smaller for part in parts for smaller in _split(part, large)]
+
+
+def _parts_of(unit: Unit) -> list[Unit]:
+    name, module = unit
+    return [inner for child, part in _parts(module) for inner in _open(f"{name}.{child}", part)]
+
+
+def _size(unit: Unit) -> int:
+    return count_parameters(unit[1].parameters())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from advanced_optimizers._base import BaseOptimizer
+from advanced_optimizers._checks import check_choice
 from advanced_optimizers.localized_learning.optimizer import LocalizedOptimizer
 from advanced_optimizers.localized_learning.transition import DynamicTransition, StaticTransition, Transition
 
@@ -28,10 +29,11 @@ def create_localized_optimizer(
     total_epochs: int | None = None,
     warmup: float = 0.1,
     max_transition: int | None = None,
-    alpha: float = 0.5,
+    alpha: float | None = None,
     shift: int | None = None,
-    power: float = 2.0,
+    power: float | None = None,
     update_every: int = 8,
+    steps_per_epoch: int | None = None,
 ) -> LocalizedOptimizer:
     """A :class:`LocalizedOptimizer` over SGD, with its schedule chosen by name.
 
@@ -44,27 +46,29 @@ def create_localized_optimizer(
         base_optimizer: Default ``torch.optim.SGD``.
         base_optimizer_kwargs: Further arguments for it, without ``lr``.
         rule: ``"hebbian"``, ``"oja"``, or the controls ``"random"`` and ``"frozen"``.
-        total_epochs: Length of the run in epochs; required for ``"static"``.
-        warmup: Fraction of the epochs in which all blocks learn by SGD.
+        total_epochs: Length of the run in epochs. Without it the static transition is fixed: from the second epoch on
+            it is ``max_transition``.
+        warmup: Fraction of the epochs in which all blocks learn by SGD; only with ``total_epochs``.
         max_transition: The highest transition.
-        alpha: See :class:`DynamicTransition`.
-        shift: See :class:`DynamicTransition`.
-        power: See :class:`StaticTransition`.
+        alpha: See :class:`DynamicTransition`; only for ``"dynamic"``.
+        shift: See :class:`DynamicTransition`; only for ``"dynamic"``.
+        power: See :class:`StaticTransition`; only for ``"static"``.
         update_every: The localized blocks are updated at every ``update_every``-th step.
+        steps_per_epoch: After how many steps the optimizer ends an epoch by itself. Without it, call ``end_epoch``.
 
     Raises:
         TypeError: A value has the wrong type.
-        ValueError: A value is out of range, or missing.
+        ValueError: A value is out of range, or for the other ``selection_mode``.
     """
-    if selection_mode not in ("dynamic", "static"):
-        raise ValueError(f"selection_mode must be 'dynamic' or 'static', got {selection_mode!r}")
-    selection: Transition
-    if selection_mode == "dynamic":
-        selection = DynamicTransition(alpha=alpha, shift=shift, total_epochs=total_epochs, warmup=warmup)
-    elif total_epochs is None:
-        raise ValueError("total_epochs must be given with selection_mode='static', whose schedule ends with the run")
-    else:
-        selection = StaticTransition(total_epochs=total_epochs, warmup=warmup, power=power)
+    check_choice("selection_mode", selection_mode, ("dynamic", "static"))
+    own: dict[str, Any] = {}
+    for name, value, mode in (("alpha", alpha, "dynamic"), ("shift", shift, "dynamic"), ("power", power, "static")):
+        if value is not None and mode != selection_mode:
+            raise ValueError(f"{name} is for selection_mode={mode!r}, got {value!r} with {selection_mode!r}")
+        if value is not None:
+            own[name] = value
+    kind = DynamicTransition if selection_mode == "dynamic" else StaticTransition
+    selection: Transition = kind(total_epochs=total_epochs, warmup=warmup, **own)
     further = {} if base_optimizer_kwargs is None else base_optimizer_kwargs
     if not isinstance(further, Mapping) or "lr" in further:
         raise ValueError(f"base_optimizer_kwargs must be a dict without lr, which is an argument here, got {further!r}")
@@ -78,4 +82,5 @@ def create_localized_optimizer(
         max_transition=max_transition,
         rule=rule,
         update_every=update_every,
+        steps_per_epoch=steps_per_epoch,
     )

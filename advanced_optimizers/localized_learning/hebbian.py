@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 import torch
@@ -67,6 +68,7 @@ def random(layer: Layer, a: Tensor, z: Tensor, generator: torch.Generator) -> Te
     return drawn.to(weight.device)
 
 
+# A checkpoint holds the place of its rule here: append only.
 RULES: dict[str, Rule | None] = {"hebbian": hebbian, "oja": oja, "random": random, "frozen": None}
 
 
@@ -101,10 +103,10 @@ class LayerObserver:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy of the model alone must not keep observing; a copied optimizer installs observers of its own.
-        return _NoObserver, ()
+        return NoObserver, ()
 
 
-class _NoObserver:
+class NoObserver:
     """What a copied model has in place of its original's observers."""
 
     def __call__(self, *ignored: Any) -> None:
@@ -133,16 +135,16 @@ class Observers:
         self._observers = [LayerObserver(layer, rule, generator) for layer in layers]
         self._hooks = [o.layer.register_forward_hook(o, with_kwargs=True) for o in self._observers]
 
-    @property
-    def expecting(self) -> bool:
-        """Whether a forward pass would yield directions."""
-        return self._learns and any(observer.active for observer in self._observers)
-
     def activate(self, params: Sequence[Tensor]) -> None:
         """Observes the layers whose weight is among ``params``, and no others."""
         localized = set(params)
         for observer in self._observers:
             observer.active = observer.layer.weight in localized
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The weights for which a forward pass would yield directions, each once."""
+        return list(dict.fromkeys(o.layer.weight for o in self._observers if o.active and self._learns))
 
     def collect(self) -> dict[Tensor, Tensor]:
         """The direction of each weight since the last call; directions of layers that share a weight are added."""
@@ -159,6 +161,16 @@ class Observers:
         for hook in self._hooks:
             hook.remove()
         self._observers, self._hooks = [], []
+
+
+def move_weights(directions: Mapping[Tensor, Tensor], distance: float) -> None:
+    """Moves each weight by ``distance`` along its direction, unless that is zero or not finite; waits once."""
+    if directions:
+        norms = [torch.linalg.vector_norm(direction) for direction in directions.values()]
+        values = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()
+        for (weight, direction), norm in zip(directions.items(), values, strict=True):
+            if 0.0 < norm < math.inf:
+                weight.add_(direction, alpha=distance / norm)
 
 
 def _linear(a: Tensor, z: Tensor) -> Tensor:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from advanced_optimizers._base import BaseOptimizer, WrappedOptimizer
-from advanced_optimizers._checks import check_integer, check_range, refuse_per_sample_gradients
-from advanced_optimizers.localized_learning.blocks import OrderRecorder, find_units, make_blocks
-from advanced_optimizers.localized_learning.hebbian import RULES, Observers
+from advanced_optimizers._checks import check_choice, check_integer, check_range, refuse_per_sample_gradients
+from advanced_optimizers.localized_learning import arguments, movement, processes
+from advanced_optimizers.localized_learning.blocks import Block
+from advanced_optimizers.localized_learning.closures import hear_closures
+from advanced_optimizers.localized_learning.hebbian import RULES, Observers, move_weights
+from advanced_optimizers.localized_learning.localizer import Localizer
+from advanced_optimizers.localized_learning.once import Once
 from advanced_optimizers.localized_learning.transition import DynamicTransition, Schedule, Transition
 
 _SEED_OFFSET = 0x4EBB  # the random control must not repeat the numbers with which the weights were initialized
@@ -45,14 +46,16 @@ class LocalizedOptimizer(WrappedOptimizer):
     every :math:`k`-th step, its :math:`\Delta W`.
 
     **The training loop** is the ordinary one (zero_grad, loss, backward, step), in any order that works for the base
-    optimizer, with ``optimizer.end_epoch(train_loss)`` at the end of each epoch. In the first epoch all blocks learn by
-    SGD.
+    optimizer, with ``optimizer.end_epoch(train_loss)`` at the end of each epoch. In a loop that is not yours, pass
+    ``steps_per_epoch``: the optimizer then ends the epochs itself, and takes their loss from the closure or from
+    :meth:`observe`. In the first epoch all blocks learn by SGD.
 
     Args:
-        model: The network. Its ``blocks`` are made from its children, in the order in which they first run;
-            a ``Sequential``, ``ModuleList`` or ``ModuleDict`` is replaced by its children. Each block begins with a
+        model: The network. Its ``blocks`` are made from its children; a ``Sequential``, ``ModuleList`` or
+            ``ModuleDict`` is replaced by its children, and so is any module that holds more than half of the
+            parameters if that yields at least three parts with layers (a backbone). Each block begins with a
             ``Linear``, a ``Conv2d`` or a module that contains one (a residual block is one block), and includes the
-            modules that follow. Until the first step, the order is the one in which the model lists its modules.
+            modules that follow. May be wrapped in ``DistributedDataParallel(..., find_unused_parameters=True)``.
         base_optimizer: An ``Optimizer`` class, or a function ``(params, **kwargs) -> Optimizer``.
         base_optimizer_kwargs: Passed to it; ``lr`` is also the :math:`\eta` above. With a learning-rate schedule, pass
             the rate at its peak, which ``OneCycleLR`` calls ``max_lr``.
@@ -67,18 +70,25 @@ class LocalizedOptimizer(WrappedOptimizer):
             schedule: ``"random"``, a random direction of the same norm, and ``"frozen"``, no update.
         update_every: :math:`k \ge 1`. With 1 there is an update at every step, as in the paper; with a larger value the
             weights move equally far per step on average, at a fraction of the cost.
+        steps_per_epoch: After how many steps the optimizer ends an epoch by itself. Without a loss there is no weak
+            supervision (:math:`\sigma = 1`), with a warning; both kinds of transition do without.
 
     Attributes:
-        model: The network.
+        model: The network, without its wrapper.
         blocks: Its blocks, in order; each has ``name``, ``layers`` and ``params``.
         selection: How the transition moves.
         max_transition: The highest transition.
 
     Raises:
-        TypeError: ``model`` is not a module or is wrapped for several devices, ``base_optimizer`` is not an optimizer,
-            or a value is not a number.
-        ValueError: A value is out of range, the model has fewer than two blocks, two blocks share a parameter, or
-            another LocalizedOptimizer is attached to it.
+        TypeError: ``model`` is not a module, or is wrapped in ``DataParallel`` or sharded; ``base_optimizer`` is not an
+            optimizer, or ``selection`` not a transition; or a value is not a number.
+        ValueError: A value is out of range, the model has fewer than two blocks, two blocks share a parameter, all
+            parameters are frozen, or another LocalizedOptimizer is attached to it.
+
+    Warns:
+        UserWarning: Once for each of these: a block to be localized holds most of the parameters; no epoch has ended
+            in 2000 steps; an epoch ended without a loss; the model does not allow the transition that is due;
+            ``requires_grad`` of a localized parameter was switched on.
 
     Example:
         >>> import torch
@@ -113,13 +123,28 @@ class LocalizedOptimizer(WrappedOptimizer):
         update is made in :meth:`step`, together with the base optimizer's. If each layer runs once per step, this is
         the same as an update during the forward pass; and a step that ``GradScaler`` skips is skipped as a whole.
 
+    Order of execution:
+        Every forward pass of the model in training mode shows it, and the blocks are put in that order after the first
+        step and before each move of the transition. A layer may be skipped in some passes; one that runs several times
+        stands where it first runs. A block that computes an output of the model, or runs last, is never localized, nor
+        is one that has not run. Blocks that run in changing order cannot be parted: :meth:`end_epoch` raises an error.
+
+    Several processes:
+        If ``torch.distributed`` has several, all of them must train copies of the model, in step. Their directions are
+        added up, which is exactly the direction of the whole batch (either rule is a sum over samples), and their
+        losses averaged; gradients are left to ``DistributedDataParallel``. The first step of an epoch checks that
+        weights and gradients agree. Batch statistics are each process's own, unless you use ``SyncBatchNorm``.
+
     Limitations:
         Below the transition, a module stays as it is if it is neither ``Linear`` nor ``Conv2d``, if its weight is
         computed from other parameters, or if its weight is used without calling the module; so do parameters that the
-        user froze. Parameters outside all submodules, and those of a group added later, always learn by gradient. If
-        there are several forward passes between two steps, their directions are added. A direction whose norm is 0 or
-        not finite moves nothing. ``DataParallel`` and ``DistributedDataParallel`` are refused. Compile the model after
-        building the optimizer; it is compiled again whenever the transition moves.
+        user froze. Switching ``requires_grad`` on below the transition makes a parameter learn by gradient from then
+        on; switching it off there cannot be noticed, so freeze before or after :meth:`detach`. Parameters outside
+        all blocks, such as a class token, and those of a group added later, always learn by gradient. If there are
+        several forward passes between two steps, their directions are added. A direction whose norm is 0 or not finite
+        moves nothing. Reentrant activation checkpointing loses the gradients above the transition, which raises an
+        error. ``DataParallel`` and sharded parameters are refused. Compile the model after building the optimizer; it
+        is compiled again whenever the transition moves, and its order is that of the first step.
     """
 
     def __init__(
@@ -134,34 +159,31 @@ class LocalizedOptimizer(WrappedOptimizer):
         max_transition: int | None = None,
         rule: str = "hebbian",
         update_every: int = 8,
+        steps_per_epoch: int | None = None,
     ) -> None:
-        _check_model(model)
-        check_range("weak_supervision_weight", weak_supervision_weight, low=0.0, high=math.inf, open_high=True)
-        if rule not in RULES:
-            raise ValueError(f"rule must be one of {sorted(RULES)}, got {rule!r}")
-        check_integer("update_every", update_every, low=1)
-        own = {"hebbian_lr": hebbian_lr}
-        self._check_group(own)
+        model = arguments.check_model(model)
+        self.selection = arguments.check_selection(selection)
+        self.weak_supervision_weight = arguments.check_weight(weak_supervision_weight)
+        self.rule = check_choice("rule", rule, RULES)
+        self.update_every = check_integer("update_every", update_every, low=1)
+        self.steps_per_epoch = arguments.check_steps(steps_per_epoch)
+        self._check_group({"hebbian_lr": hebbian_lr})
+        own = {"hebbian_lr": check_range("hebbian_lr", hebbian_lr)}
         super().__init__(model.parameters(), base_optimizer, base_optimizer_kwargs, own)
-        self._full_lr = float(self.param_groups[0]["lr"])
-        check_range("lr", self._full_lr, low=0.0, open_low=True)
+        self._full_lr = arguments.check_lr(self.param_groups[0])
 
         self.model = model
-        self.selection: Transition = DynamicTransition() if selection is None else selection
-        self.weak_supervision_weight = weak_supervision_weight
-        self.rule = rule
-        self.update_every = update_every
-        self._units = find_units(model)
-        self._order: list[int] = []  # of execution, as indices of units; empty until the first step
-        self.blocks = make_blocks(self._units)
-        self.max_transition = max(1, len(self.blocks) - 2) if max_transition is None else max_transition
-        check_integer("max_transition", self.max_transition, low=0)
-        check_range("max_transition", self.max_transition, high=len(self.blocks) - 1)
-
+        self._once = Once()
+        self._localizer = Localizer(model, self._once)
+        self.max_transition = max(1, len(self.blocks) - 2)
+        if max_transition is not None:
+            self.max_transition = check_integer("max_transition", max_transition, low=0)
+            check_range("max_transition", self.max_transition, high=len(self.blocks) - 1)
+        self._localizer.warn_of_large_blocks(self.max_transition)
         self._schedule = Schedule(updates=[[] for _ in self.blocks])
-        self._localized: list[nn.Parameter] = []  # whose requires_grad is off because of the transition
         self._generator = torch.Generator().manual_seed((torch.initial_seed() + _SEED_OFFSET) % 2**63)
         self._detached = False
+        self._moved = False  # whether the transition has moved since the last step
         self._attach()
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -171,11 +193,19 @@ class LocalizedOptimizer(WrappedOptimizer):
         layers = [layer for block in self.blocks for layer in block.layers if not self._detached]
         self._observers = Observers(layers, RULES[self.rule], self._generator)
         self._observe()
-        self._order_hooks: list[RemovableHandle] = []
-        if not self._order and not self._detached:
-            self._order_hooks = [
-                unit.register_forward_pre_hook(OrderRecorder(self._order, i)) for i, (_, unit) in enumerate(self._units)
-            ]
+        if not self._detached:
+            self._localizer.attach()
+        if self.steps_per_epoch is not None:
+            hear_closures(self, self)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The model's blocks, in order."""
+        return self._localizer.blocks
+
+    @property
+    def _params(self) -> list[nn.Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     @property
     def transition(self) -> int:
@@ -188,47 +218,69 @@ class LocalizedOptimizer(WrappedOptimizer):
         return self._schedule.direction
 
     @property
-    def loss_history(self) -> list[float]:
-        """The training losses that were passed to :meth:`end_epoch`."""
+    def loss_history(self) -> list[float | None]:
+        """The training loss of each epoch, the mean over all processes; None for an epoch without one."""
         return list(self._schedule.losses)
 
     # ---- a step --------------------------------------------------------------------------------------------------
 
     def _update(self) -> None:
         refuse_per_sample_gradients("LocalizedOptimizer", self.param_groups)
-        self._settle_order()
-        self._remember_epoch_start()
+        if self._localizer.settle():
+            self._arrange()
+            if self.transition > 0:  # it moved before anything ran
+                self._move()
+        if self._localizer.give_back():
+            self._observe()
+        self._check_learning()
+        movement.remember(self.state, (self.blocks[i] for i in self._measured))
         super()._update()
         self._step_localized()
-        self._schedule.lr_sum += float(self.param_groups[0]["lr"])
-        self._schedule.steps += 1
+        self._schedule.count_step(float(self.param_groups[0]["lr"]))
         self._observe()
+        if not self._detached:
+            self._end_epoch_if_due()
+
+    def observe(self, loss: float | Tensor) -> None:
+        """Hears the loss of one batch; call it before :meth:`step`. A closure's loss is heard without this call.
+
+        Args:
+            loss: A number, or a tensor with one element, for which a GPU is not waited.
+
+        Raises:
+            TypeError: ``loss`` is not a number.
+            RuntimeError: The optimizer was built without ``steps_per_epoch``.
+        """
+        checked = loss if isinstance(loss, Tensor) and loss.numel() == 1 else arguments.check_loss("loss", loss)
+        if self.steps_per_epoch is None:
+            raise RuntimeError(
+                "observe(loss) needs steps_per_epoch, with which the optimizer ends epochs itself: build the optimizer "
+                "with it, or pass the loss of the epoch to end_epoch"
+            )
+        self._schedule.observe(checked)
 
     def _observe(self) -> None:
         # Layers are observed only before steps that update them.
         due = self._schedule.steps % self.update_every == 0
-        self._observers.activate(self._localized if due else [])
+        self._observers.activate(self._localizer.params if due else [])
+
+    def _check_learning(self) -> None:
+        self._localizer.check_reached(self.transition)
+        if self._moved and processes.several():
+            grads = [p.grad for p in self._params if p.grad is not None]
+            processes.check_equal(self._schedule.values, self._localizer.params, grads, self._params[0].device)
+        self._moved = False
 
     def _step_localized(self) -> None:
-        self._schedule.expected += self._observers.expecting
+        weights = self._observers.weights
         directions = self._observers.collect()
-        if not directions:
-            return
-        self._schedule.observed += 1
+        self._schedule.expected += bool(weights)
+        self._schedule.observed += bool(directions)
+        if weights and processes.several():
+            directions = processes.add_up(directions, weights)
         group = self.param_groups[0]
         distance = self.update_every * group["hebbian_lr"] * float(group["lr"]) / self._full_lr
-        norms = [torch.linalg.vector_norm(direction) for direction in directions.values()]
-        values = torch.stack([norm.to(norms[0].device) for norm in norms]).tolist()  # one device sync
-        for (weight, direction), norm in zip(directions.items(), values, strict=True):
-            if 0.0 < norm < math.inf:
-                weight.add_(direction, alpha=self.localized_direction * distance / norm)
-
-    def _settle_order(self) -> None:
-        # The first forward pass has shown in which order the units run. Those that did not run come last.
-        if self._order and self._order_hooks:
-            self._order += [i for i in range(len(self._units)) if i not in self._order]
-            self.blocks = make_blocks([self._units[i] for i in self._order])
-            _remove(self._order_hooks)
+        move_weights(directions, self.localized_direction * distance)
 
     # ---- an epoch ------------------------------------------------------------------------------------------------
 
@@ -241,54 +293,59 @@ class LocalizedOptimizer(WrappedOptimizer):
 
         Raises:
             TypeError: ``train_loss`` is not a number.
-            RuntimeError: The optimizer is detached, or it made steps without seeing a forward pass of its localized
-                layers.
+            RuntimeError: The optimizer is detached, ends epochs itself, or made steps without seeing a forward pass of
+                its model; or the transition would part blocks that run in changing order.
         """
-        loss = train_loss.item() if isinstance(train_loss, Tensor) and train_loss.numel() == 1 else train_loss
-        if isinstance(loss, bool) or not isinstance(loss, int | float):
-            raise TypeError(f"train_loss must be a number, got {train_loss!r}")
-        self._check_observed()
-        self._measure_updates()
-        self._schedule.end_epoch(float(loss), self.selection, self.max_transition, self.weak_supervision_weight)
-        self._localize()
+        loss = arguments.check_loss("train_loss", train_loss)
+        if self.steps_per_epoch is not None:
+            raise RuntimeError(
+                f"end_epoch must not be called with steps_per_epoch={self.steps_per_epoch}, with which the optimizer "
+                "ends epochs itself: leave one of them out; it hears losses from observe(loss)"
+            )
+        self._end_epoch(loss)
 
-    def _check_observed(self) -> None:
+    def _end_epoch_if_due(self) -> None:
+        schedule = self._schedule
+        if self.steps_per_epoch is not None and schedule.epoch_steps >= self.steps_per_epoch:
+            self._end_epoch(schedule.mean_loss)
+        elif self.steps_per_epoch is None and schedule.steps == arguments.MANY_STEPS and not schedule.losses:
+            self._once.warn("no epoch", arguments.NO_EPOCH)
+
+    def _end_epoch(self, loss: float | None) -> None:
         if self._detached:
             raise RuntimeError(
                 "end_epoch needs the model's layers, but detach() has released them: build a new LocalizedOptimizer"
             )
-        if self._schedule.expected > 0 and self._schedule.observed == 0:
-            raise RuntimeError(
-                f"the {self.transition} localized blocks saw no forward pass in training mode with gradients enabled "
-                "during this epoch: train the model with which the optimizer was built, not a copy of it, and compile "
-                "the model after building the optimizer"
-            )
+        self._schedule.check_observed()
+        for i in self._measured:
+            movement.record(self.state, self.blocks[i], self._schedule.lr_sum, self._schedule.updates[i])
+        if processes.several():
+            loss = processes.mean(loss, self._params[0].device)
+        if loss is None:
+            self._once.warn("no loss", arguments.NO_LOSS)
+        self._localizer.settle()
+        self._arrange()
+        wanted = self._schedule.end_epoch(
+            loss, self.selection, self.max_transition, self.weak_supervision_weight, self._localizer.highest
+        )
+        if wanted > self.transition:
+            self._once.warn("limit", f"the transition stays at {self.transition}, because {self._localizer.beyond()}")
+        self._move()
 
-    def _localize(self) -> None:
-        for p in (p for block in self.blocks[: self.transition] for p in block.params):
-            if p.requires_grad:  # not what the user froze
-                self._localized.append(_frozen(p))
+    def _arrange(self) -> None:
+        places = self._localizer.arrange()
+        self._schedule.updates = [self._schedule.updates[former] for former in places]
+        self._schedule.transition = min(self.transition, self._localizer.highest)
+
+    def _move(self) -> None:
+        self._localizer.localize(self.transition, stepped=self._schedule.steps > 0)
+        self._moved = True
         self._observe()
 
-    def _measured(self) -> dict[int, list[Tensor]]:
-        """The weights of each block that may still become localized, if that depends on how far they move."""
-        if not isinstance(self.selection, DynamicTransition):
-            return {}
-        indices = range(self.transition, self.max_transition)
-        return {i: list(dict.fromkeys(layer.weight for layer in self.blocks[i].layers)) for i in indices}
-
-    def _remember_epoch_start(self) -> None:
-        for weight in (weight for weights in self._measured().values() for weight in weights):
-            if "epoch_start" not in self.state[weight]:  # end_epoch removes it
-                self.state[weight]["epoch_start"] = weight.detach().clone()
-
-    def _measure_updates(self) -> None:
-        """Records u_e of each block, in units of the learning rate; an epoch with rate 0 is not measured."""
-        for i, weights in self._measured().items():
-            starts = [self.state[w].pop("epoch_start") for w in weights if "epoch_start" in self.state.get(w, {})]
-            if starts and self._schedule.lr_sum > 0.0:
-                moved = math.hypot(*(float((w - start).norm()) for w, start in zip(weights, starts, strict=True)))
-                self._schedule.updates[i].append(moved / self._schedule.lr_sum)
+    @property
+    def _measured(self) -> range:
+        """The blocks that may still become localized, if that depends on how far they move."""
+        return range(self.transition, self.max_transition if isinstance(self.selection, DynamicTransition) else 0)
 
     # ---- leaving, saving, copying --------------------------------------------------------------------------------
 
@@ -296,21 +353,17 @@ class LocalizedOptimizer(WrappedOptimizer):
         """Removes the hooks and restores ``requires_grad``. From then on the optimizer acts as its base alone."""
         self._detached = True
         self._observers.remove()
-        _remove(self._order_hooks)
-        for p in self._localized:
-            p.requires_grad_(True)
-        self._localized = []
+        self._localizer.detach()
         self._schedule.transition = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state under ``"base"``, that of schedule and generator under ``"localized"``."""
-        params = self.param_groups[0]["params"]
-        place = {p: i for i, p in enumerate(params)}
+        place = {p: i for i, p in enumerate(self._params)}
         localized = {
-            "schedule": asdict(self._schedule),
-            "params": [place[p] for p in self._localized],
-            "order": self._settled_order,
+            "schedule": self._schedule.state(),
+            **self._localizer.state(place),
             "generator": self._generator.get_state(),
+            "settings": arguments.settings_of(self),
         }
         return {**super().state_dict(), "localized": localized}
 
@@ -318,66 +371,29 @@ class LocalizedOptimizer(WrappedOptimizer):
         """Restores what :meth:`state_dict` returned, on a model with the same layers.
 
         Raises:
-            ValueError: ``state_dict`` is not that of a LocalizedOptimizer, or that of another model, or its transition
-                is above ``max_transition``.
+            TypeError: ``state_dict`` is not a dict.
+            ValueError: ``state_dict`` is not that of a LocalizedOptimizer, or that of another model or another setting
+                (``rule``, ``update_every``, ``weak_supervision_weight``), or its transition is above
+                ``max_transition``.
         """
-        saved = state_dict.get("localized")
-        if saved is None:
-            raise ValueError(
-                f"state_dict must hold the schedule's state under 'localized', got the keys {sorted(state_dict)}: "
-                "it was not saved by LocalizedOptimizer"
-            )
-        schedule, order = Schedule(**copy.deepcopy(saved["schedule"])), saved["order"]
-        if len(schedule.updates) != len(self.blocks) or len(order) not in (0, len(self._units)):
-            modules = f" in {len(order)} modules" if order else ""
-            raise ValueError(
-                f"state_dict must be that of a model with {len(self.blocks)} blocks in {len(self._units)} modules, got "
-                f"one with {len(schedule.updates)} blocks{modules}: build the model as it was when saved"
-            )
+        saved = arguments.check_saved(state_dict)
+        self._localizer.check_saved(saved)
+        arguments.check_settings(saved, arguments.settings_of(self))
+        schedule = Schedule.of(saved["schedule"])
         check_range("transition of state_dict", schedule.transition, high=self.max_transition)
         super().load_state_dict(state_dict)
-        for p in self._localized:
-            p.requires_grad_(True)
-        params = self.param_groups[0]["params"]
-        self._localized = [_frozen(params[i]) for i in saved["params"]]
+        self._localizer.restore(saved, self._params)
         self._schedule = schedule
-        self._order[:] = order or self._order
-        self._settle_order()
         self._generator.set_state(saved["generator"].cpu())
+        self._moved = schedule.transition > 0
         self._observe()
-
-    @property
-    def _settled_order(self) -> list[int]:
-        return [] if self._order_hooks else list(self._order)
 
     def __getstate__(self) -> dict[str, Any]:
         own = super().__getstate__()
-        del own["_observers"], own["_order_hooks"]  # a copy attaches its own
-        return {**own, "_order": self._settled_order}
+        del own["_observers"]  # a copy attaches its own
+        return own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "model" in state:  # a copy; torch's load_state_dict calls this method too
             self._attach()
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {model!r}")
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise TypeError(
-            f"model must not be wrapped in {type(model).__name__}, because each of its copies would learn a direction "
-            "of its own: pass the module itself and train it on one device"
-        )
-
-
-def _frozen(p: nn.Parameter) -> nn.Parameter:
-    p.requires_grad_(False)
-    p.grad = None  # otherwise the base optimizer would step with it again and again
-    return p
-
-
-def _remove(hooks: list[RemovableHandle]) -> None:
-    for hook in hooks:
-        hook.remove()
-    hooks.clear()
