@@ -7,9 +7,13 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch.distributed as dist
 from torch import Tensor
+
+if TYPE_CHECKING:  # a torch built without distributed has no such class
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
@@ -44,7 +48,7 @@ def check_range(
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(number, bool) or not isinstance(number, Real):  # NumPy registers its numbers as such
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = number if isinstance(number, int | float) else _as_python(number)
+    number = number if type(number) in (int, float) else _as_python(number)
     above = number > low if open_low else number >= low
     below = number < high if open_high else number <= high
     if not (above and below):
@@ -136,6 +140,11 @@ def refuse_per_sample_gradients(name: str, groups: Iterable[Mapping[str, Any]]) 
             "noisy gradients, so they are not covered by the privacy guarantee: use another optimizer, or train "
             "without Opacus"
         )
+
+
+def count_processes(group: ProcessGroup | None = None) -> int:
+    """How many processes train together: those of a group, by default of the whole job; 1 outside any."""
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def is_dtensor(tensor: Tensor) -> bool:

@@ -58,8 +58,10 @@ def test_the_state_is_the_same_in_both_processes(name):
 
 
 def test_corrections_of_hidden_states_keep_the_parameters_equal_but_learn_from_their_own_part():
-    first, second = values(cases.train_ddp, HIDDEN)
+    outcomes = together(cases.train_ddp, HIDDEN)
+    first, second = (outcome.value for outcome in outcomes)
     assert_close(first, second, **BITWISE)
+    assert all(["in several processes" in text for text in outcome.warnings].count(True) == 1 for outcome in outcomes)
     assert 0.0 < distance(first, whole(HIDDEN)) < 0.5 * distance(whole(HIDDEN), whole("correction"))
 
 

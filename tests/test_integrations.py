@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from advanced_optimizers import FEROptimizer, FlippingErrorReduction
+from advanced_optimizers import FEROptimizer, FlippingErrorReduction, LocalizedOptimizer
 from advanced_optimizers.integrations import IndexedDataset
 from advanced_optimizers.integrations._epochs import begin_epoch, check_run, criteria_of, local_optimizers
 from tests.framework_helpers import localized, network
@@ -47,6 +47,12 @@ def test_a_shuffling_loader_passes_the_index_on(workers: int):
         assert torch.equal(x, X[indices])
         seen += indices.tolist()
     assert sorted(seen) == list(range(5))
+
+
+def test_a_local_learner_that_ends_its_epochs_itself_is_refused():
+    learner = LocalizedOptimizer(network(), torch.optim.SGD, {"lr": 0.05}, steps_per_epoch=3)
+    with pytest.raises(ValueError, match=r"steps_per_epoch of the LocalizedOptimizer must be None.*got 3"):
+        check_run(network(), [learner], 2)
 
 
 class Inside:

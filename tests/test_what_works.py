@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.what_works import COLUMNS, PROVISIONAL, TESTS
+from tests.what_works import COLUMNS, TESTS
 
 HERE = Path(__file__).parent
 README = (HERE.parent / "README.md").read_text(encoding="utf-8")
@@ -48,11 +48,9 @@ def faults(text: str, tests: dict[str, tuple[str, ...]]) -> list[str]:
 
 def faults_of_cell(cell: str, names: str) -> list[str]:
     if cell.startswith(WITHOUT_A_TEST):
-        return [f"says {cell!r} and names {names}"] if names not in ("", PROVISIONAL) else []
+        return [f"says {cell!r} and names {names}"] if names else []
     if not cell or not names:
         return [f"says {cell!r} without a test"]
-    if names == PROVISIONAL:
-        return []
     pairs = [name.partition("::") for name in names.split()]
     return [f"there is no {file}::{test}" for file, _, test in pairs if test not in existing_tests(file)]
 

@@ -27,6 +27,10 @@ _TRAINER = (
     "transformers_trainer::test_a_resumed_run_is_the_same"
 )
 _OPACUS = "opacus::test_without_noise_and_clipping_it_is_ordinary_training opacus::test_a_resumed_run_is_the_same"
+_DDP = "distributed::test_ddp_equals_one_process_with_the_whole_batch"
+_ZERO = (
+    "distributed::test_zero_equals_one_process_with_the_whole_batch distributed::test_zero_resumes_from_a_checkpoint"
+)
 
 # Row -> the tests of its cells, in the order of COLUMNS.
 TESTS: dict[str, tuple[str, str, str, str, str]] = {
@@ -100,14 +104,29 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
         "training_loops::test_mup_s_optimizers_refuse_lbfgs",
     ),
     "`DistributedDataParallel`": (
-        "distributed",
-        "distributed",
-        "distributed",
-        "distributed",
-        "zero_shot_transfer_survival::test_wrapped_models_know_their_base_shapes",
+        f"{_DDP} distributed::test_the_state_is_the_same_in_both_processes "
+        "distributed::test_corrections_of_hidden_states_keep_the_parameters_equal_but_learn_from_their_own_part",
+        "flipping_processes::test_two_processes_with_a_shuffling_sampler_equal_one",
+        "localized_processes::test_two_processes_equal_one_with_the_whole_batch "
+        "localized_processes::test_a_wrapper_that_waits_for_frozen_blocks_is_refused",
+        "distributed_sigprop::test_two_processes_equal_one_with_the_whole_batch "
+        "distributed_sigprop::test_losses_over_the_batch distributed_sigprop::test_norms_over_the_batch",
+        f"{_DDP} zero_shot_transfer_survival::test_wrapped_models_know_their_base_shapes",
     ),
-    "`ZeroRedundancyOptimizer`": ("distributed", "distributed", "distributed", "distributed", ""),
-    "FSDP2 (`fully_shard`)": ("distributed", "", "distributed", "distributed", ""),
+    "`ZeroRedundancyOptimizer`": (
+        _ZERO,
+        "",
+        "",
+        "",
+        f"{_ZERO} distributed::test_zero_cannot_build_mup_s_optimizer",
+    ),
+    "FSDP2 (`fully_shard`)": (
+        "distributed::test_fsdp2_is_refused_by_name_and_nothing_changes",
+        "",
+        "localized_processes::test_sharded_parameters_are_refused",
+        "distributed_sigprop::test_sharded_networks",
+        "distributed::test_fsdp2_equals_one_process_with_the_whole_batch",
+    ),
     "accelerate": (
         f"{_PREPARED} accelerate::test_bfloat16",
         "accelerate::test_the_flipping_loss_is_prepared_with_the_model_and_saved",
@@ -146,6 +165,3 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
         f"{_OPACUS} opacus::test_it_steps_with_the_private_gradients",
     ),
 }
-
-# To be named: the tests of several processes. A cell with this word passes without a test.
-PROVISIONAL = "distributed"

@@ -123,8 +123,8 @@ class FEROptimizer(GradientTransform):
     Limitations:
         Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and on the CPU one more
         for the corrected gradient, kept between steps. A gradient that is not finite is passed on unchanged and does
-        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
-        complex gradients are refused; distributed sharding is untested. ``torch.distributed.checkpoint.state_dict``
+        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse,
+        complex and sharded (FSDP2) gradients are refused. ``torch.distributed.checkpoint.state_dict``
         keeps all but ``consistency_history``, which then starts empty.
     """
 

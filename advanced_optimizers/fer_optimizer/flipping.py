@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers.fer_optimizer.processes import check_group, gather_integers, gather_rows, group_size
+from advanced_optimizers._checks import check_integer, check_range, count_processes
+from advanced_optimizers.fer_optimizer.processes import check_group, gather_integers, gather_rows
 
 __all__ = ["FlippingErrorReduction"]
 
@@ -207,14 +207,14 @@ class FlippingErrorReduction(nn.Module):
         w = 1.0 - torch.exp(-self.mu * p)
         self.remembered[i] = (1.0 - w) * self.remembered[i] + w * F.softmax(z / self.temperature, dim=1)
         self.ever_correct[i] = True
-        if group_size(self.process_group) < group_size(None):
+        if count_processes(self.process_group) < count_processes():
             self._written = i, self._rows(i)
 
     def _rows(self, indices: Tensor) -> Tensor:
         return self.remembered[indices.to(self.remembered.device)].float().cpu()
 
     def _of_all_processes(self, i: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if group_size(self.process_group) == 1:
+        if count_processes(self.process_group) == 1:
             return i, z, y
         num_samples, num_classes = self.remembered.shape
         own = {"num_samples": num_samples, "num_classes": num_classes, "epoch": int(self.epoch), "rows": len(i)}

@@ -6,7 +6,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["check_group", "gather_integers", "gather_rows", "group_size"]
+from advanced_optimizers._checks import count_processes
+
+__all__ = ["check_group", "gather_integers", "gather_rows"]
 
 
 def check_group(name: str, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
@@ -16,17 +18,12 @@ def check_group(name: str, group: dist.ProcessGroup | None) -> dist.ProcessGroup
     return group
 
 
-def group_size(group: dist.ProcessGroup | None) -> int:
-    """The number of processes in the group, or of all processes if it is None; 1 without ``torch.distributed``."""
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
-
-
 def gather_integers(
     values: dict[str, int], device: torch.device, group: dist.ProcessGroup | None
 ) -> dict[str, list[int]]:
     """Each value of every process, in the order of the ranks."""
     mine = torch.tensor(list(values.values()), device=device)
-    gathered = [torch.empty_like(mine) for _ in range(group_size(group))]
+    gathered = [torch.empty_like(mine) for _ in range(count_processes(group))]
     dist.all_gather(gathered, mine, group=group)
     return dict(zip(values, torch.stack(gathered, dim=1).tolist(), strict=True))
 

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._checks import check_bool, check_integer, unknown_name
+from advanced_optimizers._checks import check_bool, check_integer, count_processes, unknown_name
 from advanced_optimizers.forward_signal.architectures import check_sizes, dense_model, vgg_model
 from advanced_optimizers.forward_signal.layers import (
     ClassifierOutput,
@@ -22,7 +22,6 @@ from advanced_optimizers.forward_signal.layers import (
     split_into_blocks,
 )
 from advanced_optimizers.forward_signal.losses import LocalLoss
-from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["OUTPUTS", "SigPropConvNet", "SigPropNet", "SigPropSequential"]
 
@@ -207,7 +206,7 @@ class SigPropSequential(nn.Module):
             ValueError: A shape, a dtype or a label does not fit the network.
         """
         self.check_batch(x, y)
-        if torch.is_grad_enabled() and count_processes(None) > 1:
+        if torch.is_grad_enabled() and count_processes() > 1:
             self.batch_sizes.append(len(x))
         losses, h, t = [], x, self.contexts
         for unit in self.units():

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advanced_optimizers._checks import check_integer, check_iterable, check_range
+from advanced_optimizers._checks import check_integer, check_iterable, check_range, count_processes
 from advanced_optimizers.forward_signal.checks import check_trainable
 from advanced_optimizers.forward_signal.learning import learn_unit
 from advanced_optimizers.forward_signal.optimizer import LearnResult, SigPropOptimizer
-from advanced_optimizers.forward_signal.processes import count_processes
 
 __all__ = ["SigPropPipeline", "split_by_cost"]
 

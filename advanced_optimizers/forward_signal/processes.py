@@ -17,7 +17,7 @@ from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from advanced_optimizers._checks import is_dtensor
+from advanced_optimizers._checks import count_processes, is_dtensor
 from advanced_optimizers.forward_signal.layers import SigPropLayer
 from advanced_optimizers.forward_signal.losses import LOSSES_OF_SAMPLES
 
@@ -30,14 +30,8 @@ __all__ = [
     "check_exact",
     "check_process_group",
     "check_sharding",
-    "count_processes",
     "share_of_samples",
 ]
-
-
-def count_processes(group: ProcessGroup | None) -> int:
-    """Returns how many processes learn together: those of the group, or of the default group; 1 without any."""
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def check_process_group(group: ProcessGroup | None) -> None:

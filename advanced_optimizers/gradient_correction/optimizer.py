@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
-from advanced_optimizers._checks import check_integer, check_iterable, check_range, refuse_per_sample_gradients
+from advanced_optimizers._checks import (
+    check_integer,
+    check_iterable,
+    check_range,
+    count_processes,
+    refuse_per_sample_gradients,
+)
 from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
@@ -118,7 +124,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         tokens (B, length, features), in parts that run only in training mode, and inside reentrant checkpoints that are
         also active in evaluation mode. Hidden states are corrected with the arguments given here, whatever a parameter
         group overrides. ``GradScaler``, closures, gradient accumulation and several groups work; ``torch.compile`` does
-        not compile the correction; sparse and complex gradients are refused; distributed sharding is untested.
+        not compile the correction; sparse, complex and sharded (FSDP2) gradients are refused.
     """
 
     def __init__(
@@ -151,7 +157,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._measured: list[Tensor] = []
         self._hidden: list[HiddenCorrection] = []
         self._watch: Watch | None = None
-        self._warned = False
+        self._warned: set[str] = set()
         self._placed: set[Tensor] | None = None
         found = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
@@ -220,22 +226,33 @@ class GradientCorrectionOptimizer(GradientTransform):
             refuse_per_sample_gradients("GradientCorrectionOptimizer(model=...)", self.param_groups)
         self._measured = []
         super()._update()
-        self._warn_of_missed()
+        self._warn_of_hidden_states()
         for loss, gate in (hidden.train() for hidden in self._hidden):
             record = NOTHING_MEASURED._replace(gcode_loss=loss, gcode_gate=gate)
             self._measured.append(torch.tensor([record], dtype=torch.float64))
         self._record()
 
-    def _warn_of_missed(self) -> None:
+    def _warn_of_hidden_states(self) -> None:
         missed = [hidden.name for hidden in self._hidden if not hidden.reached]
-        if missed and not self._warned:
-            self._warned = True
-            warnings.warn(
+        if missed:
+            self._warn_once(
+                "missed",
                 f"in this step no gradient came to the hidden states before {', '.join(missed)}, so they are not "
                 "corrected: was the model in evaluation mode, compiled, or under activation checkpointing with "
                 "use_reentrant=True, or are the layers before frozen?",
-                stacklevel=6,  # the call of step
             )
+        if self._hidden and count_processes() > 1:
+            self._warn_once(
+                "processes",
+                "in several processes, hidden states are corrected as each process's part of the batch suggests, which "
+                "is not what the whole batch would: the weights stay equal in all processes, but the run is not that "
+                "of one process",
+            )
+
+    def _warn_once(self, about: str, text: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            warnings.warn(text, stacklevel=7)  # the call of step
 
     def _predictors(self, p: Tensor, group: dict[str, Any]) -> list[tuple[Predictor, float]]:
         """The predictors that correct a parameter's gradient, with their strengths."""

@@ -35,7 +35,7 @@ def criteria_of(model: nn.Module) -> list[FlippingErrorReduction]:
 
 
 def check_run(model: nn.Module, optimizers: Iterable[Any], epochs: int | None) -> None:
-    """Checks, before the first step, that somebody hears of the epochs and that there are not too many of them.
+    """Checks, before the first step, that somebody hears of the epochs, once each, and that there are not too many.
 
     Args:
         model: The model that is trained.
@@ -43,7 +43,7 @@ def check_run(model: nn.Module, optimizers: Iterable[Any], epochs: int | None) -
         epochs: How many epochs the run has; None if it is counted in steps.
 
     Raises:
-        ValueError: A loss was built for a shorter run.
+        ValueError: A loss was built for a shorter run, or a local learner ends its epochs itself.
 
     Warns:
         UserWarning: Nothing needs to hear of the epochs.
@@ -55,7 +55,14 @@ def check_run(model: nn.Module, optimizers: Iterable[Any], epochs: int | None) -
                 f"total_epochs of the FlippingErrorReduction must be the length of the run, {epochs} epochs, got "
                 f"{criterion.total_epochs}"
             )
-    if not criteria and not local_optimizers(optimizers):
+    learners = local_optimizers(optimizers)
+    for learner in learners:
+        if learner.steps_per_epoch is not None:
+            raise ValueError(
+                "steps_per_epoch of the LocalizedOptimizer must be None with EpochCallback, which ends its epochs, "
+                f"got {learner.steps_per_epoch}: leave one of the two out"
+            )
+    if not criteria and not learners:
         warnings.warn(
             "EpochCallback found neither a LocalizedOptimizer among the optimizers nor a FlippingErrorReduction among "
             "the model's modules, so it does nothing: make the loss an attribute of the model, or leave the callback "

@@ -8,10 +8,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from advanced_optimizers._checks import count_processes
+
 
 def several() -> bool:
-    """Whether more than one process trains: those of the default group, whatever the model is wrapped in."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    """Whether more than one process trains, whatever the model is wrapped in."""
+    return count_processes() > 1
 
 
 def unwrap(model: nn.Module) -> nn.Module:
