@@ -26,6 +26,21 @@ from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
 
+# What a made-up record says about the machine.
+ENVIRONMENT: dict[str, Any] = {
+    "package_version": "0.1.0",
+    "git_commit": "0123456789abcdef",
+    "git_dirty": False,
+    "python": "3.11.0",
+    "torch": "2.15.0",
+    "device": "cpu",
+    "device_name": "A processor",
+    "threads": 1,
+    "data_checksum": "0" * 64,
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "finished_at": "2026-01-01T00:01:00+00:00",
+}
+
 _LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
 _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
@@ -104,13 +119,14 @@ def make_config(**changes: Any) -> RunConfig:
 
 
 def make_record(config: RunConfig, status: str = "completed", **final: float | None) -> RunRecord:
-    """A made-up record of two epochs; ``final`` has the values of the last one."""
-    last: dict[str, Any] = {"train_loss": 0.5, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
+    """A made-up record; ``final`` has the values of the last epoch, and those of the others are 1."""
+    loss = None if status == "diverged" else 0.5
+    last: dict[str, Any] = {"train_loss": loss, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
     return RunRecord(
         config=config,
         status=status,
-        environment={"git_commit": "0123456789abcdef", "torch": "2.15.0"},
-        curves={name: [1.0, value] for name, value in last.items()},
+        environment=dict(ENVIRONMENT),
+        curves={name: [*[1.0] * (config.epochs - 1), value] for name, value in last.items()},
         final=last,
         total_seconds=5.0,
         peak_memory_bytes=2**20,

@@ -73,10 +73,11 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     """The errors that are explained by their message alone."""
     from advanced_optimizers.experiments.data.datasets import DataError
     from advanced_optimizers.experiments.records.record import RecordError
+    from advanced_optimizers.experiments.studies.retraining import RetrainingError
     from advanced_optimizers.experiments.studies.running import StudyError
     from advanced_optimizers.experiments.studies.study import MissingRunsError
 
-    return ValueError, DataError, RecordError, StudyError, MissingRunsError
+    return ValueError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
@@ -166,6 +167,12 @@ def _report(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _adopt(options: argparse.Namespace) -> int:
+    path = run_store(options.profile).update_manifest(adopt=True)
+    print(f"written: {path.relative_to(project_root())}")
+    return 0
+
+
 # --- Options ---------------------------------------------------------------------------------------------------------
 
 _PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in hours (default: quick)"
@@ -221,6 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.set_defaults(extras="experiments,notebooks")
     report = add("report", _report, "fill the generated parts of README.md and coursework_report.md")
     report.add_argument("--check", action="store_true", help="change nothing; fail if they differ from the records")
+    adopt = add("adopt", _adopt, "list records of a version without checksums in the manifest, as they are")
+    adopt.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     return parser
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import load_topic_file, topic_files
+from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
@@ -85,18 +85,18 @@ def run_study(
         store: Where the records are.
         workers: How runs are distributed; by default, one after the other.
         retrain: Whether to train all runs again. Their records are replaced once all of them are trained; an
-            interrupted retraining resumes where it stopped.
+            interrupted retraining resumes where it stopped, with the same code on the same machine.
         progress: Whether to show a progress bar.
 
     Raises:
         StudyError: Some runs failed.
+        RetrainingError: Another process is training the study again.
     """
     workers = workers or Workers()
     if retrain:
-        scratch = RunStore(store.progress_folder / f"retrain-{study.name}" / "runs")
-        outcome = run_study(study, scratch, workers, progress=progress)
-        _replace(store, study, outcome.records)
-        shutil.rmtree(scratch.root.parent)
+        with retraining_store(study.name, store, workers.device) as scratch:
+            outcome = run_study(study, scratch, workers, progress=progress)
+            _replace(store, study, outcome.records)
         return outcome
     trained = train_all(study.tuning_configs(), store, workers, f"{study.name}: tuning", progress)
     trained += train_all(study.final_configs(store), store, workers, f"{study.name}: comparison", progress)
@@ -110,6 +110,7 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
     Raises:
         StudyError: Some runs failed; the others are recorded.
     """
+    store.remove_leftovers()
     failures: dict[str, str] = {}
     waiting = []
     for config in configs:
@@ -205,11 +206,15 @@ def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) ->
 
 
 def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
-    """The study's configurations that have a record, in the study's order."""
+    """The study's configurations that have a record, in the study's order; a damaged tuning trial is warned of."""
     configs = study.tuning_configs()
-    with suppress(MissingRunsError):
+    try:
         configs = study.configs(store)
-    return [config for config in configs if store.path(config).exists()]
+    except RecordError as error:
+        warnings.warn(f"the comparison of {study.name} is left out: {error}", stacklevel=2)
+    except MissingRunsError:
+        pass
+    return [config for config in configs if store.has(config)]
 
 
 @dataclass(frozen=True)
