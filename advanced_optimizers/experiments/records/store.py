@@ -167,10 +167,10 @@ class RunStore:
         return Differences(damaged, sorted(listed.keys() - found), changed, added)
 
     def _files(self) -> Iterator[Path]:
-        """Everything in the folder of records that is neither a folder above records nor known to be something else."""
+        """Everything that is there, be it in a wrong place, except folders, temporary files and the manifest."""
         for path in sorted(self.root.rglob("*")):
-            is_above = path.is_dir() and len(path.relative_to(self.root).parts) < 3
-            if not is_above and path.suffix != ".tmp" and path != self.root / MANIFEST:
+            is_folder = path.is_dir() and path.suffix != ".json"
+            if not is_folder and path.suffix != ".tmp" and path != self.root / MANIFEST:
                 yield path
 
     def _name(self, path: Path) -> str:
