@@ -21,6 +21,7 @@ from advanced_optimizers.experiments.records.config import Hyperparameters, RunC
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import STUDIES
+from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
@@ -190,6 +191,21 @@ def lock_held_elsewhere(config: RunConfig, store: RunStore) -> Iterator[None]:
 
 def _hold_lock(config: RunConfig, store: RunStore, held: Event) -> None:
     with store.lock(config):
+        held.set()
+        time.sleep(_PATIENCE)
+
+
+@contextmanager
+def retrain_elsewhere(name: str, store: RunStore) -> Iterator[ForkServerProcess]:
+    """Another process is training a study again."""
+    held = _CONTEXT.Event()
+    with other_process(_hold_retraining, name, store, held) as process:
+        wait_for(held.is_set, process)
+        yield process
+
+
+def _hold_retraining(name: str, store: RunStore, held: Event) -> None:
+    with retraining_store(name, store, "cpu"):
         held.set()
         time.sleep(_PATIENCE)
 

@@ -50,6 +50,7 @@ def retraining_store(name: str, store: RunStore, device: str) -> Iterator[RunSto
             )
         for path in others:
             shutil.rmtree(path)
+        scratch.mkdir(parents=True, exist_ok=True)
         yield RunStore(scratch / "runs")
         shutil.rmtree(folder)
 
@@ -63,8 +64,10 @@ def _held(folder: Path, name: str) -> Iterator[None]:
         with filelock.FileLock(folder.with_name(f"{folder.name}.lock"), blocking=False):
             started = datetime.now(timezone.utc).isoformat(timespec="seconds")
             write_atomically(owner, json.dumps({"process": os.getpid(), "machine": platform.node(), "since": started}))
-            yield
-            owner.unlink()
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
     except filelock.Timeout as error:
         raise RetrainingError(
             f"the study {name} is being trained again by {_words(owner)}: wait until it is finished, or stop it; the "
