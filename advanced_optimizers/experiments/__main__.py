@@ -84,6 +84,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.records.record import RecordError
     from advanced_optimizers.experiments.studies.registry import STUDIES
     from advanced_optimizers.experiments.studies.running import recorded_configs
     from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -91,19 +92,24 @@ def _list(options: argparse.Namespace) -> int:
     studies = [study for _, study in sorted(STUDIES.items())]
     wide = max(len(study.name) for study in studies)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
+    problems: list[str] = []
     print("Studies")
     for (_, title), profiles in groupby(studies, key=lambda study: (study.name, study.title)):
         for study in profiles:
-            recorded = len(recorded_configs(study, run_store(study.profile)))
+            try:
+                recorded = f"{len(recorded_configs(study, run_store(study.profile))):3} runs recorded"
+            except RecordError as error:
+                recorded = "a damaged record"
+                problems.append(str(error))
             tasks = ", ".join(task.name for task in study.tasks)
-            print(f"  {study.name:{wide}} {study.profile:5} {recorded:3} runs recorded  {tasks}")
+            print(f"  {study.name:{wide}} {study.profile:5} {recorded}  {tasks}")
         print(textwrap.fill(title, width, initial_indent=" " * 4, subsequent_indent=" " * 4), end="\n\n")
 
     print("Algorithms")
     wide = max(map(len, ALGORITHMS))
     for name, algorithm in ALGORITHMS.items():
         print(f"  {name:{wide}} {algorithm.label}")
-    return 0
+    return _fail("\n".join(problems)) if problems else 0
 
 
 def _run(options: argparse.Namespace) -> int:

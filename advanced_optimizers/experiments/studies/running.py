@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -196,7 +197,11 @@ def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence
 
 def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
     """Replaces the study's old records with the retrained ones."""
-    old = recorded_configs(study, store)
+    try:
+        old = recorded_configs(study, store)
+    except RecordError as error:
+        warnings.warn(f"runs of {study.name} that tuning chose before may stay: {error}", stacklevel=2)
+        old = []
     for record in records:
         store.save(record, replace=True)
     kept = {record.run_id for record in records}
@@ -206,14 +211,14 @@ def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) ->
 
 
 def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
-    """The study's configurations that have a record, in the study's order; a damaged tuning trial is warned of."""
+    """The study's configurations that have a record, in the study's order.
+
+    Raises:
+        RecordError: A tuning trial is damaged, so it is not known which runs it led to.
+    """
     configs = study.tuning_configs()
-    try:
+    with suppress(MissingRunsError):
         configs = study.configs(store)
-    except RecordError as error:
-        warnings.warn(f"the comparison of {study.name} is left out: {error}", stacklevel=2)
-    except MissingRunsError:
-        pass
     return [config for config in configs if store.has(config)]
 
 
