@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -248,6 +249,16 @@ def test_old_records_are_adopted_on_demand(trained: Path, capsys: pytest.Capture
     assert main(["adopt"]) == 0
     assert capsys.readouterr().out == f"written: {RUNS / 'SHA256SUMS'}\n"
     assert len(run_store("quick").records()) == TINY_RUNS
+
+
+def test_a_full_disk_is_one_line(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert f"No space left on device: '{run_store('quick').root / 'SHA256SUMS'}'" in fails(["adopt"], capsys)
 
 
 def test_two_retrainings_at_once_are_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

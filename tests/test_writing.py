@@ -148,6 +148,13 @@ def test_an_exclusive_write_never_overwrites(tmp_path: Path) -> None:
     assert files_under(tmp_path) == {"a.txt": b"old"}
 
 
+def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    with pytest.raises(FileExistsError) as caught:
+        write_atomically(tmp_path / "folder" / "inner" / "a.txt", "new", exclusive=True)
+    assert str(caught.value.filename) == str(tmp_path / "folder")
+
+
 def test_the_mode_of_the_file_is_kept_and_a_link_stays_a_link(tmp_path: Path) -> None:
     path, link = tmp_path / "a.sh", tmp_path / "link.sh"
     path.write_text("old")

@@ -51,6 +51,8 @@ def _run_command(options: argparse.Namespace) -> int:
         if missing in {"", "advanced_optimizers", *sys.stdlib_module_names}:
             raise
         return _fail(f"{missing} is not installed: pip install 'advanced-optimizers[{options.extras}]'")
+    except BrokenPipeError:
+        raise
     except _expected_errors() as error:
         return _fail(error)
     return status
@@ -77,7 +79,8 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from advanced_optimizers.experiments.studies.running import StudyError
     from advanced_optimizers.experiments.studies.study import MissingRunsError
 
-    return ValueError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
+    # An OSError names the file that could not be read or written, for example because the disk is full.
+    return ValueError, OSError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------

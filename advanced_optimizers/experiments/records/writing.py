@@ -46,9 +46,9 @@ def write_atomically(path: Path, content: str | bytes | memoryview, *, exclusive
             _copy_mode(path, temporary)
             os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None or error.filename == str(path):
+        if error.errno is None or error.filename not in (None, temporary, str(temporary)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a write that fails names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error  # it named no file, or the temporary one
     finally:
         with suppress(OSError):
             os.unlink(temporary)
