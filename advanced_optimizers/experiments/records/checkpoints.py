@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, device: torch.device, binding: Mapping[str, Any]
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise damaged_checkpoint(path, str(error)) from error
+        raise damaged_checkpoint(path, error.strerror or str(error)) from error
     digest, content = whole[:_DIGEST_LENGTH], whole[_DIGEST_LENGTH:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise damaged_checkpoint(path, "its checksum is wrong")

@@ -199,7 +199,8 @@ def _read_text(path: Path) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> RecordError:
+    reason = getattr(error, "strerror", None) or error  # that of an OSError is without the path
     return RecordError(
-        f"the record {path} is damaged ({error}): restore it from version control, or delete it and run its study "
+        f"the record {path} is damaged ({reason}): restore it from version control, or delete it and run its study "
         "again; the other records are untouched"
     )
