@@ -156,7 +156,7 @@ def test_something_else_in_its_place_is_named_and_nothing_unsafe_is_advised(stor
     if kind == "folder":
         checkpoint.mkdir()
     else:
-        saved = pickle.dumps(Path("somewhere") if kind == "pickle of a class" else [1, 2])
+        saved = pickle.dumps(Path("somewhere") if kind == "pickle of a class" else [1, 2], protocol=2)
         content = json.dumps(binding).encode() + b"\n" + saved
         checkpoint.write_bytes(hashlib.sha256(content).hexdigest().encode() + content)
     with pytest.raises(RecordError, match="Delete it") as caught:
