@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from advanced_optimizers.experiments.records.machine import environment
+from advanced_optimizers.experiments.records.writing import write_if_changed
 
 Rows = list[dict[str, str]]
 
@@ -47,10 +48,7 @@ class Result:
         written = []
         for suffix, text in (("json", json.dumps(content, indent=1, allow_nan=False) + "\n"), ("md", self.text)):
             path = folder / f"{self.name}.{suffix}"
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
+            write_if_changed(path, text)
             written.append(path)
         return written
 

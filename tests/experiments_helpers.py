@@ -21,10 +21,26 @@ from advanced_optimizers.experiments.records.config import Hyperparameters, RunC
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import STUDIES
+from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
+
+# What a made-up record says about the machine.
+ENVIRONMENT: dict[str, Any] = {
+    "package_version": "0.1.0",
+    "git_commit": "0123456789abcdef",
+    "git_dirty": False,
+    "python": "3.11.0",
+    "torch": "2.15.0",
+    "device": "cpu",
+    "device_name": "A processor",
+    "threads": 1,
+    "data_checksum": "0" * 64,
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "finished_at": "2026-01-01T00:01:00+00:00",
+}
 
 _LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
 _OWN = {
@@ -104,13 +120,14 @@ def make_config(**changes: Any) -> RunConfig:
 
 
 def make_record(config: RunConfig, status: str = "completed", **final: float | None) -> RunRecord:
-    """A made-up record of two epochs; ``final`` has the values of the last one."""
-    last: dict[str, Any] = {"train_loss": 0.5, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
+    """A made-up record; ``final`` has the values of the last epoch, and those of the others are 1."""
+    loss = None if status == "diverged" else 0.5
+    last: dict[str, Any] = {"train_loss": loss, "test_loss": 0.5, "test_accuracy": 0.9, "seconds": 2.0, **final}
     return RunRecord(
         config=config,
         status=status,
-        environment={"git_commit": "0123456789abcdef", "torch": "2.15.0"},
-        curves={name: [1.0, value] for name, value in last.items()},
+        environment=dict(ENVIRONMENT),
+        curves={name: [*[1.0] * (config.epochs - 1), value] for name, value in last.items()},
         final=last,
         total_seconds=5.0,
         peak_memory_bytes=2**20,
@@ -174,6 +191,21 @@ def lock_held_elsewhere(config: RunConfig, store: RunStore) -> Iterator[None]:
 
 def _hold_lock(config: RunConfig, store: RunStore, held: Event) -> None:
     with store.lock(config):
+        held.set()
+        time.sleep(_PATIENCE)
+
+
+@contextmanager
+def retrain_elsewhere(name: str, store: RunStore) -> Iterator[ForkServerProcess]:
+    """Another process is training a study again."""
+    held = _CONTEXT.Event()
+    with other_process(_hold_retraining, name, store, held) as process:
+        wait_for(held.is_set, process)
+        yield process
+
+
+def _hold_retraining(name: str, store: RunStore, held: Event) -> None:
+    with retraining_store(name, store, "cpu"):
         held.set()
         time.sleep(_PATIENCE)
 

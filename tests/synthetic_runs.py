@@ -8,6 +8,7 @@ import numpy as np
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
+from tests.experiments_helpers import ENVIRONMENT
 
 TASKS = {"mnist-mlp": 0.97, "cifar10-jpeg-convnet": 0.78}
 ALGORITHMS = ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")
@@ -41,7 +42,7 @@ def make_record(config: RunConfig, final_accuracy: float | None = None, status: 
     ramp = 1 - np.exp(-np.arange(1, EPOCHS + 1) / 2.0)
     accuracy = goal * ramp / ramp[-1] + np.append(noise.normal(0, 0.004, EPOCHS - 1), 0.0)
     flips = 0.6 * ramp - 4 * GAINS[config.algorithm] + noise.normal(0, 0.01, EPOCHS)
-    curves = {
+    curves: dict[str, list[float | None]] = {
         "train_loss": (2.3 * np.exp(-np.arange(EPOCHS) / 3)).tolist(),
         "train_accuracy": np.minimum(accuracy + 0.01, 1.0).tolist(),
         "test_loss": (2.3 * np.exp(-np.arange(EPOCHS) / 4)).tolist(),
@@ -54,19 +55,13 @@ def make_record(config: RunConfig, final_accuracy: float | None = None, status: 
     }
     if config.algorithm.startswith("fer"):
         curves["consistency"] = (0.3 * np.exp(-np.arange(EPOCHS) / 5) + noise.normal(0, 0.01, EPOCHS)).tolist()
+    if status == "diverged":
+        curves["train_loss"][-1] = None
+    curves = {name: values[-config.epochs :] for name, values in curves.items()}  # a tuning trial is shorter
     return RunRecord(
         config=config,
         status=status,
-        environment={
-            "package_version": "0.1.0",
-            "git_commit": "0123456789abcdef",
-            "python": "3.11.0",
-            "torch": "2.15.0",
-            "device": "cpu",
-            "device_name": "A processor",
-            "threads": 1,
-            "started_at": f"2026-01-{config.seed + 1:02d}T00:00:00+00:00",
-        },
+        environment={**ENVIRONMENT, "started_at": f"2026-01-{config.seed + 1:02d}T00:00:00+00:00"},
         curves=curves,
         final={name: values[-1] for name, values in curves.items()},
         total_seconds=30.0,

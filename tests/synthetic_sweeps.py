@@ -10,6 +10,7 @@ from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from advanced_optimizers.experiments.studies.zero_shot_transfer import STANDARD
+from tests.experiments_helpers import ENVIRONMENT
 
 FULL = get_study("mutransfer", "full")
 
@@ -34,14 +35,8 @@ def make_record(config: RunConfig, best: float, lowest: float = 0.0) -> RunRecor
     return RunRecord(
         config=config,
         status="completed",
-        environment={
-            "git_commit": "0123456789abcdef",
-            "torch": "2.15.0",
-            "device_name": "A processor",
-            "threads": 1,
-            "started_at": "2026-01-01T00:00:00+00:00",
-        },
-        curves={name: [value] for name, value in final.items()},
+        environment=dict(ENVIRONMENT),
+        curves={name: [value] * config.epochs for name, value in final.items()},
         final=dict(final),
         total_seconds=seconds,
         peak_memory_bytes=2**20,

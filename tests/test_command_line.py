@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from advanced_optimizers.experiments.__main__ import main
+from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.paths import figures_folder, output_root, project_root, run_store
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies import registry
+from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -47,6 +51,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 def trained(project: Path, finished: RunStore) -> Path:
     shutil.copytree(finished.root, project / RUNS)
     return project
+
+
+def fails_with(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of errors that a failing command prints."""
+    assert main(arguments) == 1
+    return capsys.readouterr().err.splitlines()
 
 
 def fails(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -161,6 +171,7 @@ def test_reproduce_finds_a_run_that_differs(trained: Path, capsys: pytest.Captur
     path = run_store("quick").path(first)
     content = json.loads(path.read_text())
     content["curves"]["test_accuracy"][0] += 0.001
+    content["checksum"] = content_checksum(content)
     path.write_text(json.dumps(content))
     assert main(["reproduce", "tiny", "--jobs", "1", "--only", first.run_id[:8], second.run_id[:8]]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -216,6 +227,44 @@ def test_a_damaged_record_is_an_error_that_names_it(
     error = capsys.readouterr().err
     assert error.count(str(path)) == 1
     assert "delete it" in error
+
+
+def test_a_damaged_record_does_not_hide_the_other_studies(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_store("quick").path(TINY.tuning_configs()[0])
+    path.unlink()
+    path.mkdir()
+    assert main(["list"]) == 1
+    printed = capsys.readouterr()
+    assert "tiny                quick a damaged record" in printed.out
+    assert "fer                 quick   0 runs recorded" in printed.out
+    assert str(path) in printed.err
+
+
+def test_old_records_are_adopted_on_demand(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in run_store("quick").paths():
+        content = json.loads(path.read_text())
+        del content["checksum"]
+        path.write_text(json.dumps(content))
+    assert "`adopt` lists it" in " ".join(fails_with(["list"], capsys))
+    assert main(["adopt"]) == 0
+    assert capsys.readouterr().out == f"written: {RUNS / 'SHA256SUMS'}\n"
+    assert len(run_store("quick").records()) == TINY_RUNS
+
+
+def test_a_full_disk_is_one_line(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert f"No space left on device: '{run_store('quick').root / 'SHA256SUMS'}'" in fails(["adopt"], capsys)
+
+
+def test_two_retrainings_at_once_are_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with retraining_store("tiny", run_store("quick"), "cpu"):
+        line = fails(["run", "tiny", "--jobs", "1", "--retrain"], capsys)
+    assert f"the study tiny is being trained again by process {os.getpid()} on " in line
 
 
 def test_a_failing_run_is_an_error(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -16,7 +18,8 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 from traitlets.config.loader import PyFileConfigLoader
 
-from advanced_optimizers.experiments.report.notebooks import keep_header, notebook_paths, sync_problems
+from advanced_optimizers.experiments.report import notebooks
+from advanced_optimizers.experiments.report.notebooks import keep_header, notebook_paths, run_notebooks, sync_problems
 
 ROOT = Path(__file__).parent.parent
 REPORT = "../coursework_report.md"
@@ -182,3 +185,45 @@ class TestSaving:
         notebook = {"cells": [], "metadata": {**header, "language_info": {"name": "python", "version": "3.99.0"}}}
         keep_header(notebook, header)
         assert notebook["metadata"] == header
+
+
+class TestRunning:
+    """What the command ``notebooks`` saves; the kernel is left out."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        (tmp_path / "pyproject.toml").touch()
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", id="one")])
+        (tmp_path / "notebooks").mkdir()
+        nbformat.write(notebook, tmp_path / "notebooks" / "a.ipynb")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(notebooks, "_execute", lambda notebook, path: None)
+        return tmp_path
+
+    @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+    def test_an_unchanged_notebook_is_not_written(self, project: Path, line_end: bytes) -> None:
+        path = project / "notebooks" / "a.ipynb"
+        path.write_bytes(path.read_bytes().replace(b"\n", line_end))
+        before = path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino
+        assert run_notebooks("full", announce=lambda line: None) == [path]
+        assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+    def test_with_a_full_disk_the_notebook_is_as_it_was(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = project / "notebooks" / "a.ipynb"
+        before = path.read_bytes()
+
+        def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
+            notebook.cells[0].execution_count = 7
+
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(notebooks, "_execute", execute)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(OSError, match="No space left on device"):
+                run_notebooks("full", announce=lambda line: None)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+        run_notebooks("full", announce=lambda line: None)
+        assert nbformat.read(path, as_version=4).cells[0].execution_count == 7

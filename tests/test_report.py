@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments.records.record import RecordError
-from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
 from advanced_optimizers.experiments.report.report import (
@@ -17,52 +14,8 @@ from advanced_optimizers.experiments.report.report import (
     draw_figures,
     run_report,
     update_report,
-    write_results,
 )
-from advanced_optimizers.experiments.studies.study import Study, Task
-from tests.synthetic_runs import make_measurements, make_record
-
-STUDY = Study(
-    name="fer",
-    title="A small study",
-    profile="full",
-    tasks=(Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3),),
-    algorithms=("sgd", "fer-sgd", "flipping-sgd"),
-    label_noises=(0.0, 0.2),
-    seeds=(0, 1, 2, 3, 4),
-    trials=2,
-    metrics=("test_accuracy", "relative_flipping_error"),
-    curves=("test_accuracy", "relative_flipping_error", "consistency"),
-    left_out=frozenset({("mnist-mlp", "flipping-sgd")}),
-)
-
-README = """# Title
-
-FER reaches <!-- result:accuracy study=fer task=mnist-mlp algorithm=fer-sgd noise=0 -->?<!-- /result --> on MNIST.
-
-<!-- result:table study=fer name=fer-test-accuracy -->
-<!-- /result -->
-
-Needs Python 3.10+. Run `echo 0.5` or
-```python
-FEROptimizer(model.parameters(), fer_weight=0.1)
-```
-"""
-
-REPORT = """# Report
-
-Momentum is 0.9 in this section, which states no result.
-
-## 3. Results
-
-<!-- results -->
-The verdict is <!-- result:verdict claim=fer-beats-baselines -->?<!-- /result -->: the source claims
-<!-- claimed -->97.1 % against 95.2 %<!-- /claimed -->.
-
-<!-- result:figure name=fer-test-accuracy -->
-<!-- /result -->
-<!-- /results -->
-"""
+from tests.report_project import README, STUDY, edit, make_project
 
 EVERY_BLOCK = {
     "accuracy": {"study": "fer", "task": "mnist-mlp", "algorithm": "sgd", "noise": "0.2"},
@@ -86,21 +39,7 @@ OF_SWEEPS = {"optimum", "shift", "cost"}  # tested in test_sweep_results
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose report has been filled from its records."""
-    root = tmp_path_factory.mktemp("project")
-    store = RunStore(root / "results" / "runs")
-    for config in STUDY.tuning_configs():
-        store.save(make_record(config))
-    for config in STUDY.final_configs(store):
-        store.save(make_record(config))
-    (root / "results" / "benchmarks").mkdir()
-    measurements = make_measurements({("fer-sgd", "sgd"): 1.02, ("other", "sgd"): 3.0}, tasks=["mnist-mlp"])
-    (root / "results" / "benchmarks" / "epoch_overhead.json").write_text(json.dumps(measurements))
-    (root / "README.md").write_text(README)
-    (root / "coursework_report.md").write_text(REPORT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
-        assert run_report(root, check=False) == []
-    return root
+    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -116,22 +55,10 @@ def root(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return Path(shutil.copytree(reported, tmp_path / "project"))
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
-
-
-def record_of(root: Path, choose: Callable[[str], bool] = lambda text: '"split": "test"' in text) -> Path:
-    return next(p for p in sorted((root / "results" / "runs").rglob("*.json")) if choose(p.read_text()))
-
-
 def problems_of(text: str, tmp_path: Path) -> list[str]:
     """The problems of a README without any study behind it."""
     path = tmp_path / "README.md"
     path.write_text(text)
-    (tmp_path / "results" / "tables").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "results" / "tables" / "index.json").write_text("{}\n")
     return check_report([path], ReportContext(tmp_path, studies=[]))
 
 
@@ -227,7 +154,7 @@ class TestDrift:
         (problem,) = run_report(root, check=True)
         assert "coursework_report.md:8" in problem
 
-    @pytest.mark.parametrize("name", ["fer-test-accuracy.md", "fer-summary.csv", "index.json"])
+    @pytest.mark.parametrize("name", ["fer-test-accuracy.md", "fer-summary.csv"])
     def test_a_generated_file_changed_by_hand(self, root: Path, name: str) -> None:
         path = root / "results" / "tables" / name
         path.write_text(path.read_text().replace("\n", " \n", 1))
@@ -249,68 +176,6 @@ class TestDrift:
         (root / "figures" / "fer-test-accuracy.png").unlink()
         assert run_report(root, check=False) == []
         assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-
-
-class TestRecords:
-    def test_a_deleted_record(self, root: Path) -> None:
-        path = record_of(root)
-        path.unlink()
-        problems = run_report(root, check=True)
-        assert any(p.startswith("study fer: 1 of 24 runs have no record") and path.stem in p for p in problems)
-        assert any(p.startswith("results/tables/index.json") and path.stem in p for p in problems)
-        assert any(p.startswith("figures/") and path.stem in p for p in problems)
-
-    def test_a_deleted_record_is_noticed_when_the_report_is_filled_again(self, root: Path) -> None:
-        path = record_of(root)
-        path.unlink()
-        context = ReportContext(root)
-        write_results(context)
-        update_report([root / "README.md"], context)
-        assert any(path.stem in problem for problem in run_report(root, check=True))
-
-    def test_a_deleted_tuning_trial(self, root: Path) -> None:
-        path = record_of(root, lambda text: '"split": "validation"' in text)
-        path.unlink()
-        problems = run_report(root, check=True)
-        assert any("1 of 4 runs have no record" in p and path.stem in p for p in problems)
-        assert any("run fer --profile full" in p for p in problems)
-
-    def test_a_record_changed_by_hand(self, root: Path) -> None:
-        path = record_of(root)
-        record = json.loads(path.read_text())
-        record["final"]["test_accuracy"] = 0.999
-        path.write_text(json.dumps(record))
-        problems = run_report(root, check=True)
-        assert f"results/tables/index.json: records of fer that are not what was reported: {path.stem}" in problems
-
-    def test_a_figure_of_unknown_runs(self, root: Path) -> None:
-        (root / "figures" / "old.json").write_text('{"figure": "old.png", "run_ids": ["0000"], "sources": []}')
-        assert run_report(root, check=True)[0] == "figures/old.json: runs without a record: 0000"
-
-    def test_damaged_files_are_named(self, root: Path) -> None:
-        path = record_of(root)
-        path.write_text("{")
-        with pytest.raises(RecordError, match=path.name):
-            run_report(root, check=True)
-
-    @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"measurements": [{"task": "mnist-mlp"}]}'])
-    def test_a_damaged_measurement_is_named(self, root: Path, content: str) -> None:
-        (root / "results" / "benchmarks" / "epoch_overhead.json").write_text(content)
-        with pytest.raises(RecordError, match=r"epoch_overhead.json is damaged .* make bench"):
-            run_report(root, check=True)
-
-    def test_a_study_that_has_not_run(self, root: Path) -> None:
-        for folder in ("results", "figures"):
-            shutil.rmtree(root / folder)
-        problems = run_report(root, check=False)
-        assert problems[0].startswith("study fer: 4 of 4 runs have no record")
-        text = (root / "README.md").read_text()
-        assert "no run yet<!-- /result --> on MNIST" in text
-        assert "pending" in (root / "coursework_report.md").read_text()
-
-    def test_a_missing_file(self, root: Path) -> None:
-        (root / "README.md").unlink()
-        assert run_report(root, check=True) == ["README.md is missing"]
 
 
 class TestMarkers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
+from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -75,6 +77,7 @@ def edit(store: RunStore, config: RunConfig, **final: float) -> None:
     content = json.loads(path.read_text())
     for name, value in final.items():
         content["curves"][name][-1] = content["final"][name] = value
+    content["checksum"] = content_checksum(content)
     path.write_text(json.dumps(content))
 
 
@@ -147,7 +150,7 @@ def test_retraining_replaces_every_record(trained: RunStore) -> None:
     assert after.keys() == before.keys()
     assert all(after[path] != before[path] for path in before)  # times differ
     assert records_of(trained) == outcomes
-    assert not list(trained.progress_folder.glob("retrain*"))
+    assert {path.suffix for path in trained.progress_folder.glob("retrain*")} == {".lock"}
 
 
 def test_an_interrupted_retraining_leaves_the_records_and_goes_on(
@@ -210,14 +213,25 @@ def test_one_reason_of_many_runs_is_listed_once(
     assert [record.config for record in store.records()] == [make_config()]
 
 
-def test_a_damaged_record_fails_its_run_alone(store: RunStore) -> None:
+IN_ITS_PLACE: dict[str, Callable[[Path], object]] = {
+    "damaged": lambda path: path.write_text("{"),
+    "edited": lambda path: path.write_text(path.read_text().replace("0.9", "0.99")),
+    "nested deeply": lambda path: path.write_text("[" * 100_000),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("name", IN_ITS_PLACE)
+def test_a_damaged_record_fails_its_run_alone(store: RunStore, name: str) -> None:
     damaged, other = make_config(), make_config(seed=1)
     path = store.save(make_record(damaged))
-    path.write_text("{")
+    IN_ITS_PLACE[name](path)
+    before = files_under(store.root)
     with pytest.raises(StudyError, match="1 of 2 runs failed") as caught:
         train_all([damaged, other], store, Workers(), "", progress=False)
     assert str(caught.value).count(str(path)) == 1
-    assert path.read_text() == "{"
+    assert files_under(store.root).items() >= before.items()
     assert store.load(other) is not None
 
 

@@ -145,7 +145,7 @@ def test_values_that_are_not_finite_become_null() -> None:
     record = make_record(GOLDEN, "diverged", train_loss=math.nan, test_loss=math.inf)
     record.environment["note"] = {"deep": [1.0, -math.inf]}
     content = json.loads(record.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert content["curves"]["train_loss"] == [1.0, None]
+    assert content["curves"]["train_loss"] == [*[1.0] * (GOLDEN.epochs - 1), None]
     assert content["final"]["test_loss"] is None
     assert content["environment"]["note"] == {"deep": [1.0, None]}
     assert RunRecord.from_json(record.to_json()).final["train_loss"] is None

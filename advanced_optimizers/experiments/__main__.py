@@ -51,6 +51,8 @@ def _run_command(options: argparse.Namespace) -> int:
         if missing in {"", "advanced_optimizers", *sys.stdlib_module_names}:
             raise
         return _fail(f"{missing} is not installed: pip install 'advanced-optimizers[{options.extras}]'")
+    except BrokenPipeError:
+        raise
     except _expected_errors() as error:
         return _fail(error)
     return status
@@ -73,16 +75,19 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     """The errors that are explained by their message alone."""
     from advanced_optimizers.experiments.data.datasets import DataError
     from advanced_optimizers.experiments.records.record import RecordError
+    from advanced_optimizers.experiments.studies.retraining import RetrainingError
     from advanced_optimizers.experiments.studies.running import StudyError
     from advanced_optimizers.experiments.studies.study import MissingRunsError
 
-    return ValueError, DataError, RecordError, StudyError, MissingRunsError
+    # An OSError names the file that could not be read or written, for example because the disk is full.
+    return ValueError, OSError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
 
 
 def _list(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.records.record import RecordError
     from advanced_optimizers.experiments.studies.registry import STUDIES
     from advanced_optimizers.experiments.studies.running import recorded_configs
     from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -90,19 +95,24 @@ def _list(options: argparse.Namespace) -> int:
     studies = [study for _, study in sorted(STUDIES.items())]
     wide = max(len(study.name) for study in studies)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
+    problems: list[str] = []
     print("Studies")
     for (_, title), profiles in groupby(studies, key=lambda study: (study.name, study.title)):
         for study in profiles:
-            recorded = len(recorded_configs(study, run_store(study.profile)))
+            try:
+                recorded = f"{len(recorded_configs(study, run_store(study.profile))):3} runs recorded"
+            except RecordError as error:
+                recorded = "a damaged record"
+                problems.append(str(error))
             tasks = ", ".join(task.name for task in study.tasks)
-            print(f"  {study.name:{wide}} {study.profile:5} {recorded:3} runs recorded  {tasks}")
+            print(f"  {study.name:{wide}} {study.profile:5} {recorded}  {tasks}")
         print(textwrap.fill(title, width, initial_indent=" " * 4, subsequent_indent=" " * 4), end="\n\n")
 
     print("Algorithms")
     wide = max(map(len, ALGORITHMS))
     for name, algorithm in ALGORITHMS.items():
         print(f"  {name:{wide}} {algorithm.label}")
-    return 0
+    return _fail("\n".join(problems)) if problems else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -166,6 +176,12 @@ def _report(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _adopt(options: argparse.Namespace) -> int:
+    path = run_store(options.profile).update_manifest(adopt=True)
+    print(f"written: {path.relative_to(project_root())}")
+    return 0
+
+
 # --- Options ---------------------------------------------------------------------------------------------------------
 
 _PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in hours (default: quick)"
@@ -221,6 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.set_defaults(extras="experiments,notebooks")
     report = add("report", _report, "fill the generated parts of README.md and coursework_report.md")
     report.add_argument("--check", action="store_true", help="change nothing; fail if they differ from the records")
+    adopt = add("adopt", _adopt, "list records of a version without checksums in the manifest, as they are")
+    adopt.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     return parser
 
 

@@ -6,11 +6,9 @@ replaced by other data.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
-import uuid
 import warnings
 import zipfile
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers.experiments.records.paths import project_root
+from advanced_optimizers.experiments.records.writing import write_atomically
 
 TORCHVISION_CLASSES = {
     "mnist": "MNIST",
@@ -178,15 +177,9 @@ def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write to a temporary file, then rename it: other processes see the whole file or none."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
+        write_atomically(path, buffer.getbuffer())
     except OSError as error:
         warnings.warn(f"the decoded images were not cached, the next run will decode them again: {error}", stacklevel=2)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from advanced_optimizers._checks import check_integer, check_range
@@ -82,10 +83,11 @@ class RunConfig:
         """Dataset and model, as in ``mnist-mlp``."""
         return f"{self.dataset}-{self.model}"
 
-    @property
+    @cached_property  # it is asked for many times, and nothing that it depends on can change
     def run_id(self) -> str:
         """A hash of the configuration: 16 hexadecimal digits, the same on every machine."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        content = {known.name: getattr(self, known.name) for known in fields(self)}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

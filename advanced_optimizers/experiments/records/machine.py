@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import resource
@@ -15,6 +16,9 @@ from typing import Any
 import torch
 
 _PACKAGE = Path(__file__).resolve().parents[2]
+
+# Files outside the package whose code runs may use, such as a user's own topic.
+FURTHER_SOURCES: list[Path] = []
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -31,6 +35,19 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
         "threads": torch.get_num_threads(),
     }
+
+
+def source_checksum() -> str:
+    """A SHA-256 of the package's source and of ``FURTHER_SOURCES``; uncommitted versions of the code differ in it."""
+    return _checksum_of((*sorted(_PACKAGE.rglob("*.py")), *FURTHER_SOURCES))
+
+
+@cache  # by process: what it runs is what it has loaded
+def _checksum_of(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextmanager

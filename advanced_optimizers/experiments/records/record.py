@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from advanced_optimizers.experiments.records import checks
 from advanced_optimizers.experiments.records.config import RunConfig
 
 STATUSES = ("completed", "diverged")
@@ -47,52 +47,55 @@ class RunRecord:
     def outcome(self) -> dict[str, Any]:
         """The part that the same configuration reproduces bit for bit on one machine: all except time and memory."""
         timing = {"seconds", "cpu_seconds", "evaluation_seconds"}
-        curves = {name: _finite(values) for name, values in self.curves.items() if name not in timing}
+        curves = {name: checks.finite_or_null(values) for name, values in self.curves.items() if name not in timing}
         return {"run_id": self.run_id, "status": self.status, "curves": curves}
 
     def to_json(self) -> str:
-        """The record as JSON; values that are not finite become null."""
-        return json.dumps(_finite({"run_id": self.run_id, **asdict(self)}), indent=1, allow_nan=False) + "\n"
+        """The record as JSON, with a checksum of its content; values that are not finite become null."""
+        content = checks.finite_or_null({"run_id": self.run_id, **asdict(self)})
+        content["checksum"] = checks.content_checksum(content)
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> RunRecord:
+    def from_json(text: str, listed: str | None = None) -> RunRecord:
         """Reads :meth:`to_json` back.
 
+        Args:
+            text: The record as JSON.
+            listed: The SHA-256 of the text in a manifest: a record from before records had checksums needs one.
+
         Raises:
-            ValueError: The text is not JSON, lacks a field, or has an id that is not its configuration's.
+            ValueError: The text is not JSON, lacks a field or has an impossible one, is not what was once written, or
+                has an id that is not its configuration's.
         """
-        content = json.loads(text)
+        content = checks.strict_json(text)
         if not isinstance(content, dict):
             raise ValueError("it is not a JSON object")
         missing = {"run_id", *(f.name for f in fields(RunRecord))} - content.keys()
         if missing:
             raise ValueError(f"it lacks {sorted(missing)}")
-        run_id = content.pop("run_id")
+        checks.check_source(text, content, listed)
+        rest = {name: value for name, value in content.items() if name not in ("run_id", "checksum")}
         try:
-            record = RunRecord(**{**content, "config": RunConfig(**content["config"])})
+            record = RunRecord(**{**rest, "config": RunConfig(**content["config"])})
         except TypeError as error:
             raise ValueError(str(error)) from error
-        _check_content(record)
-        if record.run_id != run_id:
-            raise ValueError(f"its run_id {run_id} is not that of its configuration, {record.run_id}: it was edited")
+        record.check()
+        if record.run_id != content["run_id"]:
+            raise ValueError(
+                f"its run_id {content['run_id']} is not that of its configuration, {record.run_id}: it was edited"
+            )
         return record
 
+    def check(self) -> None:
+        """Checks that the fields can be a run's, and agree with each other.
 
-def _check_content(record: RunRecord) -> None:
-    if record.status not in STATUSES:
-        raise ValueError(f"its status is {record.status!r} instead of {' or '.join(STATUSES)}")
-    for name, value in (("curves", record.curves), ("final", record.final)):
-        if not isinstance(value, dict):
-            raise ValueError(f"its field {name!r} is not an object")
-    if not all(isinstance(values, list) for values in record.curves.values()):
-        raise ValueError("a curve is not a list")
-    if len({len(values) for values in record.curves.values()}) > 1:
-        raise ValueError("its curves differ in length")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        Raises:
+            ValueError: They do not; the message says which.
+        """
+        if self.status not in STATUSES:
+            raise ValueError(f"its status is {self.status!r} instead of {' or '.join(STATUSES)}")
+        checks.check_environment(self.environment)
+        checks.check_curves(self.curves, self.config.epochs)
+        checks.check_end(self.curves, self.final, self.status, self.config.epochs)
+        checks.check_spent(self.total_seconds, self.peak_memory_bytes)

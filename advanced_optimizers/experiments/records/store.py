@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
+from advanced_optimizers.experiments.records.checks import text_checksum
 from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.manifest import MANIFEST, read_manifest, write_manifest
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
+from advanced_optimizers.experiments.records.writing import remove_leftovers, write_atomically
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How the records in a folder differ from its manifest.
+
+    Attributes:
+        damaged: What is wrong with each damaged, edited or misplaced file, in a sentence that names it.
+        gone: The records that are listed and not there, by path.
+        changed: The records that were trained again since they were listed, by path.
+        added: The records that are there and not listed, by path.
+    """
+
+    damaged: list[str]
+    gone: list[str]
+    changed: list[str]
+    added: list[str]
 
 
 class RunStore:
     """The records in one folder, as ``<task>/<algorithm>/<run_id>.json``, with the locks and checkpoints of their runs.
+
+    Every record is checked when it is loaded. See :mod:`.manifest` for the list of records in the same folder.
 
     Args:
         root: The folder of the records, such as ``results/runs``. Locks and checkpoints go to ``.progress`` next to it.
@@ -26,6 +51,10 @@ class RunStore:
         """Where the record of a configuration is kept."""
         return self.root / config.task / config.algorithm / f"{config.run_id}.json"
 
+    def has(self, config: RunConfig) -> bool:
+        """Whether something is in the place of a configuration's record, be it damaged."""
+        return os.path.lexists(self.path(config))
+
     def checkpoint_path(self, config: RunConfig) -> Path:
         """Where a run in progress saves its checkpoint."""
         return self.progress_folder / f"{config.run_id}.pt"
@@ -35,14 +64,24 @@ class RunStore:
         self.progress_folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.progress_folder / f"{config.run_id}.lock")
 
+    def remove_leftovers(self) -> None:
+        """Removes the temporary files that dead processes of this machine left among records and checkpoints."""
+        for folder in (self.progress_folder, self.root, *self.root.glob("*/"), *self.root.glob("*/*/")):
+            remove_leftovers(folder)
+
     def load(self, config: RunConfig) -> RunRecord | None:
         """The record of a configuration, or None if there is none.
 
         Raises:
-            RecordError: The file is damaged.
+            RecordError: The file is damaged, or not what was once recorded.
         """
         path = self.path(config)
-        return _read(path) if path.exists() else None
+        if self.has(config):
+            return self._read(path)
+        above = next(folder for folder in path.parents if os.path.lexists(folder))
+        if not above.is_dir():
+            raise RecordError(f"{above} is not a folder, so the record {path} cannot be written: move it away")
+        return None
 
     def paths(self) -> list[Path]:
         """The files of all records, sorted."""
@@ -57,7 +96,7 @@ class RunStore:
         records, problems = [], []
         for path in self.paths():
             try:
-                records.append(_read(path))
+                records.append(self._read(path))
             except RecordError as error:
                 problems.append(str(error))
         if problems:
@@ -73,29 +112,95 @@ class RunStore:
 
         Raises:
             FileExistsError: The run already has a record, and ``replace`` is not set.
+            ValueError: The record would be refused when it is loaded.
         """
-        path = self.path(record.config)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(record.to_json())
+        path, text = self.path(record.config), record.to_json()
         try:
-            if replace:
-                os.replace(temporary, path)
-            else:
-                os.link(temporary, path)  # unlike a rename, this fails if the record exists
-        finally:
-            temporary.unlink(missing_ok=True)
+            RunRecord.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"the record of the run {record.run_id} cannot be written: {error}") from error
+        write_atomically(path, text, exclusive=not replace)
         return path
 
+    def update_manifest(self, *, adopt: bool = False) -> Path:
+        """Lists the records that are there in the manifest, and no others; returns the manifest's path.
 
-def _read(path: Path) -> RunRecord:
+        Args:
+            adopt: Whether to list records that have neither a checksum of their own nor a line in the manifest.
+
+        Raises:
+            RecordError: One or more files are damaged or misplaced; the message names all of them.
+        """
+        listed, problems = {}, []
+        before = read_manifest(self.root)
+        for path in self._files():
+            name = self._name(path)
+            try:
+                text = _read_text(path)
+                listed[name] = text_checksum(text)
+                if listed[name] != before.get(name):
+                    self._parse(path, text, listed[name] if adopt and name not in before else before.get(name))
+            except RecordError as error:
+                problems.append(str(error))
+        if problems:
+            raise RecordError("\n".join(problems))
+        return write_manifest(self.root, listed)
+
+    def differences(self) -> Differences:
+        """How the records differ from the manifest."""
+        listed, found = read_manifest(self.root), set()
+        damaged: list[str] = []
+        changed: list[str] = []
+        added: list[str] = []
+        for path in self._files():
+            name = self._name(path)
+            found.add(name)
+            try:
+                text = _read_text(path)
+                if text_checksum(text) == listed.get(name):
+                    continue
+                self._parse(path, text, listed.get(name))
+            except RecordError as error:
+                damaged.append(str(error))
+            else:
+                (changed if name in listed else added).append(name)
+        return Differences(damaged, sorted(listed.keys() - found), changed, added)
+
+    def _files(self) -> Iterator[Path]:
+        """Everything that is there, be it in a wrong place, except folders, temporary files and the manifest."""
+        for path in sorted(self.root.rglob("*")):
+            is_folder = path.is_dir() and path.suffix != ".json"
+            if not is_folder and path.suffix != ".tmp" and path != self.root / MANIFEST:
+                yield path
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _read(self, path: Path) -> RunRecord:
+        return self._parse(path, _read_text(path), read_manifest(self.root).get(self._name(path)))
+
+    def _parse(self, path: Path, text: str, listed: str | None) -> RunRecord:
+        try:
+            record = RunRecord.from_json(text, listed)
+            if path != self.path(record.config):
+                raise ValueError(f"it belongs in {self.path(record.config)}")
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        return record
+
+
+def _read_text(path: Path) -> str:
     try:
-        record = RunRecord.from_json(path.read_text())
-        if path.stem != record.run_id:
-            raise ValueError(f"it holds the run {record.run_id}")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RecordError(
-            f"the record {path} is damaged ({error}): restore it from version control, or delete it and run its study "
-            "again; the other records are untouched"
-        ) from error
-    return record
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+            raise OSError("it is not a file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> RecordError:
+    reason = getattr(error, "strerror", None) or error  # that of an OSError is without the path
+    return RecordError(
+        f"the record {path} is damaged ({reason}): restore it from version control, or delete it and run its study "
+        "again; the other records are untouched"
+    )

@@ -19,6 +19,7 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
@@ -41,6 +42,7 @@ class ReportContext:
 
     def __init__(self, root: Path, studies: Sequence[BaseStudy] | None = None) -> None:
         self.root = root
+        self.store = RunStore(root / "results" / "runs")
         full = [study for (_, profile), study in STUDIES.items() if profile == "full"]
         self.results = {study.name: results_of(study, root) for study in (full if studies is None else studies)}
 

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from advanced_optimizers.experiments.records.paths import output_root, project_root
+from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
 
 _CELL_TIMEOUT_SECONDS = 4 * 3600  # a study that trains everything again takes hours
 
@@ -41,7 +42,7 @@ def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list
         NotebookError: A cell raised. The notebook is not saved.
     """
     folder = output_root(profile) / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     saved = []
     for path in notebook_paths():
         announce(f"{path.name}: running ({profile} profile)")
@@ -51,7 +52,7 @@ def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list
             _execute(notebook, path)
         keep_header(notebook, header)
         target = folder / path.name
-        nbformat.write(notebook, target)
+        write_if_changed(target, nbformat.writes(notebook).rstrip("\n") + "\n")
         announce(f"{path.name}: saved as {target.relative_to(project_root())}")
         saved.append(target)
     return saved

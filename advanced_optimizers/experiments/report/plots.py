@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.report.curve_plots import (
     accuracy_over_time,
     learning_curves,
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def save_figure(figure: Figure, path: Path, run_ids: Iterable[str], sources: Iterable[str] = ()) -> Path:
-    """Writes a figure as PNG and, next to it, a JSON file that lists what it was drawn from.
+    """Writes a figure as PNG and, next to it, a JSON file that lists what it was drawn from, as far as they changed.
 
     The same records give the same bytes: nothing in the file says when it was drawn.
 
@@ -50,15 +51,16 @@ def save_figure(figure: Figure, path: Path, run_ids: Iterable[str], sources: Ite
     Returns:
         The PNG's path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     with plt.rc_context(HOUSE_STYLE):
         figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
     # The figures have few colors; a palette makes the files, and the notebooks that hold them, several times smaller.
     # This method keeps rare colors, such as those of a line, where the default one would blend them with others.
     palette = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
-    palette.save(path, optimize=True, dpi=(DPI, DPI))
-    path.with_suffix(".json").write_text(render_sidecar(path.name, run_ids, sources), encoding="utf-8")
+    picture = io.BytesIO()
+    palette.save(picture, format="png", optimize=True, dpi=(DPI, DPI))
+    write_if_changed(path, picture.getvalue())
+    write_if_changed(path.with_suffix(".json"), render_sidecar(path.name, run_ids, sources))
     return path
 
 

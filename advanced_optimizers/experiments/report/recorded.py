@@ -71,7 +71,7 @@ class RecordedStudy(Generic[_AnyStudy]):
     @cached_property
     def missing(self) -> list[RunConfig]:
         """The expected runs that have no record."""
-        return [config for config in self.expected if not self.store.path(config).exists()]
+        return [config for config in self.expected if not self.store.has(config)]
 
     @cached_property
     def records(self) -> list[RunRecord]:

@@ -10,7 +10,6 @@ tables are not results, and neither are the names of conditions and bands (20 % 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +18,16 @@ from functools import partial
 from pathlib import Path
 
 from advanced_optimizers.experiments.evidence.metrics import first_few
+from advanced_optimizers.experiments.records.manifest import MANIFEST
+from advanced_optimizers.experiments.records.store import Differences
+from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.tables import render_tables, write_tables
 
 FILES = ("README.md", "coursework_report.md")
+RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
-INDEX = TABLES / "index.json"
 FIGURES = Path("figures")
 
 _few = partial(first_few, limit=5, separator=", ")
@@ -66,14 +68,15 @@ class _Block:
     start: int
     end: int
     inline: bool
+    line_end: str
     starts_line: bool
 
 
 def run_report(root: Path, check: bool) -> list[str]:
     """Fills (or, with ``check``, only checks) everything that the report generates.
 
-    Filling writes the blocks of both files, ``results/tables`` with the index of the runs that the report is based on,
-    and ``figures``, and then checks everything.
+    Filling lists the records in their manifest, writes ``results/tables``, ``figures`` and the blocks of both files,
+    each as far as it changed, and then checks everything.
 
     Args:
         root: The project's folder.
@@ -83,15 +86,24 @@ def run_report(root: Path, check: bool) -> list[str]:
         One line per problem; none if everything agrees with the records.
 
     Raises:
-        RecordError: A record or the measurement file is damaged.
+        RecordError: A measurement file is damaged; or, unless ``check`` is set, a record is.
     """
     context = ReportContext(root)
     files = [root / name for name in FILES]
     if not check:
+        _remove_leftovers(context)
+        context.store.update_manifest()
         write_results(context)
         draw_figures(context, root / FIGURES)
         update_report(files, context)
     return check_report(files, context)
+
+
+def _remove_leftovers(context: ReportContext) -> None:
+    """Removes the temporary files that processes left which died while they wrote."""
+    context.store.remove_leftovers()
+    for folder in (context.root, context.root / TABLES, context.root / FIGURES):
+        remove_leftovers(folder)
 
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
@@ -99,7 +111,7 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
     for path in files:
         if not path.is_file():
             continue
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
         blocks, problems = _parse(text)
         if problems:
             continue
@@ -108,17 +120,16 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
                 filled = _filled(block, context)
             except ValueError:
                 continue
-            text = text[: block.start] + filled + text[block.end :]
-        path.write_text(text, encoding="utf-8")
+            if _unix(text[block.start : block.end]) != filled:
+                filled = filled.replace("\n", block.line_end)
+                text = text[: block.start] + filled + text[block.end :]
+        write_if_changed(path, text)
 
 
 def write_results(context: ReportContext) -> list[Path]:
-    """Writes the studies' tables and the index of their runs into ``results/tables``."""
+    """Writes the studies' tables into ``results/tables``."""
     folder = context.root / TABLES
-    written = [path for results in context.results.values() for path in write_tables(results.tables, folder)]
-    index = context.root / INDEX
-    index.write_text(_render_index(context), encoding="utf-8")
-    return [*written, index]
+    return [path for results in context.results.values() for path in write_tables(results.tables, folder)]
 
 
 def draw_figures(context: ReportContext, folder: Path) -> list[Path]:
@@ -137,21 +148,24 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         context: The results.
 
     Returns:
-        One line per problem: a missing file, a missing or changed record, a malformed or unknown marker, a block, table
-        or figure that differs from the records, and a number without a record.
+        One line per problem: a missing file, a missing, damaged, changed or added record, a malformed or unknown
+        marker, a block, table or figure that differs from the records, and a number without a record.
     """
+    differences = context.store.differences()
+    if differences.damaged:
+        return differences.damaged  # nothing can be computed from the records before they are mended
     problems = []
     for path in files:
         if not path.is_file():
             problems.append(f"{path.name} is missing")
             continue
-        text = path.read_text(encoding="utf-8")
+        text = _read(path)
         blocks, malformed = _parse(text)
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
             problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
             problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
-    missing = _missing_records(context)
+    missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
 
@@ -193,7 +207,8 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
         line=_line(text, opening.start()),
         start=start,
         end=closing.start(),
-        inline=text[start] != "\n",
+        inline=text[start] not in "\r\n",
+        line_end="\r\n" if text.startswith("\r\n", start) else "\n",
         starts_line=not text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()].strip(),
     )
 
@@ -221,7 +236,7 @@ def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Itera
         except ValueError as error:
             yield f"{block.line}: {block.marker}: {error}"
             continue
-        found = text[block.start : block.end]
+        found = _unix(text[block.start : block.end])
         if found != expected:
             yield f"{block.line}: {block.marker} should hold {_short(expected)}, found {_short(found)}"
 
@@ -244,37 +259,35 @@ def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
 
 
 def _missing_records(context: ReportContext) -> list[str]:
-    """Runs that a study, the index or a figure refers to but that have no record, and records that were changed."""
+    """Runs that a study or a figure refers to but that have no record."""
     problems = []
     for results in context.results.values():
         if results.missing and not results.study.in_progress:
             ids = _few([config.run_id for config in results.missing])
             count = f"{len(results.missing)} of {len(results.expected)} runs"
             problems.append(f"study {results.study.name}: {count} have no record ({ids}): {results.study.command}")
-    recorded = {run_id: digest for runs in _index(context).values() for run_id, digest in runs.items()}
-    index_path = context.root / INDEX
-    indexed = {} if not index_path.is_file() else json.loads(index_path.read_text(encoding="utf-8"))
-    for study, runs in indexed.items():
-        lost = [run_id for run_id in runs if run_id not in recorded]
-        changed = [run_id for run_id, digest in runs.items() if recorded.get(run_id, digest) != digest]
-        if lost:
-            problems.append(f"{INDEX}: runs of {study} without a record: {first_few(lost, 5, ', ')}")
-        if changed:
-            problems.append(
-                f"{INDEX}: records of {study} that are not what was reported: {first_few(changed, 5, ', ')}"
-            )
-    known = {path.stem for results in context.results.values() for path in results.store.paths()}
+    known = {path.stem for path in context.store.paths()}
     for sidecar in sorted((context.root / FIGURES).glob("*.json")):
         shown = json.loads(sidecar.read_text(encoding="utf-8"))["run_ids"]
         lost = [run_id for run_id in shown if run_id not in known]
         if lost:
-            problems.append(f"{FIGURES / sidecar.name}: runs without a record: {first_few(lost, 5, ', ')}")
+            problems.append(f"{FIGURES / sidecar.name}: runs without a record: {_few(lost)}")
     return problems
+
+
+def _unlisted_records(differences: Differences) -> list[str]:
+    """Records that are not what the manifest lists."""
+    words = [
+        ("lists records that are gone", differences.gone, "restore them from version control, or run report"),
+        ("lists other contents of records that were trained again", differences.changed, "run report"),
+        ("does not list records that are there", differences.added, "run report"),
+    ]
+    return [f"{RUNS / MANIFEST} {problem}: {_few(names)}: {remedy}" for problem, names, remedy in words if names]
 
 
 def _stale_files(context: ReportContext) -> list[str]:
     """Generated files that are missing or do not agree with the records."""
-    wanted = {INDEX: _render_index(context)}
+    wanted: dict[Path, str] = {}
     for results in context.results.values():
         wanted |= {TABLES / name: text for name, text in render_tables(results.tables).items()}
     for name, figure in context.figures.items():
@@ -289,20 +302,13 @@ def _stale_files(context: ReportContext) -> list[str]:
     return problems + [f"{path} is missing: run report" for path in pictures if not (context.root / path).is_file()]
 
 
-def _index(context: ReportContext) -> dict[str, dict[str, str]]:
-    """For each study, the SHA-256 of its records by run id."""
-    return {
-        name: {
-            config.run_id: hashlib.sha256(results.store.path(config).read_text(encoding="utf-8").encode()).hexdigest()
-            for config in results.expected
-            if results.store.path(config).is_file()
-        }
-        for name, results in context.results.items()
-    }
+def _read(path: Path) -> str:
+    """The text of a file, with its line ends as they are."""
+    return path.read_bytes().decode()
 
 
-def _render_index(context: ReportContext) -> str:
-    return json.dumps(_index(context), indent=1, sort_keys=True) + "\n"
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n")
 
 
 def _blanked(text: str, start: int, end: int) -> str:

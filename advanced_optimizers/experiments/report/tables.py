@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.statistics import (
     ratio_interval,
     std,
 )
+from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.studies.study import Study
 
 _NOTHING = "-"
@@ -312,16 +313,15 @@ def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Writes every table as ``NAME.md`` and ``NAME.csv`` into a folder, which it makes.
+    """Writes every table as ``NAME.md`` and ``NAME.csv`` into a folder, which it makes; unchanged files stay.
 
     Returns:
-        The paths written.
+        The paths of all of them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in render_tables(tables).items():
         paths.append(folder / name)
-        paths[-1].write_text(text, encoding="utf-8")
+        write_if_changed(paths[-1], text)
     return paths
 
 

@@ -19,6 +19,7 @@ from advanced_optimizers.experiments.data.datasets import DATASETS
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
 from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS
+from advanced_optimizers.experiments.records.machine import FURTHER_SOURCES
 from advanced_optimizers.experiments.records.paths import check_profile
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.topic import Topic
@@ -127,6 +128,7 @@ def load_topic_file(path: str | Path) -> Topic:
         raise ValueError(f"{file.name} must define TOPIC = Topic(...), got TOPIC = {topic!r}")
     register(file.stem, topic)
     _FILES[file] = file.stem
+    FURTHER_SOURCES.append(file)
     return topic
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import load_topic_file, topic_files
+from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
@@ -85,18 +86,18 @@ def run_study(
         store: Where the records are.
         workers: How runs are distributed; by default, one after the other.
         retrain: Whether to train all runs again. Their records are replaced once all of them are trained; an
-            interrupted retraining resumes where it stopped.
+            interrupted retraining resumes where it stopped, with the same code on the same machine.
         progress: Whether to show a progress bar.
 
     Raises:
         StudyError: Some runs failed.
+        RetrainingError: Another process is training the study again.
     """
     workers = workers or Workers()
     if retrain:
-        scratch = RunStore(store.progress_folder / f"retrain-{study.name}" / "runs")
-        outcome = run_study(study, scratch, workers, progress=progress)
-        _replace(store, study, outcome.records)
-        shutil.rmtree(scratch.root.parent)
+        with retraining_store(study.name, store, workers.device) as scratch:
+            outcome = run_study(study, scratch, workers, progress=progress)
+            _replace(store, study, outcome.records)
         return outcome
     trained = train_all(study.tuning_configs(), store, workers, f"{study.name}: tuning", progress)
     trained += train_all(study.final_configs(store), store, workers, f"{study.name}: comparison", progress)
@@ -110,6 +111,7 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
     Raises:
         StudyError: Some runs failed; the others are recorded.
     """
+    store.remove_leftovers()
     failures: dict[str, str] = {}
     waiting = []
     for config in configs:
@@ -195,7 +197,11 @@ def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence
 
 def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
     """Replaces the study's old records with the retrained ones."""
-    old = recorded_configs(study, store)
+    try:
+        old = recorded_configs(study, store)
+    except RecordError as error:
+        warnings.warn(f"runs of {study.name} that tuning chose before may stay: {error}", stacklevel=2)
+        old = []
     for record in records:
         store.save(record, replace=True)
     kept = {record.run_id for record in records}
@@ -205,11 +211,15 @@ def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) ->
 
 
 def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
-    """The study's configurations that have a record, in the study's order."""
+    """The study's configurations that have a record, in the study's order.
+
+    Raises:
+        RecordError: A tuning trial is damaged, so it is not known which runs it led to.
+    """
     configs = study.tuning_configs()
     with suppress(MissingRunsError):
         configs = study.configs(store)
-    return [config for config in configs if store.path(config).exists()]
+    return [config for config in configs if store.has(config)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.records.checkpoints import load_checkpoint, save_checkpoint
+from advanced_optimizers.experiments.records import checks
+from advanced_optimizers.experiments.records.checkpoints import damaged_checkpoint, load_checkpoint, save_checkpoint
 from advanced_optimizers.experiments.records.config import RunConfig
-from advanced_optimizers.experiments.records.machine import environment, peak_memory, reset_peak_memory
+from advanced_optimizers.experiments.records.machine import (
+    environment,
+    peak_memory,
+    reset_peak_memory,
+    source_checksum,
+)
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.training.algorithms import build_learner
@@ -47,7 +54,8 @@ def seed_everything(seed: int) -> None:
 def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
     """Trains one configuration, or returns its record if it has one.
 
-    A run that was killed resumes after its last complete epoch. On the CPU its outcome is the same, bit for bit.
+    A run that was killed resumes after its last complete epoch. On the CPU its outcome is the same, bit for bit. If the
+    code, the data or the machine is another one by then, the run starts over, and a warning says so.
 
     Args:
         config: What to train.
@@ -69,7 +77,7 @@ def train_or_load(
     """Like :func:`train`, but also returns whether this call trained the run."""
     record = store.load(config)
     if record is not None:
-        store.checkpoint_path(config).unlink(missing_ok=True)  # left by a process that was killed after saving
+        _remove(store.checkpoint_path(config))  # left by a process that was killed after saving
         return record, False
     try:
         with store.lock(config).acquire(blocking=False):
@@ -78,11 +86,17 @@ def train_or_load(
             if record is None:
                 record = _Run(config, store.checkpoint_path(config), torch.device(device)).finish(on_epoch)
                 store.save(record)
-            store.checkpoint_path(config).unlink(missing_ok=True)
+            _remove(store.checkpoint_path(config))
             return record, trained
     except filelock.Timeout as error:
         name = f"{config.run_id} ({config.task}, {config.algorithm})"
         raise RunBusyError(f"the run {name} is being trained by another process") from error
+
+
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint that is not needed any more; one that cannot be removed does no harm."""
+    with suppress(OSError):
+        checkpoint.unlink(missing_ok=True)
 
 
 class _Run:
@@ -93,6 +107,7 @@ class _Run:
         self.checkpoint = checkpoint
         self.device = device
         self.dataset = _dataset(config)
+        self.environment = {**environment(device), "data_checksum": self.dataset.checksum}
         self.generator = torch.Generator().manual_seed(config.seed)
         self.train_batches, self.test_batches = _batches(config, self.dataset, self.generator, device)
         self.learner = self._build_learner()
@@ -115,8 +130,7 @@ class _Run:
         while self.epochs_done < self.config.epochs and not self.diverged:
             started = time.perf_counter()
             metrics = self._epoch(self.epochs_done + 1)
-            for name, value in metrics.items():
-                self.curves.setdefault(name, []).append(value)
+            self._append(metrics)
             self.total_seconds += time.perf_counter() - started
             self._save_checkpoint()
             if on_epoch is not None:
@@ -130,6 +144,14 @@ class _Run:
             total_seconds=self.total_seconds,
             peak_memory_bytes=peak_memory(self.device),
         )
+
+    def _append(self, metrics: dict[str, float]) -> None:
+        """Adds an epoch's metrics to the curves."""
+        uneven = metrics.keys() ^ self.curves.keys()
+        if self.curves and uneven:
+            raise ValueError(f"metrics must be the same after every epoch, but not every epoch has {sorted(uneven)}")
+        for name, value in metrics.items():
+            self.curves.setdefault(name, []).append(float(value))
 
     def _build_learner(self) -> Learner:
         config, dataset = self.config, self.dataset
@@ -188,6 +210,11 @@ class _Run:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    @property
+    def _binding(self) -> dict[str, Any]:
+        """What must not change between two epochs of a run, for its record to be true of all of them."""
+        return {"run_id": self.config.run_id, **self.environment, "source_checksum": source_checksum()}
+
     def _save_checkpoint(self) -> None:
         state = {
             "learner": self.learner.state_dict(),
@@ -198,28 +225,29 @@ class _Run:
             "total_seconds": self.total_seconds,
             "started_at": self.started_at,
         }
-        save_checkpoint(self.checkpoint, state)
+        save_checkpoint(self.checkpoint, state, self._binding)
 
     def _resume(self) -> None:
-        if not self.checkpoint.exists():
+        state = load_checkpoint(self.checkpoint, self.device, self._binding)
+        if state is None:
             return
-        state = load_checkpoint(self.checkpoint, self.device)
-        self.learner.load_state_dict(state["learner"])
-        for name, tracker in self.trackers.items():
-            tracker.load_state_dict(state["trackers"][name])
-        self.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["global_generator"].cpu())
-        self.curves = state["curves"]
-        self.total_seconds = state["total_seconds"]
-        self.started_at = state["started_at"]
+        try:
+            checks.check_curves(checks.finite_or_null(state["curves"]), self.config.epochs)
+            self.learner.load_state_dict(state["learner"])
+            for name, tracker in self.trackers.items():
+                tracker.load_state_dict(state["trackers"][name])
+            self.generator.set_state(state["generator"].cpu())
+            torch.set_rng_state(state["global_generator"].cpu())
+            self.curves = state["curves"]
+            self.total_seconds = state["total_seconds"]
+            self.started_at = state["started_at"]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise damaged_checkpoint(self.checkpoint, reason) from error
 
     def _environment(self) -> dict[str, Any]:
-        return {
-            **environment(self.device),
-            "data_checksum": self.dataset.checksum,
-            "started_at": self.started_at,
-            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return {**self.environment, "started_at": self.started_at, "finished_at": finished}
 
 
 def _dataset(config: RunConfig) -> data.Dataset:
