@@ -16,7 +16,7 @@ MOVED = {
     "adjoint_correction": "gradient_correction.hidden",
     "base_shapes": "zero_shot_transfer.base_shapes",
     "blocks": "localized_learning.blocks",
-    "flipping_error": "fer_optimizer.flipping",
+    "flipping_error": "fer_optimizer.flipping fer_optimizer.flipping_errors",
     "forward_signal_layers": "forward_signal.layers",
     "forward_signal_losses": "forward_signal.losses",
     "forward_signal_network": "forward_signal.network",

@@ -1,4 +1,4 @@
-"""The published FER: its loss and state vs the per-sample reference, golden numbers, and the flipping errors."""
+"""The published FER: its loss and state vs the per-sample reference, and golden numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from advanced_optimizers import FlippingErrorReduction, FlippingErrors, FlippingTracker
+from advanced_optimizers import FlippingErrorReduction
 from tests.harness import through_a_file
 from tests.reference import fer as reference
 
@@ -23,7 +24,9 @@ CERTAIN = 200.0  # a logit so large that its softmax is 1
 
 
 def make(num_samples: int = 4, num_classes: int = 3, total_epochs: int = 240, **settings) -> FlippingErrorReduction:
-    return FlippingErrorReduction(num_samples, num_classes, total_epochs, **settings)
+    criterion = FlippingErrorReduction(num_samples, num_classes, total_epochs, **settings)
+    criterion.set_epoch(1)
+    return criterion
 
 
 def logits_for(classes: list[int], size: float = CERTAIN, num_classes: int = 3) -> Tensor:
@@ -168,18 +171,28 @@ def test_no_sample_ever_correct_is_cross_entropy_exactly(rng):
     assert not criterion.remembered.any()
 
 
-@pytest.mark.parametrize("init_epochs", [0, 1, 3])
-def test_first_epochs_are_cross_entropy_but_are_recorded(init_epochs, rng):
+@pytest.mark.parametrize("init_epochs", [0, 1, 2, 3])
+def test_first_epochs_are_cross_entropy_and_only_the_last_of_them_is_recorded(init_epochs, rng):
     criterion = make(total_epochs=5, init_epochs=init_epochs)
     z, _, i = batch(rng)
     y = z.argmax(dim=1)
-    criterion(z, y, i)
     for epoch in range(1, 6):
         criterion.set_epoch(epoch)
-        assert (criterion(z, y, i) == cross_entropy(z, y)).item() == (epoch <= init_epochs)
-    fresh = make(total_epochs=5, init_epochs=init_epochs)
-    fresh(z, y, i)
-    assert fresh.ever_correct.all()
+        plain = (criterion(z, y, i) == cross_entropy(z, y)).item()
+        assert plain == (epoch <= max(init_epochs, 1))  # in the first epoch no sample has been correct yet
+        assert criterion.ever_correct.all().item() == (epoch >= init_epochs)
+        assert criterion.remembered.any().item() == (epoch >= init_epochs)
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch was never set")
+def test_an_epoch_that_was_never_set_counts_as_the_first(rng):
+    never, first = FlippingErrorReduction(4, 3, 10, init_epochs=0), make(total_epochs=10, init_epochs=0)
+    z, _, i = batch(rng)
+    for _ in range(2):
+        loss = never(z, z.argmax(dim=1), i)
+        assert_close(loss, first(z, z.argmax(dim=1), i), **BITWISE)
+    assert loss != cross_entropy(z, z.argmax(dim=1))
+    assert never.weights() == first.weights()
 
 
 def test_never_correct_sample_stays_zero_and_ever_correct_is_sticky():
@@ -210,7 +223,8 @@ def test_eval_mode_is_cross_entropy_and_remembers_nothing(rng):
 def test_remembered_predictions_are_part_of_a_distribution(seed, mu, temperature):
     rng = torch.Generator().manual_seed(seed)
     criterion = make(mu=mu, temperature=temperature)
-    for _ in range(5):
+    for epoch in range(1, 6):
+        criterion.set_epoch(epoch)
         criterion(*batch(rng))
     assert (criterion.remembered >= 0).all()
     mass = criterion.remembered.sum(dim=1)
@@ -289,6 +303,25 @@ def test_state_has_the_documented_size_and_repr_shows_the_settings():
     assert "num_samples=1000, num_classes=10, total_epochs=240, temperature=5.0, gamma=0.1, mu=1.0" in repr(criterion)
 
 
+# ---- numbers of other libraries ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [np.int64, np.float32, torch.tensor], ids=lambda number: number.__name__)
+def test_takes_the_numbers_of_numpy_and_torch(number):
+    count = np.int64 if number is np.float32 else number
+    settings = {"temperature": number(2), "gamma": number(1), "mu": number(1), "init_epochs": count(2)}
+    criterion, plain = (
+        make(count(4), count(2) + 1, count(9), **settings),
+        make(4, 3, 9, temperature=2.0, gamma=1.0, mu=1.0, init_epochs=2),
+    )
+    criterion.set_epoch(count(3))
+    plain.set_epoch(3)
+    for name in ("total_epochs", "temperature", "gamma", "mu", "init_epochs"):
+        assert type(getattr(criterion, name)) in (int, float)
+        assert getattr(criterion, name) == getattr(plain, name)
+    assert_close(criterion.state_dict(), plain.state_dict(), **BITWISE)
+
+
 # ---- bad input ---------------------------------------------------------------------------------------------------
 
 
@@ -351,50 +384,3 @@ def test_refuses_bad_batches_and_changes_nothing(arguments, match, training):
     with pytest.raises(ValueError, match=match):
         criterion(*arguments)
     assert not criterion.ever_correct.any()
-
-
-# ---- flipping errors ---------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=6))
-def test_tracker_equals_the_reference(epochs):
-    tracker = FlippingTracker(7)
-    for last in range(1, len(epochs) + 1):
-        errors = tracker.update(torch.tensor(epochs[last - 1]))
-        assert errors == pytest.approx(reference.flipping_errors(epochs[:last]), nan_ok=True)
-
-
-def test_tracker_by_hand():
-    tracker = FlippingTracker(4)
-    assert tracker.update(torch.tensor([True, True, False, False])) == FlippingErrors(0, 0.0, 0.0)
-    assert tracker.update(torch.tensor([False, True, False, True])) == FlippingErrors(1, 0.5, 0.25)
-    errors = tracker.update(torch.ones(4, dtype=torch.bool))
-    assert errors.wrongly_flipped == 0
-    assert math.isnan(errors.relative)
-    assert tracker.update(torch.zeros(4, dtype=torch.bool)) == FlippingErrors(4, 1.0, 1.0)
-
-
-def test_tracker_state_round_trip_is_independent():
-    tracker, fresh = FlippingTracker(3), FlippingTracker(3)
-    tracker.update(torch.tensor([True, False, False]))
-    state = through_a_file(tracker.state_dict())
-    fresh.load_state_dict(state)
-    tracker.update(torch.tensor([True, True, True]))
-    state["ever_correct"].fill_(True)
-    assert fresh.update(torch.tensor([False, False, True])) == FlippingErrors(1, 0.5, 1 / 3)
-
-
-@pytest.mark.parametrize(
-    ("correct", "match"),
-    [
-        (torch.ones(2, dtype=torch.bool), r"correct must be bool of shape \(3,\), got .*\(2,\)"),
-        (torch.ones(3), r"correct must be bool of shape \(3,\), got torch.float32"),
-    ],
-)
-def test_tracker_refuses_bad_input(correct, match):
-    with pytest.raises(ValueError, match=match):
-        FlippingTracker(3).update(correct)
-    with pytest.raises(ValueError, match=r"num_samples must be >= 1.*got 0"):
-        FlippingTracker(0)
-    with pytest.raises(ValueError, match=r"ever_correct must have shape \(3,\), got \(2,\)"):
-        FlippingTracker(3).load_state_dict(FlippingTracker(2).state_dict())

@@ -7,7 +7,8 @@
 """
 
 from advanced_optimizers.fer_optimizer.consistency import FEROptimizer, create_fer_optimizer
-from advanced_optimizers.fer_optimizer.flipping import FlippingErrorReduction, FlippingErrors, FlippingTracker
+from advanced_optimizers.fer_optimizer.flipping import FlippingErrorReduction
+from advanced_optimizers.fer_optimizer.flipping_errors import FlippingErrors, FlippingTracker
 
 __all__ = [
     "FEROptimizer",

@@ -141,8 +141,9 @@ class FlippingErrorReduction:
                 total += ce_w * ce + kd_w * self.temperature**2 * kd
             else:
                 total += ce
-        for z, y, i in zip(logits, labels, indices, strict=True):
-            self._remember(z, y, i)
+        if epoch >= self.init_epochs:  # the authors' code: in plain training only `if epoch == opt.init`, then always
+            for z, y, i in zip(logits, labels, indices, strict=True):
+                self._remember(z, y, i)
         return total / len(logits)
 
     def _remember(self, z: list[float], y: int, i: int) -> None:
