@@ -163,6 +163,11 @@ class FEROptimizer(GradientTransform):
         """
         return list(self._history)
 
+    @property
+    def tensor_cosines(self) -> list[float]:
+        """The cosine between gradient and memory for each tensor of the last step; NaN where one of them is zero."""
+        return list(self._cosines)
+
     def _update(self) -> None:
         self._cosines = []
         super()._update()

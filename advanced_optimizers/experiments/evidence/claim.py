@@ -46,6 +46,17 @@ def metric_rule(metric: str, compared: str, size: str = "") -> str:
     )
 
 
+def improvement_rule(metric: str, compared: str, margins: str) -> str:
+    """Puts ``rules.compare_metric`` over comparisons with a margin into words."""
+    return (
+        f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least {MIN_SEEDS}), by a "
+        "paired t-test at the level 0.05. Supported: every comparison is better; all of them must be, so none is "
+        "corrected. Not supported: a comparison is worse, or equivalent within the margin by two one-sided tests "
+        f"({margins}), each after Holm's correction over all of the claim's comparisons, or exactly equal in every "
+        "seed. Otherwise, and whenever a run diverged, inconclusive."
+    )
+
+
 def overhead_rule(compared: str, limit: float, reason: str) -> str:
     """Puts ``rules.compare_overhead`` into words."""
     return (
@@ -86,11 +97,21 @@ def memory_rule(compared: str, limit: float, reason: str) -> str:
 
 
 def each(
-    algorithms: Mapping[str, str], tasks: Sequence[str], label_noises: Sequence[float] = (0.0,)
+    algorithms: Mapping[str, str],
+    tasks: Sequence[str],
+    label_noises: Sequence[float] = (0.0,),
+    margins: Mapping[str, float] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Comparisons of each algorithm with its baseline, on each task and at each level of label noise."""
+    """Comparisons of each algorithm with its baseline, on each task and at each level of label noise.
+
+    Args:
+        algorithms: The baseline of each algorithm.
+        tasks: Names of tasks.
+        label_noises: Fractions of noisy training labels, in [0, 1].
+        margins: By task, the largest difference that does not matter; None where equivalence is not tested.
+    """
     return tuple(
-        Comparison(task, algorithm, baseline, noise)
+        Comparison(task, algorithm, baseline, noise, margin=None if margins is None else margins[task])
         for task in tasks
         for noise in label_noises
         for algorithm, baseline in algorithms.items()

@@ -27,6 +27,7 @@ from advanced_optimizers.experiments.evidence.statistics import (
     compare_paired,
     holm,
     judge,
+    judge_within,
 )
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
@@ -61,6 +62,8 @@ class Comparison:
         baseline: The algorithm that it is compared with.
         label_noise: Fraction of noisy training labels, in [0, 1].
         claimed: The gain that the source states: positive, in the unit in which the metric is recorded.
+        margin: The largest difference that does not matter, in the unit in which the metric is recorded; None where
+            equivalence is not tested.
     """
 
     task: str
@@ -68,6 +71,7 @@ class Comparison:
     baseline: str
     label_noise: float = 0.0
     claimed: float | None = None
+    margin: float | None = None
 
     def __str__(self) -> str:
         """The comparison in words."""
@@ -82,7 +86,8 @@ class Evidence:
         comparison: What was compared.
         quantity: What the interval measures: the column of a metric, or ``ratio``.
         interval: The estimate with its 95 % interval (not corrected), and n.
-        outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction);
+        outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction), or ``better``, ``worse``,
+            ``equivalent`` or ``undecided`` where the comparison has a margin (see ``statistics.judge_within``);
             ``within``, ``above`` or ``unclear`` for a ratio or a loss of accuracy and its limit.
         paired: The paired comparison of a metric, not corrected.
         p_holm: Its p-value after Holm's correction over the claim's comparisons.
@@ -104,7 +109,7 @@ class Evidence:
     def contradicts(self) -> bool:
         """Whether this comparison alone refutes a claim."""
         identical = self.paired is not None and self.paired.identical
-        return self.outcome in ("worse", "above") or identical or self.falls_short
+        return self.outcome in ("worse", "above", "equivalent") or identical or self.falls_short
 
     @property
     def estimate(self) -> str:
@@ -189,13 +194,19 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
         comparisons: What to compare.
 
     Raises:
-        ValueError: Two runs share a seed.
+        ValueError: Two runs share a seed, or only some of the comparisons have a margin.
     """
     kind = METRICS[metric]
     pairs = {c: select_pair(frame, c) for c in comparisons}
     values = {c: sides for c, pair in pairs.items() if len((sides := _common_seeds(pair, metric))[0]) > 1}
     results = {c: compare_paired(*sides) for c, sides in values.items()}
-    judgements = judge(list(results.values()), higher_is_better=kind.higher_is_better)
+    margins = [c.margin for c in results if c.margin is not None]
+    if margins and len(margins) < len(results):
+        raise ValueError(f"comparisons must all have a margin or none, got {len(margins)} margins of {len(results)}")
+    if margins:
+        judgements = judge_within(list(results.values()), margins, higher_is_better=kind.higher_is_better)
+    else:
+        judgements = judge(list(results.values()), higher_is_better=kind.higher_is_better)
     short = _falling_short(values, sign=1.0 if kind.higher_is_better else -1.0)
     return [
         Evidence(

@@ -16,7 +16,7 @@ from scipy import stats
 
 from advanced_optimizers._checks import check_range
 
-Outcome: TypeAlias = Literal["better", "worse", "tie"]
+Outcome: TypeAlias = Literal["better", "worse", "tie", "equivalent", "undecided"]
 
 ALPHA = 0.05
 
@@ -79,7 +79,7 @@ class Judgement:
 
     Attributes:
         p_holm: The p-value after Holm's correction.
-        outcome: ``better``, ``worse`` or ``tie``.
+        outcome: ``better``, ``worse`` or ``tie``; with margins ``better``, ``worse``, ``equivalent`` or ``undecided``.
     """
 
     p_holm: float
@@ -246,6 +246,63 @@ def judge(comparisons: Sequence[PairedComparison], *, higher_is_better: bool, al
         in_favor = (comparison.difference.estimate > 0) == higher_is_better
         outcome: Outcome = "better" if in_favor else "worse"
         judgements.append(Judgement(p_holm, outcome if p_holm < alpha else "tie"))
+    return judgements
+
+
+def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95) -> float:
+    """p-value of two one-sided t-tests (TOST) that a mean difference lies within ``(-margin, margin)``.
+
+    Below 0.05, the 90 % interval of the difference lies inside the margin. Source: Schuirmann, Journal of
+    Pharmacokinetics and Biopharmaceutics, 1987.
+
+    Args:
+        difference: A mean difference with its t-interval.
+        margin: The largest difference that does not matter, > 0, in the unit of the difference.
+        confidence: The coverage of the interval given.
+    """
+    check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
+    check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
+    distance = margin - abs(difference.estimate)
+    degrees = difference.n - 1
+    error = difference.half_width / float(stats.t.ppf((1 + confidence) / 2, degrees))
+    if error == 0:
+        return 0.0 if distance > 0 else 1.0
+    # Of the two one-sided tests, the one against the nearer end of the margin has the larger p-value.
+    return float(stats.t.sf(distance / error, degrees))
+
+
+def judge_within(
+    comparisons: Sequence[PairedComparison], margins: Sequence[float], *, higher_is_better: bool, alpha: float = ALPHA
+) -> list[Judgement]:
+    """Decides for each comparison of a family whether the algorithm is better, worse, equivalent, or none of these.
+
+    A claim that *every* comparison is better needs all of them at once, an intersection-union test, so "better" is
+    each one's own test at the level ``alpha``. One "worse" or one "equivalent" is enough to contradict the claim, so
+    these two are corrected by Holm over the family, each kind of test on its own.
+
+    Args:
+        comparisons: All comparisons that are considered together.
+        margins: For each, the largest difference that does not matter, > 0.
+        higher_is_better: Whether a positive difference is in the algorithm's favor.
+        alpha: The level of the tests, in (0, 1).
+
+    Returns:
+        One :class:`Judgement` per comparison, in the order given; what is neither is ``undecided``.
+    """
+    check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
+    different = holm([c.p for c in comparisons])
+    equal = holm([equivalence_p(c.difference, margin) for c, margin in zip(comparisons, margins, strict=True)])
+    judgements = []
+    for comparison, p_different, p_equal in zip(comparisons, different, equal, strict=True):
+        in_favor = (comparison.difference.estimate > 0) == higher_is_better
+        outcome: Outcome = "undecided"
+        if in_favor and comparison.p < alpha:
+            outcome = "better"
+        elif not in_favor and p_different < alpha:
+            outcome = "worse"
+        elif p_equal < alpha:
+            outcome = "equivalent"
+        judgements.append(Judgement(p_different, outcome))
     return judgements
 
 

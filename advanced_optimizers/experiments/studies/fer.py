@@ -121,9 +121,11 @@ def _consistency(base: str) -> Callable[[Setting], Learner]:
     return build
 
 
-def _flipping(base: str) -> Callable[[Setting], Learner]:
+def flipping(base: str, **fixed: float) -> Callable[[Setting], Learner]:
+    """Training with the paper's loss over a base optimizer; ``fixed`` values are not hyperparameters of the run."""
+
     def build(setting: Setting) -> Learner:
-        own: dict[str, Any] = {k: v for k, v in setting.config.hyperparameters.items() if k != "lr"}
+        own: dict[str, Any] = {k: v for k, v in setting.config.hyperparameters.items() if k != "lr"} | fixed
         criterion = FlippingErrorReduction(setting.num_samples, setting.num_classes, setting.config.epochs, **own)
         criterion.to(next(setting.model.parameters()).device)
         return FlippingLearner(setting, build_base(setting, base), criterion)
@@ -157,7 +159,7 @@ _ALGORITHMS = {
             label=f"Flipping error reduction over {BASE_LABELS[base]}",
             baseline=base,
             search_space={"lr": LEARNING_RATES[base], **_FLIPPING_SPACE},
-            build=_flipping(base),
+            build=flipping(base),
             options=frozenset({"temperature", "init_epochs"}),
         ),
     }.items()
@@ -165,10 +167,10 @@ _ALGORITHMS = {
 
 # ---- the claims --------------------------------------------------------------------------------------------------
 
-_TASKS = ("mnist-mlp", "cifar10-jpeg-convnet")
+TASKS = ("mnist-mlp", "cifar10-jpeg-convnet")
 _FER = {"fer-sgd": "sgd", "fer-adam": "adam"}
 _FLIPPING = {"flipping-sgd": "sgd", "flipping-adam": "adam"}
-_EACH_NOISE = (0.0, 0.2)
+EACH_NOISE = (0.0, 0.2)
 _FLIPPING_WORDS = (
     "the paper's loss over SGD against SGD and over Adam against Adam, on both tasks, with clean and 20 % wrong labels"
 )
@@ -201,7 +203,7 @@ _CLAIMS = (
         ),
         decide=partial(
             compare_accuracy,
-            comparisons=(*each({"fer-sgd": "sgd"}, _TASKS), *_over_adam()),
+            comparisons=(*each({"fer-sgd": "sgd"}, TASKS), *_over_adam()),
         ),
     ),
     Claim(
@@ -216,7 +218,7 @@ _CLAIMS = (
             COURSEWORK_RATIO,
             "13.8 / 13.1",
         ),
-        decide=partial(compare_overhead, limit=COURSEWORK_RATIO, comparisons=each(_FER, _TASKS)),
+        decide=partial(compare_overhead, limit=COURSEWORK_RATIO, comparisons=each(_FER, TASKS)),
     ),
     Claim(
         key="fer-reduces-rfe",
@@ -232,7 +234,7 @@ _CLAIMS = (
         decide=partial(
             compare_metric,
             metric="relative_flipping_error",
-            comparisons=each(_FLIPPING, _TASKS, _EACH_NOISE),
+            comparisons=each(_FLIPPING, TASKS, EACH_NOISE),
         ),
     ),
     Claim(
@@ -247,7 +249,7 @@ _CLAIMS = (
             NEGLIGIBLE_RATIO,
             "our reading of negligible",
         ),
-        decide=partial(compare_overhead, limit=NEGLIGIBLE_RATIO, comparisons=each(_FLIPPING, _TASKS)),
+        decide=partial(compare_overhead, limit=NEGLIGIBLE_RATIO, comparisons=each(_FLIPPING, TASKS)),
     ),
     Claim(
         key="flipping-improves-accuracy",
@@ -260,7 +262,7 @@ _CLAIMS = (
             "test accuracy",
             _FLIPPING_WORDS,
         ),
-        decide=partial(compare_accuracy, comparisons=each(_FLIPPING, _TASKS, _EACH_NOISE)),
+        decide=partial(compare_accuracy, comparisons=each(_FLIPPING, TASKS, EACH_NOISE)),
     ),
 )
 

@@ -161,6 +161,8 @@ class Study(BaseStudy):
         curves: What is plotted over the epochs: keys of ``evidence.metrics.CURVES``.
         left_out: Pairs of (task, algorithm) that are not run.
         protocols: By (task, algorithm), a protocol that differs from the task's: longer or wider.
+        tuned_as: By algorithm, another algorithm of the study whose chosen hyperparameters it takes over; it has no
+            trials of its own.
         targets: By task, a test accuracy in [0, 1]; the epochs until a run reaches it are counted.
         time_limit: The longest time per epoch, relative to the baseline's, with which the study's claim about time
             holds; None if it makes no such claim.
@@ -175,6 +177,7 @@ class Study(BaseStudy):
     curves: tuple[str, ...] = ("test_accuracy",)
     left_out: frozenset[tuple[str, str]] = frozenset()
     protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
+    tuned_as: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
     properties: str | None = None
@@ -188,13 +191,20 @@ class Study(BaseStudy):
         return self.protocols.get((task.name, algorithm), task)
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
-        """The tuning trials of one algorithm on one task."""
+        """The tuning trials of one algorithm on one task, or of the algorithm whose hyperparameters it takes over."""
+        algorithm = self.tuned_as.get(algorithm, algorithm)
         points = sample_hyperparameters(ALGORITHMS[algorithm].search_space, self.trials)
         return [self.protocol(task, algorithm).trial(algorithm, point) for point in points]
 
     def tuning_configs(self) -> list[RunConfig]:
         """All tuning trials."""
-        return [c for task in self.tasks for a in self.algorithms_on(task) for c in self.trial_configs(task, a)]
+        return [
+            config
+            for task in self.tasks
+            for algorithm in self.algorithms_on(task)
+            if algorithm not in self.tuned_as
+            for config in self.trial_configs(task, algorithm)
+        ]
 
     def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
         """The trial whose hyperparameters the comparison uses.
