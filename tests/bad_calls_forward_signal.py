@@ -224,18 +224,21 @@ BAD_CALLS: list[BadCall] = [
     BadCall("learn", "net", "requires_grad=False", learn_frozen),
     BadCall("submit", "net", "requires_grad=False", submit_frozen),
     *rows("step", lambda closure: optimizer().step(closure), "closure", [(5, "5"), (torch.ones(1), "tensor")]),
-    BadCall("load_state_dict", "state_dict", "5", lambda: load(lambda saved: 5)),
-    BadCall("load_state_dict", "state_dict", "None", lambda: optimizer().load_state_dict(None)),  # type: ignore[arg-type]
-    BadCall("load_state_dict", "state_dict", "[]", lambda: load(lambda saved: {})),
+    BadCall("SigPropOptimizer.load_state_dict", "state_dict", "5", lambda: load(lambda saved: 5)),
+    BadCall("SigPropOptimizer.load_state_dict", "state_dict", "None", lambda: optimizer().load_state_dict(None)),  # type: ignore[arg-type]
+    BadCall("SigPropOptimizer.load_state_dict", "state_dict", "[]", lambda: load(lambda saved: {})),
     BadCall(
-        "load_state_dict", "bases", "2 of them", lambda: load(lambda saved: {**saved, "bases": saved["bases"][:2]})
+        "SigPropOptimizer.load_state_dict",
+        "bases",
+        "2 of them",
+        lambda: load(lambda saved: {**saved, "bases": saved["bases"][:2]}),
     ),
-    BadCall("load_state_dict", "bases", "['x']", lambda: load(with_base(["x"]))),
-    BadCall("load_state_dict", "bases", "{'state': {}}", lambda: load(with_base({"state": {}}))),
-    BadCall("load_state_dict", "lr", "-5", lambda: load(with_lr(-5))),
-    BadCall("load_state_dict", "lr", "nan", lambda: load(with_lr(math.nan))),
-    BadCall("load_state_dict", "lr", "'fast'", lambda: load(with_lr("fast"))),
-    BadCall("load_state_dict", "exp_avg", "(2, 2)", lambda: load(with_moment(torch.zeros(2, 2)))),
+    BadCall("SigPropOptimizer.load_state_dict", "bases", "['x']", lambda: load(with_base(["x"]))),
+    BadCall("SigPropOptimizer.load_state_dict", "bases", "{'state': {}}", lambda: load(with_base({"state": {}}))),
+    BadCall("SigPropOptimizer.load_state_dict", "lr", "-5", lambda: load(with_lr(-5))),
+    BadCall("SigPropOptimizer.load_state_dict", "lr", "nan", lambda: load(with_lr(math.nan))),
+    BadCall("SigPropOptimizer.load_state_dict", "lr", "'fast'", lambda: load(with_lr("fast"))),
+    BadCall("SigPropOptimizer.load_state_dict", "exp_avg", "(2, 2)", lambda: load(with_moment(torch.zeros(2, 2)))),
     *rows(
         *("SigPropPipeline", pipeline, "optimizer"),
         [(5, "5"), (None, "None"), (SigPropOptimizer, "SigPropOptimizer'>"), (SGD([torch.zeros(1)]), "SGD")],

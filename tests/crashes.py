@@ -102,7 +102,7 @@ def kill_at_random(configs: list[RunConfig], folder: Path, kills: int) -> list[s
     expected = [record.outcome() for record in whole.records()]
     numbers, results, done = random.Random(0), [], 0
     while done < kills:
-        store = RunStore(folder / f"killed after {done}" / "runs")
+        store = RunStore(folder / f"study {len(results)}" / "runs")  # a study may end without having been killed
         killed = 0
         while len(store.records()) < len(configs):  # raises if one is damaged
             status = _fork(

@@ -106,11 +106,11 @@ def trained(name: str, **settings: Any) -> nn.Module:
 
 
 def tensors_of(state: Any) -> Iterator[Tensor]:
-    """All tensors in nested dicts and lists."""
+    """All tensors in nested dicts and lists; those of a dict by their keys, whatever was put in first."""
     if isinstance(state, Tensor):
         yield state
     elif isinstance(state, dict | list | tuple):
-        for value in state.values() if isinstance(state, dict) else state:
+        for value in (state[key] for key in sorted(state, key=str)) if isinstance(state, dict) else state:
             yield from tensors_of(value)
 
 

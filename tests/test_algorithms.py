@@ -56,9 +56,9 @@ def accepted(algorithm: str, option: str) -> list[tuple[Any, Any]]:
 
 def holds(learner: Any, option: str, value: Any) -> bool:
     """Whether a part of the learner (its optimizer, its loss, ...) has the option with that value."""
-    parts = [vars(part) for part in vars(learner).values() if hasattr(part, "__dict__")]
-    groups = [group for part in parts for group in part.get("param_groups", [])]
-    return any(part.get(option) == value for part in [*parts, *groups])
+    parts = [part for part in vars(learner).values() if hasattr(part, "__dict__")]
+    groups = [group for part in parts for group in getattr(part, "param_groups", [])]
+    return any(part.get(option) == value for part in [*map(vars, parts), *groups])
 
 
 @every_algorithm

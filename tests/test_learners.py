@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments.studies.fer import FERLearner, FlippingLearner
+from advanced_optimizers.experiments.studies.fer_stated import CorrectionLearner
 from advanced_optimizers.experiments.studies.forward_signal import SigPropLearner
 from advanced_optimizers.experiments.studies.gradient_correction import GradientCorrectionLearner
 from advanced_optimizers.experiments.studies.localized_learning import LocalizedLearner
@@ -199,6 +200,11 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "localized-frozen-two": LocalizedLearner,
         "localized-random": LocalizedLearner,
         "standard-sgd": BackpropLearner,
+        "fer-adam-stated": CorrectionLearner,
+        "fer-adam-same-rate": CorrectionLearner,
+        "fer-adam-full": CorrectionLearner,
+        "flipping-sgd-stated": FlippingLearner,
+        "flipping-adam-stated": FlippingLearner,
     }
 
 

@@ -42,12 +42,10 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn(4, 3, 8, 8, generator=rng), torch.randint(CLASSES, (4,), generator=rng)
 
 
-def train(
-    model: nn.Module, optimizer: Optimizer, seeds: range, every: int = 1, dtype: torch.dtype | None = None
-) -> None:
+def train(model: nn.Module, optimizer: Optimizer, seeds: range, every: int = 1, bfloat16: bool = False) -> None:
     for seed in seeds:
         x, y = batch(seed)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             loss = nn.functional.cross_entropy(model(x), y) / every
         loss.backward()
         if (seed + 1) % every == 0:

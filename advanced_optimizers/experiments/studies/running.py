@@ -118,6 +118,8 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
         try:
             if store.load(config) is None:
                 waiting.append(config)
+            else:  # its process may have died before it removed the checkpoint
+                store.checkpoint_path(config).unlink(missing_ok=True)
         except RecordError as error:
             failures[config.run_id] = str(error)
     bar = tqdm(total=len(configs), initial=len(configs) - len(waiting), desc=title, unit="run", disable=not progress)
