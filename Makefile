@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PROFILE ?= quick
+JOBS ?= 2
 # What installs the lock is pinned as well.
 PIP := pip==26.3
 UV := uv==0.13.9
@@ -16,6 +17,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  PROFILE=full    reproduce with MNIST and CIFAR-10, training what has no record (default: quick, small digits)'
+	@echo '  JOBS=2          how many unit tests run at a time'
 	@echo '  PYTHON=python3  the Python that .venv is made with, 3.10 or newer'
 
 setup: $(READY)  ## install requirements.txt and this package into .venv
@@ -33,9 +35,9 @@ reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
 	$(BIN)/python -m advanced_optimizers.experiments notebooks --profile $(PROFILE)
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 
-test: lint types  ## run all checks: lint, types, unit tests, notebooks, report
+test: lint  ## run all checks: lint, types, unit tests, notebooks, report
 	@# One thread each: two programs of two threads on two cores would wait for one another.
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 unit notebooks
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 types unit notebooks
 	@$(MAKE) --no-print-directory report
 
 lint: $(READY)  ## check style and formatting
@@ -46,7 +48,8 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 
 unit: $(READY)  ## run the unit tests
-	$(BIN)/python -m pytest
+	@# A file's tests share what they build, so they stay together; in this order the longest files do not come last.
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
