@@ -130,6 +130,19 @@ def test_a_sweep_moves_too() -> None:
     assert [task.name for task in sweep.tasks] == ["mnist-mlp3", "cifar10-jpeg-own-mlp3"]
 
 
+def test_runs_on_different_pixels_are_named(tmp_path: Path) -> None:
+    study = replace(TWO.on("cifar10"), tasks=(TASKS[1].on("cifar10"),), algorithms=("sgd",))
+    store = RunStore(tmp_path / "results" / "runs")
+    for configs in (study.tuning_configs(), study.final_configs(Recorded(tmp_path))):
+        for config in configs:
+            store.save(make_record(config))
+    assert "not comparable" not in results_of(study, tmp_path).loaded
+    record = store.load(study.final_configs(store)[0])
+    assert record is not None
+    store.save(replace(record, environment={**record.environment, "data_checksum": "f" * 64}), replace=True)
+    assert "\nnot comparable: runs on cifar10 were trained on different data" in results_of(study, tmp_path).loaded
+
+
 # --- The command line ------------------------------------------------------------------------------------------------
 
 
