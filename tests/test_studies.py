@@ -75,6 +75,7 @@ def test_the_full_fer_study_is_the_protocol() -> None:
             tuning_fraction=0.3,
             precision="bfloat16",
             augment=True,
+            alternatives=("cifar10", "cifar10-jpeg-own"),
         ),
     )
     assert [task.name for task in FULL.tasks] == ["mnist-mlp", "cifar10-jpeg-convnet"]

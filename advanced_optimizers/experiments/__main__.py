@@ -93,6 +93,11 @@ def _list(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
     studies = [study for _, study in sorted(STUDIES.items())]
+    choices = dict.fromkeys(name for study in studies for name in study.datasets)
+    if options.dataset is not None:
+        studies = [study.on(options.dataset) for study in studies if options.dataset in study.datasets]
+        if not studies:
+            return _fail(f"dataset must be one of {', '.join(choices)}, got {options.dataset!r}")
     wide = max(len(study.name) for study in studies)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     problems: list[str] = []
@@ -107,6 +112,8 @@ def _list(options: argparse.Namespace) -> int:
             tasks = ", ".join(task.name for task in study.tasks)
             print(f"  {study.name:{wide}} {study.profile:5} {recorded}  {tasks}")
         print(textwrap.fill(title, width, initial_indent=" " * 4, subsequent_indent=" " * 4), end="\n\n")
+    if choices and options.dataset is None:
+        print(f"Datasets to choose from with --dataset, where a study names the first: {', '.join(choices)}\n")
 
     print("Algorithms")
     wide = max(map(len, ALGORITHMS))
@@ -119,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
     from advanced_optimizers.experiments.studies.running import Workers, run_study
 
-    study = get_study(options.study, options.profile)
+    study = get_study(options.study, options.profile, options.dataset)
     workers = Workers(options.jobs, options.engine, options.device)
     outcome = run_study(study, run_store(options.profile), workers, retrain=options.retrain)
     print(f"{study.name} ({study.profile}): {outcome.loaded} runs loaded, {outcome.trained} trained")
@@ -131,8 +138,11 @@ def _show(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
 
     root = output_root(options.profile)
-    results = results_of(get_study(options.study, options.profile), root)
+    study = get_study(options.study, options.profile, options.dataset)
+    results = results_of(study, root)
     print(results.loaded)
+    if study.dataset is not None:
+        print(f"no claim is decided on {study.dataset}: the study's claims are about the datasets that it names")
     if options.profile == "quick":  # the full profile's figures belong to the report, which draws them
         for path in results.write():
             print(f"written: {path.relative_to(project_root())}")
@@ -145,7 +155,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
     from advanced_optimizers.experiments.studies.running import Workers, reproduce
 
-    study = get_study(options.study, options.profile)
+    study = get_study(options.study, options.profile, options.dataset)
     workers = Workers(options.jobs, options.engine, options.device)
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
     for reproduction in reproductions:
@@ -220,7 +230,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command, extras="experiments")
         return added
 
-    add("list", _list, "list the studies, how many of their runs are recorded, and the algorithms")
+    listing = add("list", _list, "list the studies, how many of their runs are recorded, and the algorithms")
+    listing.add_argument("--dataset", metavar="NAME", help="only the studies with this choice, trained on it")
     run = add("run", _run, "train the runs of a study that have no record")
     run.add_argument("--retrain", action="store_true", help="train all of them again and replace their records")
     show = add("show", _show, "print a study's tables and verdicts; in the quick profile, draw its figures too")
@@ -250,6 +261,12 @@ def _explain(parser: argparse.ArgumentParser) -> int:
 def _add_study(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", help="name of a study; `list` shows them all")
     command.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
+    command.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="in the full profile, train on this dataset where the study offers a choice, such as cifar10 for "
+        "cifar10-jpeg; with its own records, and without verdicts",
+    )
 
 
 def _add_workers(command: argparse.ArgumentParser) -> None:

@@ -1,12 +1,11 @@
 """Datasets as uint8 tensors in memory, and their batches as whole-batch tensor operations.
 
 Nothing here works on one image at a time: a batch is one gather from the dataset's tensor, cropped, flipped and
-normalized on the way. The files behind the datasets are read by ``files``.
+normalized on the way. The files behind the datasets are read by ``files`` and ``archives``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +18,8 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._checks import check_integer, check_range, unknown_name
-from advanced_optimizers.experiments.data.files import (
-    Arrays,
-    DataError,
-    default_root,
-    read_cifar10_jpeg,
-    read_torchvision,
-)
+from advanced_optimizers.experiments.data.archives import ARCHIVES, read_archive
+from advanced_optimizers.experiments.data.files import Arrays, DataError, checksum, default_root, read_torchvision
 
 __all__ = [
     "DATASETS",
@@ -45,6 +39,7 @@ DATASETS = {
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
     "cifar10-jpeg": "cifar10-jpeg",
+    "cifar10-jpeg-own": "cifar10-jpeg-own",
     "cifar100": "CIFAR-100",
     "digits": "Digits",
 }
@@ -92,6 +87,7 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
 
     Args:
         name: One of ``DATASETS``. ``cifar10-jpeg`` is a JPEG re-encoding of CIFAR-10: similar, but not identical.
+            ``cifar10-jpeg-own`` is another one, which ``python -m advanced_optimizers.experiments.data.jpeg`` makes.
         root: Folder of the data files. Default: the environment variable ``ADVANCED_OPTIMIZERS_DATA``, or else the
             folder ``data`` of the project that the working directory is in.
 
@@ -298,12 +294,12 @@ def _check_images(images: Tensor, labels: Tensor, mean: Sequence[float], std: Se
 def _load(name: str, root: Path) -> Dataset:
     if name == "digits":
         arrays = _read_digits()
-    elif name == "cifar10-jpeg":
-        arrays = read_cifar10_jpeg(root)
+    elif name in ARCHIVES:
+        arrays = read_archive(name, root)
     else:
         arrays = read_torchvision(name, root)
     mean, std = _channel_statistics(arrays.images)
-    return Dataset(name, *arrays, mean, std, _checksum(*arrays[:4]))
+    return Dataset(name, *arrays, mean, std, checksum(*arrays[:4]))
 
 
 def _read_digits() -> Arrays:
@@ -320,22 +316,14 @@ def _read_digits() -> Arrays:
 def _with_tensors(
     dataset: Dataset, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor
 ) -> Dataset:
-    checksum = _checksum(images, labels, test_images, test_labels)
     return replace(
         dataset,
         images=images,
         labels=labels,
         test_images=test_images,
         test_labels=test_labels,
-        checksum=checksum,
+        checksum=checksum(images, labels, test_images, test_labels),
     )
-
-
-def _checksum(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

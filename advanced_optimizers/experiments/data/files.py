@@ -1,4 +1,4 @@
-"""The files behind the datasets: found, checked, downloaded, decoded and cached.
+"""The files behind the datasets: found, checked and downloaded; ``archives`` decodes those of JPEG images.
 
 A file is checked before it is used. A missing or damaged file raises an error that says how to get it, and is never
 replaced by other data.
@@ -7,19 +7,14 @@ replaced by other data.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from advanced_optimizers.experiments.records.paths import project_root
-from advanced_optimizers.experiments.records.writing import write_atomically
 
 TORCHVISION_CLASSES = {
     "mnist": "MNIST",
@@ -45,8 +40,17 @@ _IDX_MD5 = {
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 }
-_CIFAR10_JPEG_FILE = "cifar10_jpeg.zip"
-_CIFAR10_JPEG_SHA256 = "907df706baa630e728c0dd0cf95d93045f34c1fdefda3fc050bc72d50b21c7ec"
+
+
+# How to get the files that are not downloaded.
+_REMEDIES = {
+    "cifar10-jpeg": (
+        "copy it there from a machine that has it (the original is downloaded: run the study with --dataset cifar10)"
+    ),
+    "cifar10-jpeg-own": (
+        "delete it if it exists, then make it from CIFAR-10: python -m advanced_optimizers.experiments.data.jpeg"
+    ),
+}
 
 
 class DataError(RuntimeError):
@@ -81,9 +85,9 @@ def read_torchvision(name: str, root: Path) -> Arrays:
         try:
             kind(root, download=True)
         except (OSError, RuntimeError, EOFError) as error:
-            raise _data_error(name, missing[0], f"is missing and its download failed ({error})") from error
+            raise data_error(name, missing[0], f"is missing and its download failed ({error})") from error
     for path, md5 in files.items():
-        _check_file(name, path, "md5", md5)
+        check_file(name, path, "md5", md5)
     train, test = kind(root, train=True), kind(root, train=False)
     images, labels, test_images, test_labels = (
         torch.as_tensor(part) for part in (train.data, train.targets, test.data, test.targets)
@@ -93,17 +97,12 @@ def read_torchvision(name: str, root: Path) -> Arrays:
     return Arrays(images, labels, test_images, test_labels, len(train.classes))
 
 
-def read_cifar10_jpeg(root: Path) -> Arrays:
-    """Read ``cifar10_jpeg.zip``. The decoded images are cached, since decoding takes about ten seconds."""
-    archive = root / _CIFAR10_JPEG_FILE
-    _check_file("cifar10-jpeg", archive, "sha256", _CIFAR10_JPEG_SHA256)
-    cache = _cache_folder(root) / f"cifar10_jpeg-{_CIFAR10_JPEG_SHA256[:16]}.npz"
-    arrays = _read_cache(cache)
-    if arrays is None:
-        arrays = _decode_jpegs(archive)
-        _write_cache(cache, arrays)
-    images, labels, test_images, test_labels = (torch.from_numpy(arrays[key]) for key in Arrays._fields[:4])
-    return Arrays(images, labels, test_images, test_labels, int(labels.max()) + 1)
+def checksum(*tensors: Tensor) -> str:
+    """SHA-256 (hexadecimal) of the bytes of tensors, one after the other."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _torchvision_files(kind: Any, name: str, root: Path) -> dict[Path, str]:
@@ -114,27 +113,40 @@ def _torchvision_files(kind: Any, name: str, root: Path) -> dict[Path, str]:
     return {root / kind.base_folder / file: md5 for file, md5 in (*kind.train_list, *kind.test_list, meta)}
 
 
-def _check_file(name: str, path: Path, algorithm: str, expected: str) -> None:
+def file_digest(name: str, path: Path, algorithm: str) -> str:
+    """The checksum of a dataset's file.
+
+    Raises:
+        DataError: It is missing or cannot be read.
+    """
     if not path.is_file():
-        raise _data_error(name, path, "is missing")
+        raise data_error(name, path, "is missing")
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise data_error(name, path, f"cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def check_file(name: str, path: Path, algorithm: str, expected: str) -> None:
+    """Checks a dataset's file.
+
+    Raises:
+        DataError: It is missing, cannot be read, or has another checksum.
+    """
+    found = file_digest(name, path, algorithm)
+    if found != expected:
         size = path.stat().st_size
-        problem = f"is truncated or damaged: its {size} bytes have the {algorithm} {digest.hexdigest()}, not {expected}"
-        raise _data_error(name, path, problem)
+        problem = f"is truncated or damaged: its {size} bytes have the {algorithm} {found}, not {expected}"
+        raise data_error(name, path, problem)
 
 
-def _data_error(name: str, path: Path, problem: str) -> DataError:
-    if name == "cifar10-jpeg":
-        remedy = "copy it there from a machine that has it (the original, 'cifar10', is downloaded automatically)"
-    else:
-        kind = TORCHVISION_CLASSES[name]
-        root = path.parents[2] if name in _IDX_MD5 else path.parents[1]
-        command = f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, download=True)"
-        remedy = f'delete it if it exists, then download it on a machine with network access: python -c "{command}"'
+def data_error(name: str, path: Path, problem: str) -> DataError:
+    """The error for a dataset's file, with how to get it."""
+    remedy = _REMEDIES[name] if name in _REMEDIES else _download_remedy(name, path)
     return DataError(
         f"{path} {problem}.\n"
         f"To get it, {remedy};\n"
@@ -143,43 +155,8 @@ def _data_error(name: str, path: Path, problem: str) -> DataError:
     )
 
 
-def _decode_jpegs(archive: Path) -> dict[str, np.ndarray]:
-    """Decode ``{train,test}/<class>/<n>.jpg``; classes are numbered from 0 in alphabetical order."""
-    from PIL import Image
-
-    arrays = {}
-    with zipfile.ZipFile(archive) as files:
-        members = sorted(member for member in files.namelist() if member.endswith(".jpg"))
-        classes = sorted({member.split("/")[1] for member in members})
-        for split, prefix in (("train", ""), ("test", "test_")):
-            chosen = [member for member in members if member.startswith(f"{split}/")]
-            decoded = [np.asarray(Image.open(io.BytesIO(files.read(m))).convert("RGB")) for m in chosen]
-            arrays[f"{prefix}images"] = np.stack(decoded)
-            arrays[f"{prefix}labels"] = np.array([classes.index(m.split("/")[1]) for m in chosen], np.int64)
-    return arrays
-
-
-def _cache_folder(root: Path) -> Path:
-    """The data folder if it is writable, otherwise the user's cache folder."""
-    # Check the mode as well: the superuser can write anywhere, but a folder without a write bit is meant to stay as is.
-    if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
-        return root
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advanced-optimizers"
-
-
-def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays at ``path``, or None if they are missing or damaged (the format has checksums)."""
-    try:
-        with np.load(path) as arrays:
-            return {key: arrays[key] for key in Arrays._fields[:4]}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def _write_cache(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    try:
-        write_atomically(path, buffer.getbuffer())
-    except OSError as error:
-        warnings.warn(f"the decoded images were not cached, the next run will decode them again: {error}", stacklevel=2)
+def _download_remedy(name: str, path: Path) -> str:
+    kind = TORCHVISION_CLASSES[name]
+    root = path.parents[2] if name in _IDX_MD5 else path.parents[1]
+    command = f"from torchvision.datasets import {kind}; {kind}({str(root)!r}, download=True)"
+    return f'delete it if it exists, then download it on a machine with network access: python -c "{command}"'

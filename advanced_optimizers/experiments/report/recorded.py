@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -105,7 +105,10 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @property
     def loaded(self) -> str:
-        """How many of the expected runs are recorded, and when and on what, in one line."""
+        """How many of the expected runs are recorded, and when and on what, in one line.
+
+        A second line names the datasets whose runs were trained on different data.
+        """
         total = len(self.expected)
         line = f"{total - len(self.missing)} of {total} runs loaded"
         if not self.records:
@@ -114,7 +117,7 @@ class RecordedStudy(Generic[_AnyStudy]):
         dates = sorted(str(environment["started_at"])[:10] for environment in environments)
         when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
         machines = sorted({f"{e['device_name']}, torch {e['torch']}, {e['threads']} thread(s)" for e in environments})
-        return f"{line}, recorded {when} on {'; '.join(machines)}"
+        return f"{line}, recorded {when} on {'; '.join(machines)}{_mixed_data(self.records)}"
 
     @property
     def protocol(self) -> pd.DataFrame:
@@ -140,3 +143,16 @@ class RecordedStudy(Generic[_AnyStudy]):
         """Writes all tables into ``results/tables`` and draws all figures into ``figures/``; returns the files."""
         written = tables.write_tables(self.tables, self.root / "results" / "tables")
         return [*written, *(self.figure(name) for name in self.figures)]
+
+
+def _mixed_data(records: Iterable[RunRecord]) -> str:
+    """A line if runs on one dataset name different checksums of their data; otherwise nothing."""
+    checksums: dict[tuple[str, float, str], set[Any]] = {}
+    for record in records:
+        config = record.config
+        part = (config.dataset, config.data_fraction, config.split)
+        checksums.setdefault(part, set()).add(record.environment.get("data_checksum"))
+    mixed = sorted({dataset for (dataset, _, _), found in checksums.items() if len(found) > 1})
+    if not mixed:
+        return ""
+    return f"\nnot comparable: runs on {', '.join(mixed)} were trained on different data (see their data_checksum)"

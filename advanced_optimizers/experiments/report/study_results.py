@@ -95,9 +95,9 @@ class StudyResults(RecordedStudy[Study]):
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The study's tables by file name; without runs, only the table of claims."""
+        """The study's tables by file name; without runs, only the table of claims, if there are any."""
         name = self.study.name
-        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
+        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.frame.empty:
             for metric in self.metrics:
                 claimed = _claimed_accuracies() if metric == "test_accuracy" else None

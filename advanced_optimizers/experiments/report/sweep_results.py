@@ -55,9 +55,9 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The sweep's tables by file name; without runs, only the table of claims."""
+        """The sweep's tables by file name; without runs, only the table of claims, if there are any."""
         name = self.study.name
-        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)}
+        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.points.empty:
             built[f"{name}-optima"] = self._optima_table()
             built[f"{name}-cost"] = self._cost_table()

@@ -25,6 +25,8 @@ LEARNING_RATES = {
     "adam": Range(low=5e-4, high=2e-2, log=True),
 }
 
+# Whoever cannot get cifar10_jpeg.zip can run the same protocol on the original, or on an archive made from it.
+CIFAR_ALTERNATIVES = ("cifar10", "cifar10-jpeg-own")
 MNIST = Task(dataset="mnist", model="mlp", epochs=10, tuning_epochs=3)
 MNIST2 = replace(MNIST, model="mlp2")
 CIFAR = Task(
@@ -35,6 +37,7 @@ CIFAR = Task(
     tuning_fraction=0.3,
     precision="bfloat16",
     augment=True,
+    alternatives=CIFAR_ALTERNATIVES,
 )
 DIGITS = Task(dataset="digits", model="mlp", epochs=6, tuning_epochs=3, batch_size=64)
 DIGITS_CONV = Task(dataset="digits", model="convnet", epochs=4, tuning_epochs=2, batch_size=64)

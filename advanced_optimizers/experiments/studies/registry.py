@@ -74,7 +74,12 @@ def _check_names(name: str, topic: Topic) -> None:
         *(("study", claim.study, studies) for claim in topic.claims),
         *(("algorithm", algorithm, algorithms) for study in topic.studies for algorithm in study.algorithms),
         *(("model", task.model, models) for study in topic.studies for task in study.tasks),
-        *(("dataset", task.dataset, DATASETS) for study in topic.studies for task in study.tasks),
+        *(
+            ("dataset", dataset, DATASETS)
+            for study in topic.studies
+            for task in study.tasks
+            for dataset in (task.dataset, *task.alternatives)
+        ),
         *(("metric", m, metrics) for study in topic.studies if isinstance(study, Study) for m in study.metrics),
         *(("curve", c, curves) for study in topic.studies if isinstance(study, Study) for c in study.curves),
     ]
@@ -142,8 +147,13 @@ def study_names() -> list[str]:
     return sorted({name for name, _ in STUDIES})
 
 
-def get_study(name: str, profile: str) -> BaseStudy:
+def get_study(name: str, profile: str, dataset: str | None = None) -> BaseStudy:
     """The study of that name in a profile.
+
+    Args:
+        name: The study's name.
+        profile: ``quick`` or ``full``.
+        dataset: Another dataset for the tasks that have this alternative, see :meth:`.BaseStudy.on`; None for none.
 
     Raises:
         ValueError: There is none; the message suggests the nearest names.
@@ -151,7 +161,8 @@ def get_study(name: str, profile: str) -> BaseStudy:
     check_profile(profile)
     if (name, profile) not in STUDIES:
         raise unknown_name("study", name, study_names(), cutoff=0.3)
-    return STUDIES[name, profile]
+    study = STUDIES[name, profile]
+    return study if dataset is None else study.on(dataset)
 
 
 def decide_claims(study: str, data: RunData) -> dict[str, Verdict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
@@ -16,6 +16,9 @@ from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 # The seeds and the tuning budget of the full profile.
 SEEDS = (0, 1, 2, 3, 4)
 TRIALS = 12
+
+_AnyTask = TypeVar("_AnyTask", bound="BaseTask")
+_AnyStudy = TypeVar("_AnyStudy", bound="BaseStudy")
 
 
 class MissingRunsError(RuntimeError):
@@ -31,17 +34,23 @@ class BaseTask:
         model: A key of ``training.models.MODELS``.
         epochs: Epochs per run.
         batch_size: Images per step.
+        alternatives: Datasets on which the task may be trained instead, with the same protocol.
     """
 
     dataset: str
     model: str
     epochs: int
     batch_size: int = 128
+    alternatives: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Dataset and model, as in ``mnist-mlp``."""
         return f"{self.dataset}-{self.model}"
+
+    def on(self: _AnyTask, dataset: str) -> _AnyTask:
+        """The same task on another dataset if that is one of its alternatives; otherwise the task itself."""
+        return replace(self, dataset=dataset) if dataset in self.alternatives else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,7 @@ class BaseStudy:
         algorithms: Keys of ``training.algorithms.ALGORITHMS``.
         seeds: Seeds of the runs; algorithms are compared seed by seed.
         in_progress: Whether its runs are still being trained; the report is then complete without them.
+        dataset: The alternative dataset that was chosen with :meth:`on`; None for the study as it was stated.
     """
 
     name: str
@@ -65,6 +75,37 @@ class BaseStudy:
     algorithms: tuple[str, ...]
     seeds: tuple[int, ...]
     in_progress: bool = False
+    dataset: str | None = None
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets of the tasks that have alternatives, and those alternatives."""
+        chosen = [task for task in self.tasks if task.alternatives]
+        return tuple(dict.fromkeys(name for task in chosen for name in (task.dataset, *task.alternatives)))
+
+    def on(self: _AnyStudy, dataset: str) -> _AnyStudy:
+        """The same study with each task that has this alternative trained on it.
+
+        Its name, its tasks and so its records are its own. It has no claims: those were stated, with their margins, for
+        the tasks of the study itself. Tasks without this alternative stay, with the records that they have.
+
+        Args:
+            dataset: One of ``datasets``; the dataset of the study itself returns the study.
+
+        Raises:
+            ValueError: The study has no such alternative.
+        """
+        if not self.datasets:
+            own = ", ".join(dict.fromkeys(task.dataset for task in self.tasks))
+            raise ValueError(f"dataset cannot be chosen for {self.name} ({self.profile}) on {own}, got {dataset!r}")
+        if dataset not in self.datasets:
+            known = ", ".join(self.datasets)
+            raise ValueError(f"dataset must be one of {known} for {self.name} ({self.profile}), got {dataset!r}")
+        if not any(dataset in task.alternatives for task in self.tasks):
+            return self
+        return replace(
+            self, name=f"{self.name}-{dataset}", dataset=dataset, tasks=tuple(task.on(dataset) for task in self.tasks)
+        )
 
     def tuning_configs(self) -> list[RunConfig]:
         """The tuning runs, which have to come first; none, unless the study tunes."""
@@ -87,9 +128,17 @@ class BaseStudy:
         return [*self.tuning_configs(), *self.final_configs(store)]
 
     @property
+    def arguments(self) -> str:
+        """What says on the command line which study this is."""
+        if self.dataset is None:
+            return f"{self.name} --profile {self.profile}"
+        stated = self.name.removesuffix(f"-{self.dataset}")
+        return f"{stated} --profile {self.profile} --dataset {self.dataset}"
+
+    @property
     def command(self) -> str:
         """The command that trains the missing runs."""
-        return f"python -m advanced_optimizers.experiments run {self.name} --profile {self.profile}"
+        return f"python -m advanced_optimizers.experiments run {self.arguments}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +230,19 @@ class Study(BaseStudy):
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
     properties: str | None = None
+
+    def on(self, dataset: str) -> Study:
+        """See :meth:`BaseStudy.on`; what is stated by task holds for the task on the other dataset, too."""
+        study = super().on(dataset)
+        if study is self:
+            return self
+        names = {old.name: new.name for old, new in zip(self.tasks, study.tasks, strict=True)}
+        return replace(
+            study,
+            left_out=frozenset((names[task], algorithm) for task, algorithm in self.left_out),
+            protocols={(names[task], name): other.on(dataset) for (task, name), other in self.protocols.items()},
+            targets={names.get(task, task): target for task, target in self.targets.items()},
+        )
 
     def algorithms_on(self, task: Task) -> list[str]:
         """The algorithms that are run on a task."""

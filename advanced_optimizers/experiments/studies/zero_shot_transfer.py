@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     sweep_points,
 )
 from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+from advanced_optimizers.experiments.studies.baselines import CIFAR_ALTERNATIVES
 from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep, Windows
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
@@ -160,6 +161,7 @@ _CIFAR = SweepTask(
         standard=_STANDARD,
         mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -3)),
     ),
+    alternatives=CIFAR_ALTERNATIVES,
 )
 _MNIST = SweepTask(
     dataset="mnist",
