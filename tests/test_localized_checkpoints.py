@@ -133,7 +133,7 @@ def test_checkpoints_of_something_else_are_refused_and_change_nothing():
     model = network()
     optimizer = localized(model, 2)
     before = copy.deepcopy(optimizer.state_dict())
-    with pytest.raises(ValueError, match=r"under 'localized', got the keys \['param_groups', 'state'\]"):
+    with pytest.raises(ValueError, match="it was not saved by LocalizedOptimizer"):
         optimizer.load_state_dict(SGD(model.parameters(), **KWARGS).state_dict())
     other = LocalizedOptimizer(network()[3:], SGD, KWARGS)
     with pytest.raises(ValueError, match="that of a model with 4 blocks in 5 modules, got one with 3 blocks: build"):

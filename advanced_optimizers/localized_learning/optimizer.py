@@ -367,25 +367,19 @@ class LocalizedOptimizer(WrappedOptimizer):
         }
         return {**super().state_dict(), "localized": localized}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned, on a model with the same layers.
-
-        Raises:
-            TypeError: ``state_dict`` is not a dict.
-            ValueError: ``state_dict`` is not that of a LocalizedOptimizer, or that of another model or another setting
-                (``rule``, ``update_every``, ``weak_supervision_weight``), or its transition is above
-                ``max_transition``.
-        """
+    def _check_extra(self, state_dict: dict[str, Any]) -> None:
+        """Refuses the state of another model or setting, and one whose transition is above ``max_transition``."""
         saved = arguments.check_saved(state_dict)
         self._localizer.check_saved(saved)
         arguments.check_settings(saved, arguments.settings_of(self))
-        schedule = Schedule.of(saved["schedule"])
-        check_range("transition of state_dict", schedule.transition, high=self.max_transition)
-        super().load_state_dict(state_dict)
+        check_range("transition of state_dict", Schedule.of(saved["schedule"]).transition, high=self.max_transition)
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        saved = state_dict["localized"]
         self._localizer.restore(saved, self._params)
-        self._schedule = schedule
+        self._schedule = Schedule.of(saved["schedule"])
         self._generator.set_state(saved["generator"].cpu())
-        self._moved = schedule.transition > 0
+        self._moved = self.transition > 0
         self._observe()
 
     def __getstate__(self) -> dict[str, Any]:
