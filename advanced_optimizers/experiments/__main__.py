@@ -143,7 +143,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
-    from advanced_optimizers.experiments.studies.running import Workers, reproduce
+    from advanced_optimizers.experiments.studies.reproducing import reproduce
+    from advanced_optimizers.experiments.studies.running import Workers
 
     study = get_study(options.study, options.profile)
     workers = Workers(options.jobs, options.engine, options.device)
