@@ -29,6 +29,9 @@ from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
 
+# What makes a folder this project's.
+PYPROJECT = '[project]\nname = "advanced-optimizers"\n'
+
 # What a made-up record says about the machine.
 ENVIRONMENT: dict[str, Any] = {
     "package_version": "0.1.0",

@@ -22,7 +22,7 @@ from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
-from tests.experiments_helpers import TINY, TINY_RUNS, files_under
+from tests.experiments_helpers import PYPROJECT, TINY, TINY_RUNS, files_under
 
 SCRATCH = Path(".scratch") / "quick"
 RUNS = SCRATCH / "results" / "runs"
@@ -34,6 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pyproject.toml", "results/runs/digits-mlp/sgd/committed.json", "figures/committed.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("committed")
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(registry.STUDIES, ("tiny", "quick"), TINY)
     monkeypatch.delitem(registry.STUDIES, ("fer", "full"))  # its store would be the made-up project's

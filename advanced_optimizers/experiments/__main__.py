@@ -17,7 +17,13 @@ from pathlib import Path
 
 from advanced_optimizers import __version__
 from advanced_optimizers.experiments.records.choices import ENGINES, PROFILES
-from advanced_optimizers.experiments.records.paths import output_root, project_root, run_store
+from advanced_optimizers.experiments.records.paths import (
+    ProjectError,
+    output_root,
+    project_root,
+    run_store,
+    this_project,
+)
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended (128 + SIGINT)
 _READER_GONE = 141  # and for one whose output nobody reads any more (128 + SIGPIPE)
@@ -44,6 +50,7 @@ def _run_command(options: argparse.Namespace) -> int:
     try:
         if find_spec("numpy") is None:  # before torch is loaded, which would warn of it in words of its own
             raise ModuleNotFoundError(name="numpy")
+        _check_folder(options)
         _load_topics(options.topic)
         status: int = options.command(options)
     except ModuleNotFoundError as error:
@@ -56,6 +63,16 @@ def _run_command(options: argparse.Namespace) -> int:
     except _expected_errors() as error:
         return _fail(error)
     return status
+
+
+def _check_folder(options: argparse.Namespace) -> None:
+    """Raises a ProjectError where the full profile would be another project's, unless that has studies of its own."""
+    if getattr(options, "profile", None) != "full" or options.topic:
+        return
+    try:
+        this_project()
+    except ProjectError as error:
+        raise ProjectError(f"{error}, or use --profile quick, or --topic FILE for studies of your own") from error
 
 
 def _load_topics(files: Sequence[str]) -> None:
@@ -80,7 +97,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from advanced_optimizers.experiments.studies.study import MissingRunsError
 
     # An OSError names the file that could not be read or written, for example because the disk is full.
-    return ValueError, OSError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
+    return ValueError, OSError, ProjectError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
@@ -169,7 +186,7 @@ def _notebooks(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.report.report import run_report
 
-    problems = run_report(project_root(), check=options.check)
+    problems = run_report(this_project(), check=options.check)
     for problem in problems:
         print(problem, file=sys.stderr)
     if options.check and not problems:
