@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
+from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies import reproducing
-from advanced_optimizers.experiments.studies.reproducing import Reproduction, reproduce
+from advanced_optimizers.experiments.studies.reproducing import Reproduction, reproduce, summary
 from advanced_optimizers.experiments.studies.running import recorded_configs, run_study
 from advanced_optimizers.experiments.training.loop import train
 from tests.experiments_helpers import TINY, edit_record, files_under, make_config, make_record
@@ -72,4 +73,114 @@ def test_a_diverged_run_is_reproduced(store: RunStore, monkeypatch: pytest.Monke
 
 def test_an_accuracy_that_was_not_measured_is_printed_as_none() -> None:
     record = make_record(make_config(), test_accuracy=None)
-    assert "recorded none, repeated none" in str(Reproduction(record, record))
+    assert "recorded none on A processor, repeated none on A processor: identical" in str(Reproduction(record, record))
+
+
+# --- On another machine ----------------------------------------------------------------------------------------------
+
+INTEL = {"device_name": "Intel(R) Xeon(R) Processor"}
+SPREAD = (0.9817, 0.9808, 0.9821, 0.9812, 0.9815)  # of the recorded seeds
+
+
+def reproduction(
+    after: float = 0.9820,
+    changes: dict[str, object] | None = None,
+    tolerance: float | None = 0.005,
+    status: tuple[str, str] = ("completed", "completed"),
+) -> Reproduction:
+    config = make_config()
+    recorded = make_record(config, status[0], test_accuracy=0.9817)
+    repeated = make_record(config, status[1], test_accuracy=after)
+    repeated.environment.update({"cpu_capability": "AVX2", **(INTEL if changes is None else changes)})
+    return Reproduction(recorded, repeated, tolerance)
+
+
+def test_another_processor_is_named_and_judged_by_the_tolerance() -> None:
+    again = reproduction()
+    assert again.judgement == "within"
+    wanted = (
+        "recorded 98.17 % on A processor, repeated 98.20 % on Intel(R) Xeon(R) Processor (AVX2): within 0.50 points"
+    )
+    assert str(again).endswith(wanted)
+    assert reproduction(after=0.97).judgement == "DIFFERENT"
+    assert str(reproduction(after=0.97)).endswith(": DIFFERENT, not within 0.50 points")
+
+
+@pytest.mark.parametrize("changes", [{}, {"numpy": "9.9"}, {"finished_at": "2030-01-01T00:00:00+00:00"}])
+def test_on_the_records_own_processor_every_bit_counts(changes: dict[str, object]) -> None:
+    again = reproduction(after=0.9817 + 1e-9, changes=changes)
+    assert again.elsewhere == []
+    assert again.judgement == "DIFFERENT"
+    assert str(again).endswith(": DIFFERENT")
+
+
+@pytest.mark.parametrize(
+    "changes", [INTEL, {"torch": "9.9.0"}, {"threads": 4}, {"device": "cuda", "device_name": "A GPU"}]
+)
+def test_whatever_rounds_differently_is_named(changes: dict[str, object]) -> None:
+    again = reproduction(changes=changes)
+    assert again.elsewhere == [name for name in ("device", "device_name", "torch", "threads") if name in changes]
+    assert again.judgement == "within"
+    assert all(name in summary([again]) for name in changes)
+
+
+def test_an_accelerator_need_not_repeat_itself() -> None:
+    again = reproduction(changes={})
+    for record in (again.recorded, again.repeated):
+        record.environment["device"] = "cuda"
+    assert again.judgement == "within"
+
+
+def test_the_same_bits_elsewhere_are_identical() -> None:
+    assert reproduction(after=0.9817).judgement == "identical"
+
+
+def test_divergence_elsewhere() -> None:
+    assert reproduction(after=0.1, status=("diverged", "diverged")).judgement == "within"
+    assert str(reproduction(after=0.1, status=("diverged", "diverged"))).endswith(": diverged again")
+    for status in (("completed", "diverged"), ("diverged", "completed")):
+        assert reproduction(status=status).judgement == "DIFFERENT"
+        assert str(reproduction(status=status)).endswith(": DIFFERENT")
+
+
+def test_without_enough_seeds_it_is_undecided_and_says_so() -> None:
+    again = reproduction(tolerance=None)
+    assert again.judgement == "undecided"
+    assert str(again).endswith(": undecided, fewer than 5 seeds are recorded")
+    assert "1 cannot be judged" in summary([again])
+
+
+def test_the_summary_states_the_rule_only_where_it_was_needed() -> None:
+    same = reproduction(after=0.9817)
+    assert summary([same, same]) == "2 of 2 runs came back bit for bit"
+    first, second = summary([same, reproduction(), reproduction(after=0.5)]).splitlines()
+    assert first == "1 of 3 runs came back bit for bit"
+    assert second.startswith("1 more came back within the tolerance, 0 cannot be judged: bit-equality needs")
+    assert "99 % interval of the difference between two seeds" in second
+
+
+@pytest.mark.parametrize(
+    ("seeds", "after", "judgement"), [(5, 0.9820, "within"), (5, 0.9770, "DIFFERENT"), (4, 0.9820, "undecided")]
+)
+def test_the_tolerance_is_that_of_the_recorded_seeds(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, seeds: int, after: float, judgement: str
+) -> None:
+    """``t(0.995, 4) = 4.604``, and the sample standard deviation of ``SPREAD`` is 0.000493."""
+    configs = [make_config(seed=seed) for seed in range(seeds)]
+    for config, accuracy in zip(configs, SPREAD, strict=False):
+        store.save(make_record(config, test_accuracy=accuracy))
+    store.save(make_record(make_config(seed=7), "diverged", test_accuracy=0.1))
+    other = make_config(hyperparameters={"lr": 0.123}, seed=5)
+    store.save(make_record(other, test_accuracy=0.5))
+
+    def train_elsewhere(wanted: list[RunConfig], scratch: RunStore, *rest: object) -> None:
+        for config in wanted:
+            record = make_record(config, test_accuracy=after)
+            record.environment.update(INTEL)
+            scratch.save(record)
+
+    monkeypatch.setattr(reproducing, "train_all", train_elsewhere)
+    monkeypatch.setattr(reproducing, "recorded_configs", lambda study, asked: [*configs, make_config(seed=7), other])
+    (again,) = reproduce(TINY, store, only=[configs[0].run_id], progress=False)
+    assert again.judgement == judgement
+    assert again.tolerance == (None if seeds < 5 else pytest.approx(4.604 * 0.000493 * 2**0.5, rel=2e-3))

@@ -160,7 +160,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
-    from advanced_optimizers.experiments.studies.reproducing import reproduce
+    from advanced_optimizers.experiments.studies.reproducing import reproduce, summary
     from advanced_optimizers.experiments.studies.running import Workers
 
     study = get_study(options.study, options.profile)
@@ -168,9 +168,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
     for reproduction in reproductions:
         print(reproduction)
-    same = sum(reproduction.identical for reproduction in reproductions)
-    print(f"{same} of {len(reproductions)} runs came back bit for bit")
-    return 0 if same == len(reproductions) else 1
+    print(summary(reproductions))
+    return 1 if any(reproduction.judgement == "DIFFERENT" for reproduction in reproductions) else 0
 
 
 def _notebooks(options: argparse.Namespace) -> int:

@@ -1,16 +1,34 @@
-"""Trains recorded runs again, apart from their records, and compares."""
+"""Trains recorded runs again, apart from their records, and compares.
+
+On the processor and with the versions of the record, a run must come back bit for bit. Elsewhere it cannot: sums are
+rounded in another order, and training amplifies the difference until the run is like one with another seed. Its last
+accuracy is then compared within a tolerance: the 99 % interval of the difference of two runs that differ in the seed
+alone, ``t_{n-1} * s * sqrt(2)``, where ``s`` is the standard deviation of the ``n`` recorded seeds.
+"""
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
+from advanced_optimizers.experiments.evidence.statistics import mean_interval
+from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import Workers, recorded_configs, train_all
 from advanced_optimizers.experiments.studies.study import BaseStudy
+
+Judgement: TypeAlias = Literal["identical", "within", "DIFFERENT", "undecided"]
+
+# What the rounding of sums depends on; a record from before they were kept lacks some of them.
+_ARITHMETIC = ("device", "device_name", "cpu_capability", "torch", "blas", "threads")
+_CONFIDENCE = 0.99
 
 
 @dataclass(frozen=True)
@@ -20,24 +38,75 @@ class Reproduction:
     Attributes:
         recorded: The existing record.
         repeated: The record of training the run again.
+        tolerance: By how much the last accuracy may differ on another machine, a fraction in [0, 1]; None if that is
+            not known, since fewer than ``MIN_SEEDS`` seeds of the configuration are recorded.
     """
 
     recorded: RunRecord
     repeated: RunRecord
+    tolerance: float | None = None
 
     @property
     def identical(self) -> bool:
         """Whether every curve is the same, bit for bit; expected on the CPU of one machine with the same torch."""
         return self.recorded.outcome() == self.repeated.outcome()
 
+    @property
+    def elsewhere(self) -> list[str]:
+        """The fields of the environment that keep the run from coming back bit for bit; usually the processor."""
+        before, after = self.recorded.environment, self.repeated.environment
+        changed = [name for name in _ARITHMETIC if name in before and name in after and before[name] != after[name]]
+        return changed or (["device"] if after["device"] != "cpu" else [])
+
+    @property
+    def judgement(self) -> Judgement:
+        """Whether the run came back: ``identical``, ``within`` the tolerance or not, or ``undecided`` without one."""
+        if self.identical:
+            return "identical"
+        if not self.elsewhere or self.recorded.status != self.repeated.status:
+            return "DIFFERENT"
+        if self.recorded.status == "diverged":
+            return "within"
+        before, after = _last(self.recorded), _last(self.repeated)
+        if self.tolerance is None or before is None or after is None:
+            return "undecided"
+        return "within" if abs(before - after) <= self.tolerance else "DIFFERENT"
+
     def __str__(self) -> str:
         config = self.recorded.config
         name = (
             f"{config.run_id}  {config.task:22} {config.algorithm:14} noise {config.label_noise:g}  seed {config.seed}"
         )
-        measured = "train_accuracy" if config.split == "none" else "test_accuracy"
-        before, after = (_percent(r.final.get(measured)) for r in (self.recorded, self.repeated))
-        return f"{name}  recorded {before}, repeated {after}: {'identical' if self.identical else 'DIFFERENT'}"
+        before, after = (_words(record) for record in (self.recorded, self.repeated))
+        return f"{name}  recorded {before}, repeated {after}: {self._judged}"
+
+    @property
+    def _judged(self) -> str:
+        judgement = self.judgement
+        if judgement == "identical" or not self.elsewhere or self.recorded.status != self.repeated.status:
+            return judgement
+        if self.recorded.status == "diverged":
+            return "diverged again"
+        if self.tolerance is None:
+            return f"{judgement}, fewer than {MIN_SEEDS} seeds are recorded"
+        limit = f"{100 * self.tolerance:.2f} points"
+        return f"within {limit}" if judgement == "within" else f"{judgement}, not within {limit}"
+
+
+def summary(reproductions: Sequence[Reproduction]) -> str:
+    """How many runs came back, and what was compared on another machine than the records', in one or two lines."""
+    judged, total = Counter(r.judgement for r in reproductions), len(reproductions)
+    lines = [f"{judged['identical']} of {total} runs came back bit for bit"]
+    elsewhere = [r for r in reproductions if r.elsewhere and not r.identical]
+    if elsewhere:
+        fields = dict.fromkeys(name for r in elsewhere for name in r.elsewhere)
+        lines.append(
+            f"{judged['within']} more came back within the tolerance, {judged['undecided']} cannot be judged: "
+            f"bit-equality needs a CPU and the records' {', '.join(fields)}, so the last accuracy is compared, within "
+            f"the {100 * _CONFIDENCE:g} % interval of the difference between two seeds (t s sqrt(2), with s from the "
+            "recorded seeds)"
+        )
+    return "\n".join(lines)
 
 
 def reproduce(
@@ -67,8 +136,33 @@ def reproduce(
         scratch = RunStore(Path(folder) / "runs")
         train_all(configs, scratch, workers or Workers(), f"{study.name}: again", progress)
         pairs = [(store.load(config), scratch.load(config)) for config in configs]
-    return [Reproduction(old, new) for old, new in pairs if old is not None and new is not None]
+    again = [Reproduction(old, new) for old, new in pairs if old is not None and new is not None]
+    return [r if r.identical or not r.elsewhere else replace(r, tolerance=_tolerance(r, study, store)) for r in again]
 
 
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{100 * value:.2f} %"
+def _tolerance(reproduction: Reproduction, study: BaseStudy, store: RunStore) -> float | None:
+    """By how much two runs of a configuration with different seeds differ, or None with fewer than ``MIN_SEEDS``."""
+    own = _any_seed(reproduction.recorded.config)
+    records = [store.load(config) for config in recorded_configs(study, store) if _any_seed(config) == own]
+    completed = [record for record in records if record is not None and record.status == "completed"]
+    values = [value for record in completed if (value := _last(record)) is not None]
+    if len(values) < MIN_SEEDS:
+        return None
+    return mean_interval(values, _CONFIDENCE).half_width * math.sqrt(2 * len(values))
+
+
+def _any_seed(config: RunConfig) -> RunConfig:
+    return replace(config, seed=0)
+
+
+def _last(record: RunRecord) -> float | None:
+    """The accuracy of the last epoch: on the test or validation set, or else on the training set."""
+    return record.final.get("train_accuracy" if record.config.split == "none" else "test_accuracy")
+
+
+def _words(record: RunRecord) -> str:
+    """The last accuracy and the processor, such as ``98.17 % on a processor (AVX2)``."""
+    value, environment = _last(record), record.environment
+    capability = f" ({environment['cpu_capability']})" if "cpu_capability" in environment else ""
+    percent = "none" if value is None else f"{100 * value:.2f} %"
+    return f"{percent} on {environment['device_name']}{capability}"
