@@ -155,7 +155,7 @@ def test_the_summary_states_the_rule_only_where_it_was_needed() -> None:
     assert summary([same, same]) == "2 of 2 runs came back bit for bit"
     first, second = summary([same, reproduction(), reproduction(after=0.5)]).splitlines()
     assert first == "1 of 3 runs came back bit for bit"
-    assert second.startswith("1 more came back within the tolerance, 0 cannot be judged: bit-equality needs")
+    assert second.startswith("1 more came back within the tolerance, 1 are different, and 0 cannot be judged: ")
     assert "99 % interval of the difference between two seeds" in second
 
 

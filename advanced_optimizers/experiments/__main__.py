@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -144,11 +145,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.report.lookup import Wanted, describe_runs
     from advanced_optimizers.experiments.report.results import results_of
     from advanced_optimizers.experiments.studies.registry import get_study
 
-    root = output_root(options.profile)
-    results = results_of(get_study(options.study, options.profile), root)
+    results = results_of(get_study(options.study, options.profile), output_root(options.profile))
+    wanted = Wanted(**{name: getattr(options, name) for name in Wanted.__dataclass_fields__})
+    if wanted.anything:
+        print("\n".join(describe_runs(results, wanted, lambda run_id: _again(options, run_id))))
+        return 0
     print(results.loaded)
     if options.profile == "quick":  # the full profile's figures belong to the report, which draws them
         for path in results.write():
@@ -156,6 +161,12 @@ def _show(options: argparse.Namespace) -> int:
     for name, table in results.tables.items():
         print(f"\n{name}\n{table.to_string(index=False)}")
     return 0
+
+
+def _again(options: argparse.Namespace, run_id: str) -> str:
+    """The command that trains a run again and compares it with its record."""
+    topics = "".join(f"--topic {shlex.quote(file)} " for file in options.topic)
+    return f"{_program()} {topics}reproduce {options.study} --profile {options.profile} --only {run_id}"
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -169,7 +180,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     for reproduction in reproductions:
         print(reproduction)
     print(summary(reproductions))
-    return 1 if any(reproduction.judgement == "DIFFERENT" for reproduction in reproductions) else 0
+    return 0 if all(reproduction.judgement in ("identical", "within") for reproduction in reproductions) else 1
 
 
 def _notebooks(options: argparse.Namespace) -> int:
@@ -206,15 +217,21 @@ _EXAMPLES = """\
 examples:
   {prog} list
   {prog} run STUDY
+  {prog} show STUDY --profile full --task TASK --algorithm ALGORITHM --seed 0
   {prog} reproduce STUDY --profile full --only RUN_ID
 
 `{prog} COMMAND --help` describes the options of a command.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _program() -> str:
+    """The command line's own name, as it was called."""
     installed = Path(sys.argv[0]).stem == "advanced-optimizers"
-    prog = "advanced-optimizers" if installed else "python -m advanced_optimizers.experiments"
+    return "advanced-optimizers" if installed else "python -m advanced_optimizers.experiments"
+
+
+def _parser() -> argparse.ArgumentParser:
+    prog = _program()
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Train the studies, reproduce recorded runs, and write the report.",
@@ -240,7 +257,10 @@ def _parser() -> argparse.ArgumentParser:
     add("list", _list, "list the studies, how many of their runs are recorded, and the algorithms")
     run = add("run", _run, "train the runs of a study that have no record")
     run.add_argument("--retrain", action="store_true", help="train all of them again and replace their records")
-    show = add("show", _show, "print a study's tables and verdicts; in the quick profile, draw its figures too")
+    show = add(
+        "show", _show, "print a study's tables and verdicts, or the runs behind a number: values, files, command"
+    )
+    _add_filters(show)
     again = add("reproduce", _reproduce, "train recorded runs again and compare each with its record")
     again.add_argument(
         "--only", nargs="+", default=[], metavar="RUN_ID", help="ids of runs, or their first characters (default: all)"
@@ -267,6 +287,19 @@ def _explain(parser: argparse.ArgumentParser) -> int:
 def _add_study(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", help="name of a study; `list` shows them all")
     command.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    filters = command.add_argument_group("runs", "with any of these, the runs that fit all of them are shown")
+    filters.add_argument("--task", help="dataset and model, such as mnist-mlp")
+    filters.add_argument("--algorithm", help="name of an algorithm; `list` shows them all")
+    filters.add_argument(
+        "--noise", type=float, metavar="FRACTION", help="fraction of wrong training labels, such as 0.2"
+    )
+    filters.add_argument("--seed", type=int, help="seed of the run")
+    filters.add_argument("--metric", help="what to print, such as test_accuracy (default: what the study compares)")
+    filters.add_argument("--trials", action="store_true", help="the tuning trials instead of the comparison's runs")
+    filters.add_argument("--only", nargs="+", default=(), metavar="RUN_ID", help="ids, or their first characters")
 
 
 def _add_workers(command: argparse.ArgumentParser) -> None:

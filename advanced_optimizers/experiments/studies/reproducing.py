@@ -94,14 +94,15 @@ class Reproduction:
 
 
 def summary(reproductions: Sequence[Reproduction]) -> str:
-    """How many runs came back, and what was compared on another machine than the records', in one or two lines."""
+    """How many runs came back, and how those were judged that cannot be identical on this machine, in one line each."""
     judged, total = Counter(r.judgement for r in reproductions), len(reproductions)
     lines = [f"{judged['identical']} of {total} runs came back bit for bit"]
     elsewhere = [r for r in reproductions if r.elsewhere and not r.identical]
     if elsewhere:
         fields = dict.fromkeys(name for r in elsewhere for name in r.elsewhere)
         lines.append(
-            f"{judged['within']} more came back within the tolerance, {judged['undecided']} cannot be judged: "
+            f"{judged['within']} more came back within the tolerance, {judged['DIFFERENT']} are different, and "
+            f"{judged['undecided']} cannot be judged: "
             f"bit-equality needs a CPU and the records' {', '.join(fields)}, so the last accuracy is compared, within "
             f"the {100 * _CONFIDENCE:g} % interval of the difference between two seeds (t s sqrt(2), with s from the "
             "recorded seeds)"
