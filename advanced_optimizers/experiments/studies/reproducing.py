@@ -4,6 +4,9 @@ On the processor and with the versions of the record, a run must come back bit f
 rounded in another order, and training amplifies the difference until the run is like one with another seed. Its last
 accuracy is then compared within a tolerance: the 99 % interval of the difference of two runs that differ in the seed
 alone, ``t_{n-1} * s * sqrt(2)``, where ``s`` is the standard deviation of the ``n`` recorded seeds.
+
+Limitations: records from before the CPU capability was kept name their processor by the vendor's name alone, which
+several generations share. Unless such a run comes back bit for bit, it counts as one from another processor.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from advanced_optimizers.experiments.studies.study import BaseStudy
 
 Judgement: TypeAlias = Literal["identical", "within", "DIFFERENT", "undecided"]
 
-# What the rounding of sums depends on; a record from before they were kept lacks some of them.
+# What the rounding of sums depends on.
 _ARITHMETIC = ("device", "device_name", "cpu_capability", "torch", "blas", "threads")
+# An older record lacks some. Without its capability the processor is unknown: several generations share one name.
+_NEEDED = {"cpu_capability"}
 _CONFIDENCE = 0.99
 
 
@@ -55,7 +60,8 @@ class Reproduction:
     def elsewhere(self) -> list[str]:
         """The fields of the environment that keep the run from coming back bit for bit; usually the processor."""
         before, after = self.recorded.environment, self.repeated.environment
-        changed = [name for name in _ARITHMETIC if name in before and name in after and before[name] != after[name]]
+        compared = [name for name in _ARITHMETIC if name in before or name in _NEEDED]
+        changed = [name for name in compared if before.get(name) != after.get(name)]
         return changed or (["device"] if after["device"] != "cpu" else [])
 
     @property
@@ -102,10 +108,9 @@ def summary(reproductions: Sequence[Reproduction]) -> str:
         fields = dict.fromkeys(name for r in elsewhere for name in r.elsewhere)
         lines.append(
             f"{judged['within']} more came back within the tolerance, {judged['DIFFERENT']} are different, and "
-            f"{judged['undecided']} cannot be judged: "
-            f"bit-equality needs a CPU and the records' {', '.join(fields)}, so the last accuracy is compared, within "
-            f"the {100 * _CONFIDENCE:g} % interval of the difference between two seeds (t s sqrt(2), with s from the "
-            "recorded seeds)"
+            f"{judged['undecided']} cannot be judged: bit-equality needs a CPU and the records' {', '.join(fields)}, "
+            f"so the last accuracy is compared, within the {100 * _CONFIDENCE:g} % interval of the difference between "
+            "two seeds (t s sqrt(2), with s from the recorded seeds)"
         )
     return "\n".join(lines)
 
@@ -162,8 +167,7 @@ def _last(record: RunRecord) -> float | None:
 
 
 def _words(record: RunRecord) -> str:
-    """The last accuracy and the processor, such as ``98.17 % on a processor (AVX2)``."""
+    """The last accuracy and the processor, such as ``98.17 % on AMD EPYC (AVX2)``."""
     value, environment = _last(record), record.environment
-    capability = f" ({environment['cpu_capability']})" if "cpu_capability" in environment else ""
     percent = "none" if value is None else f"{100 * value:.2f} %"
-    return f"{percent} on {environment['device_name']}{capability}"
+    return f"{percent} on {environment['device_name']} ({environment.get('cpu_capability', 'capability unknown')})"
