@@ -102,8 +102,8 @@ def reproduction(
 def test_another_processor_is_named_and_judged_by_the_tolerance() -> None:
     again = reproduction()
     assert again.judgement == "within"
-    wanted = "recorded 98.17 % on A processor (AVX2), repeated 98.20 % on Intel(R) Xeon(R) Processor (AVX2): within 0.50 points"
-    assert str(again).endswith(wanted)
+    assert "98.17 % on A processor (AVX2), repeated 98.20 % on Intel(R) Xeon(R) Processor (AVX2): " in str(again)
+    assert str(again).endswith(": within 0.50 points")
     assert reproduction(after=0.97).judgement == "DIFFERENT"
     assert str(reproduction(after=0.97)).endswith(": DIFFERENT, not within 0.50 points")
 
