@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from advanced_optimizers.experiments.data.datasets import DataError
-from advanced_optimizers.experiments.records.paths import output_root
+from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
 from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
 
@@ -22,6 +22,8 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "pipeline": pipeline.run,
 }
 
+RESULTS = Path("results") / "benchmarks"
+
 # With more busy processes than this, measurements are disturbed.
 BUSY = 0.5
 
@@ -30,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts, prints their tables and writes their files; returns the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    folder = options.output or benchmarks_folder("quick" if options.quick else "full")
-    if options.quick and folder.resolve() == benchmarks_folder("full").resolve():
+    try:
+        folder = options.output or benchmarks_folder("quick" if options.quick else "full")
+    except ProjectError as error:
+        parser.error(f"{error}; or name an --output")
+    if options.quick and folder.resolve() == (project_root() / RESULTS).resolve():
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
     if LOAD_AT_START > BUSY:
         busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
@@ -50,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def benchmarks_folder(profile: str) -> Path:
-    """Returns the folder for the measurements of a profile."""
-    return output_root(profile) / "results" / "benchmarks"
+    """Returns the folder for the measurements of a profile.
+
+    Raises:
+        ProjectError: The working directory is not in this project.
+    """
+    return (this_project() if profile == "full" else output_root(profile)) / RESULTS
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -26,6 +28,9 @@ from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study, Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
+
+# What makes a folder this project's.
+PYPROJECT = '[project]\nname = "advanced-optimizers"\n'
 
 # What a made-up record says about the machine.
 ENVIRONMENT: dict[str, Any] = {
@@ -132,6 +137,16 @@ def make_record(config: RunConfig, status: str = "completed", **final: float | N
         total_seconds=5.0,
         peak_memory_bytes=2**20,
     )
+
+
+def edit_record(store: RunStore, config: RunConfig, **final: float) -> None:
+    """Changes the last value of curves in a recorded run, and its checksum."""
+    path = store.path(config)
+    content = json.loads(path.read_text())
+    for name, value in final.items():
+        content["curves"][name][-1] = content["final"][name] = value
+    content["checksum"] = content_checksum(content)
+    path.write_text(json.dumps(content))
 
 
 def files_under(folder: Path) -> dict[str, bytes]:

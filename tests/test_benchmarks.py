@@ -27,6 +27,7 @@ from benchmarks import data_pipeline, epochs, imports, step
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, aligned
 from benchmarks.timing import bandwidth, block_means, block_sums, interleaved, memory_passes, ratios, spread, timed
+from tests.experiments_helpers import PYPROJECT
 
 SHAPES = [torch.Size(shape) for shape in ((40, 30), (30,), (6, 4, 3, 3), (1,))]
 
@@ -337,7 +338,7 @@ def test_an_import_is_timed_in_a_new_process() -> None:
 class TestCommand:
     @pytest.fixture
     def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        (tmp_path / "pyproject.toml").touch()
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(command, "PARTS", {"step": lambda quick: a_result("quick" if quick else "full")})
         return tmp_path

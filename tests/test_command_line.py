@@ -17,12 +17,12 @@ from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.paths import figures_folder, output_root, project_root, run_store
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies import registry
+from advanced_optimizers.experiments.studies import registry, reproducing
 from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
-from tests.experiments_helpers import TINY, TINY_RUNS, files_under
+from tests.experiments_helpers import PYPROJECT, TINY, TINY_RUNS, files_under, make_record
 
 SCRATCH = Path(".scratch") / "quick"
 RUNS = SCRATCH / "results" / "runs"
@@ -34,6 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pyproject.toml", "results/runs/digits-mlp/sgd/committed.json", "figures/committed.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("committed")
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(registry.STUDIES, ("tiny", "quick"), TINY)
     monkeypatch.delitem(registry.STUDIES, ("fer", "full"))  # its store would be the made-up project's
@@ -178,6 +179,17 @@ def test_reproduce_finds_a_run_that_differs(trained: Path, capsys: pytest.Captur
     assert [line.split()[0] for line in lines[:2]] == [first.run_id, second.run_id]
     assert [line.rsplit(maxsplit=1)[1] for line in lines[:2]] == ["DIFFERENT", "identical"]
     assert lines[2] == "1 of 2 runs came back bit for bit"
+
+
+@pytest.mark.parametrize(("judgement", "status"), [("identical", 0), ("within", 0), ("undecided", 1), ("DIFFERENT", 1)])
+def test_only_runs_that_came_back_are_a_success(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, judgement: str, status: int
+) -> None:
+    monkeypatch.setattr(reproducing.Reproduction, "judgement", property(lambda again: judgement))
+    monkeypatch.setattr(
+        reproducing, "train_all", lambda configs, scratch, *rest: [scratch.save(make_record(c)) for c in configs]
+    )
+    assert main(["reproduce", "tiny", "--jobs", "1"]) == status
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from advanced_optimizers import __version__
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.studies import running
+from tests.experiments_helpers import PYPROJECT
 from tests.test_imports import BLOCK, in_a_fresh_python
 
 MODULE = "advanced_optimizers.experiments"
@@ -158,6 +159,7 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 )
 def test_a_notebook_that_is_cut_short(tmp_path: Path, cell: str, status: int, last: str) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import os, signal, time; {cell}")])
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "cell.ipynb")
     done = subprocess.run(

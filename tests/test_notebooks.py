@@ -20,6 +20,7 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from advanced_optimizers.experiments.report import notebooks
 from advanced_optimizers.experiments.report.notebooks import keep_header, notebook_paths, run_notebooks, sync_problems
+from tests.experiments_helpers import PYPROJECT
 
 ROOT = Path(__file__).parent.parent
 REPORT = "../coursework_report.md"
@@ -192,7 +193,7 @@ class TestRunning:
 
     @pytest.fixture
     def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        (tmp_path / "pyproject.toml").touch()
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT)
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1", id="one")])
         (tmp_path / "notebooks").mkdir()
         nbformat.write(notebook, tmp_path / "notebooks" / "a.ipynb")

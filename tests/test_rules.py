@@ -55,6 +55,7 @@ class TestEpochs:
         verdict = epochs([0.6 * count for count in self.FIVE], self.FIVE)
         assert verdict.status == "supported"
         assert "0.600 [0.600, 0.600] times" in verdict.sentence
+        assert verdict.run_ids == sorted(frame_of(0.0)["run_id"])
 
     def test_fewer_but_not_by_as_much_is_not(self) -> None:
         assert epochs([0.9 * count for count in self.FIVE], self.FIVE).status == "not supported"

@@ -161,6 +161,11 @@ EDITS: dict[str, tuple[Change, str]] = {
     "environment lacks torch": (lambda record: record["environment"].pop("torch"), "lacks 'torch'"),
     "device name is null": (lambda record: record["environment"].update(device_name=None), "None as 'device_name'"),
     "threads are true": (lambda record: record["environment"].update(threads=True), "True as 'threads'"),
+    "numpy is a number": (lambda record: record["environment"].update(numpy=2.4), "2.4 as 'numpy'"),
+    "capability is null": (
+        lambda record: record["environment"].update(cpu_capability=None),
+        "None as 'cpu_capability'",
+    ),
     "curves are null": (lambda record: record.update(curves=None), "'curves' is not an object"),
     "no curves": (lambda record: record.update(curves={}, final={}), "'curves' is not an object with curves"),
     "a curve is a number": (lambda record: record["curves"].update(test_accuracy=0.9), "not a list"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,26 +11,23 @@ from typing import Any
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies import running
 from advanced_optimizers.experiments.studies.running import (
-    Reproduction,
     StudyError,
     Workers,
-    recorded_configs,
-    reproduce,
     run_study,
     train_all,
 )
-from advanced_optimizers.experiments.training.loop import train, train_or_load
+from advanced_optimizers.experiments.training.loop import train_or_load
 from tests.experiments_helpers import (
     TINY,
     TINY_RUNS,
     TINY_TRIALS,
     CountingStore,
+    edit_record,
     files_under,
     lock_held_elsewhere,
     make_config,
@@ -69,16 +65,6 @@ def refuse_to_train(monkeypatch: pytest.MonkeyPatch, after: int = 0, error: type
         return train_or_load(config, store, *arguments)
 
     monkeypatch.setattr(running, "train_or_load", train_a_few)
-
-
-def edit(store: RunStore, config: RunConfig, **final: float) -> None:
-    """Changes the last value of curves in a recorded run."""
-    path = store.path(config)
-    content = json.loads(path.read_text())
-    for name, value in final.items():
-        content["curves"][name][-1] = content["final"][name] = value
-    content["checksum"] = content_checksum(content)
-    path.write_text(json.dumps(content))
 
 
 # --- A study ---------------------------------------------------------------------------------------------------------
@@ -172,7 +158,7 @@ def test_retraining_removes_the_runs_of_another_choice(trained: RunStore, finish
     (task,) = TINY.tasks
     chosen = TINY.chosen_trial(trained, task, "sgd").config
     other = next(config for config in TINY.trial_configs(task, "sgd") if config != chosen)
-    edit(trained, other, test_accuracy=1.0)
+    edit_record(trained, other, test_accuracy=1.0)
     for config in TINY.final_configs(finished):
         if config.algorithm == "sgd":
             trained.path(config).unlink()
@@ -311,53 +297,3 @@ def test_two_jobs_give_the_same_records(store: RunStore, finished: RunStore) -> 
     assert records_of(store) == records_of(finished)
     assert [record.config for record in outcome.records] == TINY.configs(store)
     assert {record.environment["threads"] for record in outcome.records} == {1}
-
-
-# --- Reproducing -----------------------------------------------------------------------------------------------------
-
-
-def test_every_run_is_reproduced(trained: RunStore) -> None:
-    before = files_under(trained.root.parent)
-    reproductions = reproduce(TINY, trained, progress=False)
-    assert [r.recorded.config for r in reproductions] == recorded_configs(TINY, trained) == TINY.configs(trained)
-    assert all(r.identical and str(r).endswith(": identical") for r in reproductions)
-    assert all(r.recorded.config == r.repeated.config for r in reproductions)
-    assert files_under(trained.root.parent) == before
-
-
-@pytest.mark.parametrize("curve", ["test_accuracy", "train_loss", "wrongly_flipped"])
-def test_an_altered_curve_is_found(trained: RunStore, curve: str) -> None:
-    altered, untouched = TINY.final_configs(trained)[:2]
-    record = trained.load(altered)
-    assert record is not None
-    edit(trained, altered, **{curve: (record.final[curve] or 0.0) + 1e-9})
-    only = [altered.run_id, untouched.run_id[:10]]
-    found = {r.recorded.run_id: r for r in reproduce(TINY, trained, only=only, progress=False)}
-    assert {run_id: r.identical for run_id, r in found.items()} == {altered.run_id: False, untouched.run_id: True}
-    assert str(found[altered.run_id]).endswith(": DIFFERENT")
-    assert all(part in str(found[altered.run_id]) for part in (altered.run_id, "digits-mlp", "sgd", "recorded"))
-
-
-def test_an_unknown_run_id_is_refused(trained: RunStore) -> None:
-    known = TINY.final_configs(trained)[0].run_id
-    with pytest.raises(ValueError, match="no recorded run whose id begins with 'nothing'"):
-        reproduce(TINY, trained, only=[known, "nothing"], progress=False)
-
-
-def test_without_records_there_is_nothing_to_reproduce(store: RunStore) -> None:
-    with pytest.raises(ValueError, match="has no recorded run in"):
-        reproduce(TINY, store, progress=False)
-
-
-def test_a_diverged_run_is_reproduced(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make_config(hyperparameters={"lr": 1e30})
-    monkeypatch.setattr(running, "recorded_configs", lambda study, asked: [config])
-    train(config, store)
-    (reproduction,) = reproduce(TINY, store, progress=False)
-    assert reproduction.recorded.status == reproduction.repeated.status == "diverged"
-    assert reproduction.identical
-
-
-def test_an_accuracy_that_was_not_measured_is_printed_as_none() -> None:
-    record = make_record(make_config(), test_accuracy=None)
-    assert "recorded none, repeated none" in str(Reproduction(record, record))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -17,7 +18,13 @@ from pathlib import Path
 
 from advanced_optimizers import __version__
 from advanced_optimizers.experiments.records.choices import ENGINES, PROFILES
-from advanced_optimizers.experiments.records.paths import output_root, project_root, run_store
+from advanced_optimizers.experiments.records.paths import (
+    ProjectError,
+    output_root,
+    project_root,
+    run_store,
+    this_project,
+)
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended (128 + SIGINT)
 _READER_GONE = 141  # and for one whose output nobody reads any more (128 + SIGPIPE)
@@ -44,6 +51,7 @@ def _run_command(options: argparse.Namespace) -> int:
     try:
         if find_spec("numpy") is None:  # before torch is loaded, which would warn of it in words of its own
             raise ModuleNotFoundError(name="numpy")
+        _check_folder(options)
         _load_topics(options.topic)
         status: int = options.command(options)
     except ModuleNotFoundError as error:
@@ -56,6 +64,16 @@ def _run_command(options: argparse.Namespace) -> int:
     except _expected_errors() as error:
         return _fail(error)
     return status
+
+
+def _check_folder(options: argparse.Namespace) -> None:
+    """Raises a ProjectError where the full profile would be another project's, unless that has studies of its own."""
+    if getattr(options, "profile", None) != "full" or options.topic:
+        return
+    try:
+        this_project()
+    except ProjectError as error:
+        raise ProjectError(f"{error}, or use --profile quick, or --topic FILE for studies of your own") from error
 
 
 def _load_topics(files: Sequence[str]) -> None:
@@ -80,7 +98,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from advanced_optimizers.experiments.studies.study import MissingRunsError
 
     # An OSError names the file that could not be read or written, for example because the disk is full.
-    return ValueError, OSError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
+    return ValueError, OSError, ProjectError, DataError, RecordError, StudyError, RetrainingError, MissingRunsError
 
 
 # --- Commands --------------------------------------------------------------------------------------------------------
@@ -134,12 +152,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.report.lookup import Wanted, describe_runs
     from advanced_optimizers.experiments.report.results import results_of
     from advanced_optimizers.experiments.studies.registry import get_study
 
-    root = output_root(options.profile)
     study = get_study(options.study, options.profile, options.dataset)
-    results = results_of(study, root)
+    results = results_of(study, output_root(options.profile))
+    wanted = Wanted(**{name: getattr(options, name) for name in Wanted.__dataclass_fields__})
+    if wanted.anything:
+        print("\n".join(describe_runs(results, wanted, lambda run_id: _again(options.topic, study.arguments, run_id))))
+        return 0
     print(results.loaded)
     if study.dataset is not None:
         print(f"no claim is decided on {study.dataset}: the study's claims are about the datasets that it names")
@@ -151,18 +173,24 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _again(topics: Sequence[str], study: str, run_id: str) -> str:
+    """The command that trains a run again and compares it with its record."""
+    loaded = "".join(f"--topic {shlex.quote(file)} " for file in topics)
+    return f"{_program()} {loaded}reproduce {study} --only {run_id}"
+
+
 def _reproduce(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.studies.registry import get_study
-    from advanced_optimizers.experiments.studies.running import Workers, reproduce
+    from advanced_optimizers.experiments.studies.reproducing import reproduce, summary
+    from advanced_optimizers.experiments.studies.running import Workers
 
     study = get_study(options.study, options.profile, options.dataset)
     workers = Workers(options.jobs, options.engine, options.device)
     reproductions = reproduce(study, run_store(options.profile), workers, options.only)
     for reproduction in reproductions:
         print(reproduction)
-    same = sum(reproduction.identical for reproduction in reproductions)
-    print(f"{same} of {len(reproductions)} runs came back bit for bit")
-    return 0 if same == len(reproductions) else 1
+    print(summary(reproductions))
+    return 0 if all(reproduction.judgement in ("identical", "within") for reproduction in reproductions) else 1
 
 
 def _notebooks(options: argparse.Namespace) -> int:
@@ -178,7 +206,7 @@ def _notebooks(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.report.report import run_report
 
-    problems = run_report(project_root(), check=options.check)
+    problems = run_report(this_project(), check=options.check)
     for problem in problems:
         print(problem, file=sys.stderr)
     if options.check and not problems:
@@ -199,15 +227,21 @@ _EXAMPLES = """\
 examples:
   {prog} list
   {prog} run STUDY
+  {prog} show STUDY --profile full --task TASK --algorithm ALGORITHM --seed 0
   {prog} reproduce STUDY --profile full --only RUN_ID
 
 `{prog} COMMAND --help` describes the options of a command.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _program() -> str:
+    """The command line's own name, as it was called."""
     installed = Path(sys.argv[0]).stem == "advanced-optimizers"
-    prog = "advanced-optimizers" if installed else "python -m advanced_optimizers.experiments"
+    return "advanced-optimizers" if installed else "python -m advanced_optimizers.experiments"
+
+
+def _parser() -> argparse.ArgumentParser:
+    prog = _program()
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Train the studies, reproduce recorded runs, and write the report.",
@@ -234,7 +268,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--dataset", metavar="NAME", help="only the studies with this choice, trained on it")
     run = add("run", _run, "train the runs of a study that have no record")
     run.add_argument("--retrain", action="store_true", help="train all of them again and replace their records")
-    show = add("show", _show, "print a study's tables and verdicts; in the quick profile, draw its figures too")
+    show = add(
+        "show", _show, "print a study's tables and verdicts, or the runs behind a number: values, files, command"
+    )
+    _add_filters(show)
     again = add("reproduce", _reproduce, "train recorded runs again and compare each with its record")
     again.add_argument(
         "--only", nargs="+", default=[], metavar="RUN_ID", help="ids of runs, or their first characters (default: all)"
@@ -267,6 +304,19 @@ def _add_study(command: argparse.ArgumentParser) -> None:
         help="in the full profile, train on this dataset where the study offers a choice, such as cifar10 for "
         "cifar10-jpeg; with its own records, and without verdicts",
     )
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    filters = command.add_argument_group("runs", "with any of these, the runs that fit all of them are shown")
+    filters.add_argument("--task", help="dataset and model, such as mnist-mlp")
+    filters.add_argument("--algorithm", help="name of an algorithm; `list` shows them all")
+    filters.add_argument(
+        "--noise", type=float, metavar="FRACTION", help="fraction of wrong training labels, such as 0.2"
+    )
+    filters.add_argument("--seed", type=int, help="seed of the run")
+    filters.add_argument("--metric", help="what to print, such as test_accuracy (default: what the study compares)")
+    filters.add_argument("--trials", action="store_true", help="the tuning trials instead of the comparison's runs")
+    filters.add_argument("--only", nargs="+", default=(), metavar="RUN_ID", help="ids, or their first characters")
 
 
 def _add_workers(command: argparse.ArgumentParser) -> None:

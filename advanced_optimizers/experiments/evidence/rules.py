@@ -111,7 +111,8 @@ def compare_epochs(
         side = _side(ratio.high, ratio.low, limit)
         impossible = {"within"} if own["epochs_to_target"].isna().any() else set()
         impossible |= {"above"} if base["epochs_to_target"].isna().any() else set()
-        evidence.append(Evidence(c, "ratio", ratio, "unclear" if side in impossible else side))
+        run_ids = tuple(sorted([*own["run_id"], *base["run_id"]]))
+        evidence.append(Evidence(c, "ratio", ratio, "unclear" if side in impossible else side, run_ids=run_ids))
     return _conclude(evidence, sign=-1.0)
 
 

@@ -25,6 +25,8 @@ ENVIRONMENT: dict[str, tuple[type, ...]] = {
     "started_at": _TEXT,
     "finished_at": _TEXT,
 }
+# Those that records have since they keep them.
+_LATER = {name: _TEXT for name in ("blas", "numpy", "numpy_blas", "cpu_capability")}
 
 
 def strict_json(text: str) -> Any:
@@ -83,10 +85,11 @@ def check_environment(environment: Any) -> None:
     """Checks that an environment has all its fields."""
     if not isinstance(environment, dict):
         raise ValueError("its field 'environment' is not an object")
-    for name, types in ENVIRONMENT.items():
+    for name in ENVIRONMENT:
         if name not in environment:
             raise ValueError(f"its environment lacks {name!r}")
-        if type(environment[name]) not in types:
+    for name, types in (ENVIRONMENT | _LATER).items():
+        if name in environment and type(environment[name]) not in types:
             raise ValueError(f"its environment has {environment[name]!r} as {name!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import re
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -31,8 +33,12 @@ def environment(device: torch.device) -> dict[str, Any]:
         "git_dirty": dirty,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "blas": _torch_blas(),
+        "numpy": np.__version__,
+        "numpy_blas": _numpy_blas(),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
 
@@ -82,6 +88,30 @@ def _cpu_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+@cache
+def _torch_blas() -> str:
+    """The libraries behind torch's products and convolutions, such as ``mkl 2024.2, oneDNN 3.13.3``."""
+    built = torch.__config__.show()
+    found = {
+        "": re.search(r"BLAS_INFO=(\w+)", built),
+        "mkl ": re.search(r"Math Kernel Library Version ([\d.]+)", built),
+        "oneDNN ": re.search(r"MKL-DNN v([\d.]+)", built),
+    }
+    words = [f"{name}{match.group(1)}" for name, match in found.items() if match]
+    return ", ".join(word for word in words if word != "mkl" or len(words) == 1) or "unknown"
+
+
+@cache
+def _numpy_blas() -> str:
+    """The library behind NumPy's products, such as ``scipy-openblas 0.3.31``."""
+    built: Any = np.show_config(mode="dicts")
+    try:
+        blas = built["Build Dependencies"]["blas"]
+        return f"{blas['name']} {blas['version']}"
+    except (KeyError, TypeError):  # built in another way than NumPy's own wheels
+        return "unknown"
 
 
 def reset_peak_memory(device: torch.device) -> None:

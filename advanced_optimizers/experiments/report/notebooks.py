@@ -16,7 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from advanced_optimizers.experiments.records.paths import output_root, project_root
+from advanced_optimizers.experiments.records.paths import output_root, this_project
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
 
 _CELL_TIMEOUT_SECONDS = 4 * 3600  # a study that trains everything again takes hours
@@ -27,8 +27,17 @@ class NotebookError(RuntimeError):
 
 
 def notebook_paths() -> list[Path]:
-    """The project's notebooks, in the order of their names."""
-    return sorted((project_root() / "notebooks").glob("*.ipynb"))
+    """The project's notebooks, in the order of their names.
+
+    Raises:
+        ProjectError: The working directory is not in this project.
+        NotebookError: It has no notebooks.
+    """
+    folder = this_project() / "notebooks"
+    paths = sorted(folder.glob("*.ipynb"))
+    if not paths:
+        raise NotebookError(f"there is no notebook in {folder}: restore the folder from version control")
+    return paths
 
 
 def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list[Path]:
@@ -39,12 +48,13 @@ def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list
         announce: Told which notebook runs, and where it was saved.
 
     Raises:
-        NotebookError: A cell raised. The notebook is not saved.
+        ProjectError: The working directory is not in this project.
+        NotebookError: There is no notebook, or a cell raised. The notebook is not saved.
     """
-    folder = output_root(profile) / "notebooks"
+    paths, folder = notebook_paths(), output_root(profile) / "notebooks"
     remove_leftovers(folder)
     saved = []
-    for path in notebook_paths():
+    for path in paths:
         announce(f"{path.name}: running ({profile} profile)")
         notebook = nbformat.read(path, as_version=4)
         header = deepcopy(notebook.metadata)
@@ -53,7 +63,7 @@ def run_notebooks(profile: str, announce: Callable[[str], None] = print) -> list
         keep_header(notebook, header)
         target = folder / path.name
         write_if_changed(target, nbformat.writes(notebook).rstrip("\n") + "\n")
-        announce(f"{path.name}: saved as {target.relative_to(project_root())}")
+        announce(f"{path.name}: saved as {target.relative_to(this_project())}")
         saved.append(target)
     return saved
 

@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, or
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
-from advanced_optimizers.experiments.report import notes, plots, tables
+from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
@@ -97,7 +97,7 @@ class StudyResults(RecordedStudy[Study]):
     def tables(self) -> dict[str, pd.DataFrame]:
         """The study's tables by file name; without runs, only the table of claims, if there are any."""
         name = self.study.name
-        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
+        built = {f"{name}-claims": evidence_tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.frame.empty:
             for metric in self.metrics:
                 claimed = _claimed_accuracies() if metric == "test_accuracy" else None
@@ -111,7 +111,7 @@ class StudyResults(RecordedStudy[Study]):
             built[f"{name}-timing"] = tables.timing_table(self.frame, labels=labels())
         for key, verdict in self.verdicts.items():
             if verdict.evidence:
-                built[f"{name}-evidence-{key}"] = tables.evidence_table(verdict, labels=labels())
+                built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict, labels=labels())
         if self.measurements is not None:
             built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
         return built

@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     widths,
 )
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
-from advanced_optimizers.experiments.report import notes, sweep_plots, tables
+from advanced_optimizers.experiments.report import evidence_tables, notes, sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
@@ -57,7 +57,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
     def tables(self) -> dict[str, pd.DataFrame]:
         """The sweep's tables by file name; without runs, only the table of claims, if there are any."""
         name = self.study.name
-        built = {f"{name}-claims": tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
+        built = {f"{name}-claims": evidence_tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.points.empty:
             built[f"{name}-optima"] = self._optima_table()
             built[f"{name}-cost"] = self._cost_table()

@@ -11,9 +11,8 @@ from statistics import median
 
 import pandas as pd
 
-from advanced_optimizers.experiments.evidence.claim import Claim
-from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, Verdict, by_seed, select_runs
-from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered, p_words
+from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, by_seed, select_runs
+from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered
 from advanced_optimizers.experiments.evidence.statistics import (
     compare_paired,
     judge,
@@ -24,6 +23,9 @@ from advanced_optimizers.experiments.evidence.statistics import (
 )
 from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.studies.study import Study
+
+# The column of a CSV file with the ids of the runs behind each row, separated by blanks.
+RUNS = "Runs"
 
 _NOTHING = "-"
 # Fewer digits than a float has, so that every machine writes the same text.
@@ -92,6 +94,18 @@ def interval_note(n: int) -> str:
     return "One seed: there is no interval." if n else ""
 
 
+def with_runs(table: pd.DataFrame, run_ids: Iterable[Iterable[str]]) -> pd.DataFrame:
+    """The same table with the ids of the runs behind each row, which are the last column of its CSV file.
+
+    They would fill the screen, so neither Markdown nor the command line has them. A table without any run has no such
+    column.
+    """
+    words = [" ".join(sorted(ids)) for ids in run_ids]
+    if any(words):
+        table.attrs[RUNS] = words
+    return table
+
+
 def noted(table: pd.DataFrame, note: str) -> pd.DataFrame:
     """The same table with a note, which ``to_markdown`` writes below it; an empty one is left out."""
     if note:
@@ -104,18 +118,20 @@ def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy"
 
     Returns:
         A frame with the mean, sample standard deviation and 95 % interval over the seeds, in the
-        recorded unit; the last three are missing where fewer than two runs were completed.
+        recorded unit, and the runs (see ``with_runs``); the middle three are missing where fewer than two runs were
+        completed.
     """
-    rows = []
+    rows, run_ids = [], []
     for task, label_noise in conditions(frame, labels):
         for algorithm in ordered(frame["algorithm"], labels):
             for metric in metrics:
                 runs = select_runs(frame, task, algorithm, label_noise)
-                values = list(by_seed(runs, metric).values())
+                values = by_seed(runs, metric)
                 if values:
                     where = {"task": task, "label_noise": label_noise, "algorithm": algorithm}
-                    rows.append({**where, "metric": metric, **_summary(values)})
-    return pd.DataFrame(rows)
+                    rows.append({**where, "metric": metric, **_summary(list(values.values()))})
+                    run_ids.append(runs.loc[list(values), "run_id"])
+    return with_runs(pd.DataFrame(rows), run_ids)
 
 
 def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
@@ -240,43 +256,6 @@ def overhead_table(measurements: Measurements, *, labels: Labels) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def claims_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """Each claim, who makes it, its verdict and the reason."""
-    return pd.DataFrame(
-        {
-            "Claim": [claims[key].text for key in verdicts],
-            "Source": [claims[key].source for key in verdicts],
-            "Verdict": [f"**{verdict.status}**" for verdict in verdicts.values()],
-            "Reason": [verdict.sentence for verdict in verdicts.values()],
-        }
-    )
-
-
-def evidence_table(verdict: Verdict, *, labels: Labels) -> pd.DataFrame:
-    """Each comparison behind a verdict, with its test and the two checks of that test."""
-    rows = []
-    for row in verdict.evidence:
-        c = row.comparison
-        names = (labels.get(c.algorithm, c.algorithm), labels.get(c.baseline, c.baseline))
-        rows.append(
-            {
-                "Task": f"{labels.get(c.task, c.task)}, {noise_words(c.label_noise)}",
-                "Comparison": f"{names[0]} against {names[1]}",
-                "Result [95 % interval]": row.estimate,
-                "n": row.interval.n,
-                "Outcome": row.outcome + (", smaller than claimed" if row.falls_short else ""),
-            }
-        )
-        if row.paired is not None and row.p_holm is not None:
-            rows[-1] |= {
-                "Paired t-test": p_words(row.paired.p),
-                "After Holm": p_words(row.p_holm),
-                "Wilcoxon": p_words(row.paired.p_wilcoxon),
-                "Bootstrap [95 % interval]": METRICS[row.quantity].difference(row.paired.bootstrap),
-            }
-    return pd.DataFrame(rows)
-
-
 def value_words(runs: pd.DataFrame, metric: str) -> str:
     """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
     if runs.empty:
@@ -308,7 +287,8 @@ def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     files = {}
     for name, table in tables.items():
         files[f"{name}.md"] = to_markdown(table) + "\n"
-        files[f"{name}.csv"] = table.to_csv(index=False, lineterminator="\n", float_format=_FLOAT)
+        runs = {RUNS: table.attrs[RUNS]} if RUNS in table.attrs else {}
+        files[f"{name}.csv"] = table.assign(**runs).to_csv(index=False, lineterminator="\n", float_format=_FLOAT)
     return files
 
 
