@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from advanced_optimizers.experiments.data.datasets import DataError
+from advanced_optimizers.experiments.records.machine import environment
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
 from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
@@ -38,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{error}; or name an --output")
     if options.quick and folder.resolve() == (project_root() / RESULTS).resolve():
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
+    if not (options.quick or options.output) and environment(torch.device("cpu"))["git_dirty"]:
+        parser.error("the project's measurements name a commit, so commit the changes first, or name an --output")
     if LOAD_AT_START > BUSY:
         busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
         print(f"warning: {busy}; on a quiet machine the numbers would be different\n", file=sys.stderr)

@@ -341,7 +341,19 @@ class TestCommand:
         (tmp_path / "pyproject.toml").write_text(PYPROJECT)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(command, "PARTS", {"step": lambda quick: a_result("quick" if quick else "full")})
+        monkeypatch.setattr(command, "environment", lambda device: {"git_dirty": False})
         return tmp_path
+
+    def test_measurements_of_the_project_name_a_commit(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(command, "environment", lambda device: {"git_dirty": True})
+        with pytest.raises(SystemExit):
+            command.main([])
+        assert "commit the changes first, or name an --output" in capsys.readouterr().err
+        assert not (project / "results").exists()
+        assert command.main(["--quick"]) == 0
+        assert command.main(["--output", str(project / "elsewhere")]) == 0
 
     def test_quick_goes_to_the_scratch_folder(self, project: Path) -> None:
         assert command.main(["--quick"]) == 0
