@@ -18,7 +18,7 @@ from tests.experiments_helpers import PYPROJECT
 from tests.test_imports import BLOCK, in_a_fresh_python
 
 MODULE = "advanced_optimizers.experiments"
-COMMANDS = ("list", "run", "reproduce", "notebooks", "report")
+COMMANDS = ("list", "run", "show", "reproduce", "notebooks", "report")
 
 # --- Help ------------------------------------------------------------------------------------------------------------
 

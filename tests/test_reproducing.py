@@ -170,6 +170,12 @@ def test_without_enough_seeds_it_is_undecided_and_says_so() -> None:
     assert "1 cannot be judged" in summary([again])
 
 
+def test_without_an_accuracy_it_is_undecided_and_says_so() -> None:
+    again = reproduction()
+    again.repeated.final["test_accuracy"] = None
+    assert str(again).endswith(": undecided, no accuracy was measured")
+
+
 def test_the_summary_states_the_rule_only_where_it_was_needed() -> None:
     same = reproduction(after=0.9817)
     assert summary([same, same]) == "2 of 2 runs came back bit for bit"

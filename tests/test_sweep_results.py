@@ -49,6 +49,9 @@ def test_the_tables_say_where_the_optima_are(results: SweepResults) -> None:
     assert optima.attrs["note"].endswith("n = 3.")
     assert standard["Move from 512 units (octaves)"].startswith("-2.70 [-2.70")
     assert optima["Move from 512 units (octaves)"].tolist()[:4] == ["-"] * 4
+    wide = optima.attrs["Runs"][-1].split()
+    assert {results.frame.set_index("run_id").loc[run_id, "algorithm"] for run_id in wide} == {"mup-sgd"}
+    assert len({run_id for ids in optima.attrs["Runs"] for run_id in ids.split()}) == len(results.frame)
     cost = results.tables["mutransfer-cost"]
     assert cost["Tuned at (units)"].tolist() == [64, 64]
     assert cost["Ratio [95 % interval]"][1].startswith("0.25")

@@ -94,7 +94,13 @@ class SweepResults(RecordedStudy[WidthSweep]):
         ]
         n = tables.common_count(len(select_optima(self.optima, *cell)) for cell in cells)
         table = pd.DataFrame(self._optimum_row(*cell, n) for cell in cells)
+        tables.with_runs(table, [self._run_ids(*cell) for cell in cells])
         return tables.noted(table, tables.interval_note(n))
+
+    def _run_ids(self, task: str, algorithm: str, units: int) -> list[str]:
+        """The runs at one width, with every learning rate and seed."""
+        runs = self.frame[(self.frame["task"] == task) & (self.frame["algorithm"] == algorithm)]
+        return runs.loc[runs["width"] * self.study.base_units == units, "run_id"].tolist()
 
     def _optimum_row(self, task: str, algorithm: str, units: int, n: int) -> dict[str, object]:
         chosen = select_optima(self.optima, task, algorithm, units)

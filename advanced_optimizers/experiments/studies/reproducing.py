@@ -95,6 +95,8 @@ class Reproduction:
             return "diverged again"
         if self.tolerance is None:
             return f"{judgement}, fewer than {MIN_SEEDS} seeds are recorded"
+        if judgement == "undecided":
+            return "undecided, no accuracy was measured"
         limit = f"{100 * self.tolerance:.2f} points"
         return f"within {limit}" if judgement == "within" else f"{judgement}, not within {limit}"
 
