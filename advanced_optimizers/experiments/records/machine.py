@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 import resource
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from advanced_optimizers import __version__
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     commit, dirty = _git_state()
     on_gpu = device.type == "cuda"
     return {
-        "package_version": importlib.metadata.version("advanced-optimizers"),
+        "package_version": __version__,  # of this code; a distribution that is installed may be another version's
         "git_commit": commit,
         "git_dirty": dirty,
         "python": platform.python_version(),
