@@ -215,7 +215,7 @@ class _Dask(Engine):
     """The Dask cluster of this program's client, or of Dask's configuration; else one on this machine.
 
     A cluster that exists already tries the calls of a dead worker again by itself, as often as its ``allowed-failures``
-    say, before it reports the death.
+    say, before it reports the death. On such a cluster, a call under way cannot be ended.
     """
 
     @cached_property
@@ -227,7 +227,12 @@ class _Dask(Engine):
             client = get_client()
         except ValueError:
             self._started.enter_context(dask.config.set(_OWN_DASK_CLUSTER))
-            client = Client(n_workers=self.jobs, threads_per_worker=1, dashboard_address=None)
+            client = Client(
+                n_workers=self.jobs,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",  # any free port, and for this machine alone
+                scheduler_kwargs={"dashboard": False},
+            )
             self._started.callback(client.close)
         self._check_threads(client)
         return client
