@@ -25,9 +25,10 @@ LOOPBACK: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_token() -> Iterator[None]:
+def _alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray writes a token to the home folder
+        patch.setenv("RAY_ADDRESS", "local")  # and joins a cluster that it finds on this machine
         yield
 
 
