@@ -9,9 +9,12 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +30,7 @@ from advanced_optimizers.experiments.records.paths import (
 )
 
 _INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended (128 + SIGINT)
+_TERMINATED = 143  # and for one that was told to end (128 + SIGTERM)
 _READER_GONE = 141  # and for one whose output nobody reads any more (128 + SIGPIPE)
 _WIDEST = 100  # columns of text, in a terminal however wide
 
@@ -36,15 +40,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = _parser().parse_args(arguments)
-            return _run_command(options)
+            with _sigterm_as_interrupt():
+                return _run_command(options)
         finally:
             print(end="", flush=True)  # so that a closed pipe is noticed here and not when Python exits
     except BrokenPipeError:  # as in `advanced-optimizers list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's own flush at exit then succeeds
         return _READER_GONE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, _Terminated)
+        print(": ".join(("terminated" if terminated else "interrupted", *map(str, interrupt.args))), file=sys.stderr)
+        return _TERMINATED if terminated else _INTERRUPTED
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: like Ctrl-C, it ends what the command has started."""
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers, and get no signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run_command(options: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 import re
 import resource
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from advanced_optimizers import __version__
+
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 # Files outside the package whose code runs may use, such as a user's own topic.
@@ -28,7 +29,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     commit, dirty = _git_state()
     on_gpu = device.type == "cuda"
     return {
-        "package_version": importlib.metadata.version("advanced-optimizers"),
+        "package_version": __version__,  # of this code; a distribution that is installed may be another version's
         "git_commit": commit,
         "git_dirty": dirty,
         "python": platform.python_version(),

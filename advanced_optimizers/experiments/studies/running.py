@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import joblib
 import torch
 from tqdm import tqdm
 
@@ -22,12 +22,15 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.beforehand import check_data, check_writable
+from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError, make_engine
 from advanced_optimizers.experiments.studies.registry import load_topic_file, topic_files
 from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
 _RETRY_SECONDS = 2.0
+_MOST_DEATHS = 2  # of the processes that train one run; then it is given up
 
 
 class StudyError(RuntimeError):
@@ -57,8 +60,8 @@ class Workers:
             extra = f"advanced-optimizers[{self.engine}]"
             raise ValueError(f"engine {self.engine!r} needs a package that is not installed: pip install '{extra}'")
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=self.device).item()  # the values of a "meta" tensor cannot be read
+        except (RuntimeError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"device must be one that torch can use here, got {self.device!r} ({reason})") from error
 
@@ -91,25 +94,55 @@ def run_study(
     Raises:
         StudyError: Some runs failed.
         RetrainingError: Another process is training the study again.
+        DataError: Data files are missing or damaged; no run was tried.
+        OSError: Records cannot be written; no run was tried.
+        KeyboardInterrupt: With how many runs are recorded as its message.
     """
     workers = workers or Workers()
     if retrain:
+        check_writable(store, study.tuning_configs())
         with retraining_store(study.name, store, workers.device) as scratch:
             outcome = run_study(study, scratch, workers, progress=progress)
             _replace(store, study, outcome.records)
         return outcome
-    trained = train_all(study.tuning_configs(), store, workers, f"{study.name}: tuning", progress)
-    trained += train_all(study.final_configs(store), store, workers, f"{study.name}: comparison", progress)
+    trained = 0
+    with make_engine(workers.engine, workers.jobs) as engine:
+        for part in ("tuning", "comparison"):
+            configs = study.tuning_configs() if part == "tuning" else study.final_configs(store)
+            with _how_far(configs, store, f"{study.name}: {part}"):
+                trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress)
     records = [record for config in study.configs(store) if (record := store.load(config)) is not None]
     return StudyOutcome(loaded=len(records) - trained, trained=trained, records=records)
+
+
+@contextmanager
+def _how_far(configs: Sequence[RunConfig], store: RunStore, title: str) -> Iterator[None]:
+    """Makes the message of an interrupt say how many of the runs are recorded."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        recorded = sum(store.has(config) for config in configs)
+        interrupt.args = (f"{title}: {recorded} of {len(configs)} runs are recorded; the same command goes on",)
+        raise
 
 
 def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
     """Trains the configurations that have no record; returns how many this process and its workers trained.
 
+    A run whose process dies is tried once more.
+
     Raises:
         StudyError: Some runs failed; the others are recorded.
+        DataError: Data files are missing or damaged; no run was tried.
+        OSError: Records cannot be written; no run was tried.
     """
+    with make_engine(workers.engine, workers.jobs) as engine:
+        return _train_all(configs, store, workers, engine, title, progress)
+
+
+def _train_all(
+    configs: Sequence[RunConfig], store: RunStore, workers: Workers, engine: Engine, title: str, progress: bool
+) -> int:
     store.remove_leftovers()
     failures: dict[str, str] = {}
     waiting = []
@@ -121,24 +154,37 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
                 store.checkpoint_path(config).unlink(missing_ok=True)
         except RecordError as error:
             failures[config.run_id] = str(error)
-    bar = tqdm(total=len(configs), initial=len(configs) - len(waiting), desc=title, unit="run", disable=not progress)
+    if waiting:
+        check_writable(store, waiting)
+        check_data(waiting, engine)
+    files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
+    train_one = partial(_train_one, store=store, device=workers.device, topics=files)
+    deaths: Counter[str] = Counter()
     trained = 0
-    with bar:
+    with tqdm(
+        total=len(configs), initial=len(configs) - len(waiting), desc=title, unit="run", disable=not progress
+    ) as bar:
         while waiting:
-            busy = []
-            for config, result in _results(waiting, store, workers):
+            busy, dead = [], []
+            for config, result in engine.each(train_one, waiting):
                 if result == _BUSY:
                     busy.append(config)
                     continue
+                if isinstance(result, WorkerDiedError):
+                    deaths[config.run_id] += 1
+                    if deaths[config.run_id] < _MOST_DEATHS:
+                        dead.append(config)
+                        warnings.warn(f"{_death(config, result)}; it is tried once more", stacklevel=3)
+                        continue
                 bar.update()
                 if result in (_TRAINED, _LOADED):
                     trained += result == _TRAINED
                     bar.set_postfix_str(f"{config.task} {config.algorithm}")
                 else:
-                    failures[config.run_id] = result
+                    failures[config.run_id] = _failure(config, result)
             if len(busy) == len(waiting):
                 time.sleep(_RETRY_SECONDS)
-            waiting = busy
+            waiting = busy + dead
     if failures:
         reasons = sorted(set(failures.values()))
         raise StudyError(f"{len(failures)} of {len(configs)} runs failed:\n" + "\n".join(f"- {r}" for r in reasons))
@@ -148,35 +194,23 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
 _TRAINED, _LOADED, _BUSY = "trained", "loaded", "busy"
 
 
-def _results(configs: Sequence[RunConfig], store: RunStore, workers: Workers) -> Iterator[tuple[RunConfig, str]]:
-    if workers.jobs == 1:
-        yield from (_train_one(config, store, workers.device, ()) for config in configs)
-        return
-    files = topic_files()
-    tasks = (joblib.delayed(_train_one)(config, store, workers.device, files) for config in configs)
-    with _backend(workers):
-        if workers.engine == "loky":
-            yield from joblib.Parallel(n_jobs=workers.jobs, return_as="generator_unordered", batch_size=1)(tasks)
-        else:
-            yield from joblib.Parallel(n_jobs=workers.jobs, batch_size=1)(tasks)
+def _failure(config: RunConfig, result: str | Exception) -> str:
+    if isinstance(result, WorkerDiedError):
+        return f"{_death(config, result)}, {_MOST_DEATHS} times: it is given up; the same command tries it again"
+    if isinstance(result, Exception):
+        return f"the run {_name(config)} raised {type(result).__name__}: {result}"
+    return result
 
 
-def _backend(workers: Workers) -> Any:
-    if workers.engine == "ray":
-        from ray.util.joblib import register_ray
-
-        register_ray()
-    elif workers.engine == "dask":
-        from distributed import Client, get_client
-
-        try:
-            get_client()
-        except ValueError:
-            Client(n_workers=workers.jobs, threads_per_worker=1)
-    return joblib.parallel_config(backend=workers.engine)
+def _death(config: RunConfig, error: WorkerDiedError) -> str:
+    return f"the process that trained the run {_name(config)} died ({error})"
 
 
-def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> tuple[RunConfig, str]:
+def _name(config: RunConfig) -> str:
+    return f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
+
+
+def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> str:
     """Trains one run on one thread; returns what happened, or an error message.
 
     Topic files are loaded first: a worker process only has the topics of the package.
@@ -187,13 +221,12 @@ def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence
         with threads(1):
             _, trained = train_or_load(config, store, device)
     except RunBusyError:
-        return config, _BUSY
+        return _BUSY
     except (RecordError, DataError) as error:
-        return config, str(error)
+        return str(error)
     except Exception as error:  # the failure of one run must not stop the others
-        name = f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
-        return config, f"the run {name} raised {type(error).__name__}: {error}"
-    return config, _TRAINED if trained else _LOADED
+        return _failure(config, error)
+    return _TRAINED if trained else _LOADED
 
 
 def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) -> None:
