@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, ge
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study, Task
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from tests.data_helpers import random_arrays, write_cifar
-from tests.experiments_helpers import TINY, make_record
+from tests.experiments_helpers import PYPROJECT, TINY, make_record
 
 FULL = [study for (_, profile), study in STUDIES.items() if profile == "full"]
 CHOICES = ("cifar10-jpeg", "cifar10", "cifar10-jpeg-own")
@@ -149,7 +149,7 @@ def test_runs_on_different_pixels_are_named(tmp_path: Path) -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose one full study has a choice, and whose data folder has a small CIFAR-10 and no archive."""
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ADVANCED_OPTIMIZERS_DATA", str(tmp_path / "data"))
     data._load.cache_clear()
