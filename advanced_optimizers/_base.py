@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._building import BaseOptimizer, ParamsT, build_optimizer
-from advanced_optimizers._state import check_shape
+from advanced_optimizers._state import check_shape, match_layout
 from advanced_optimizers._wrapped import WrappedOptimizer
 
-__all__ = ["BaseOptimizer", "GradientTransform", "ParamsT", "WrappedOptimizer", "build_optimizer", "check_shape"]
+__all__ = [
+    "BaseOptimizer",
+    "GradientTransform",
+    "ParamsT",
+    "WrappedOptimizer",
+    "build_optimizer",
+    "check_shape",
+    "match_layout",
+]
 
 
 class GradientTransform(WrappedOptimizer):

@@ -147,6 +147,16 @@ def count_processes(group: ProcessGroup | None = None) -> int:
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
+def check_process_group(group: ProcessGroup | None) -> ProcessGroup | None:
+    """Raises a TypeError unless ``process_group`` is None or a group that this process belongs to."""
+    if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
+        raise TypeError(
+            "process_group must be a torch.distributed.ProcessGroup that contains this process, or None for all "
+            f"processes, got {group!r}"
+        )
+    return group
+
+
 def is_dtensor(tensor: Tensor) -> bool:
     """Whether a tensor is a ``DTensor``, one process's share of a larger one, as the parameters of FSDP2 are."""
     module = sys.modules.get("torch.distributed.tensor")  # slow to import, and without it there is no such tensor

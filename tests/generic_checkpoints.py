@@ -129,20 +129,18 @@ def a_copy_has_every_public_attribute(subject: Subject) -> None:
 
 @kind
 def hooks_before_a_step(subject: Subject) -> None:
-    optimizer, params = subject.made()
-    seen: list[Any] = []
-    handle = optimizer.register_step_pre_hook(lambda each, args, kwargs: seen.append(each))
-    run(optimizer, params, 2)
-    handle.remove()
-    run(optimizer, params, 1)
-    assert seen == [optimizer] * 2
+    hears_two_of_three_steps(subject, "register_step_pre_hook")
 
 
 @kind
 def hooks_after_a_step(subject: Subject) -> None:
+    hears_two_of_three_steps(subject, "register_step_post_hook")
+
+
+def hears_two_of_three_steps(subject: Subject, register: str) -> None:
     optimizer, params = subject.made()
     seen: list[Any] = []
-    handle = optimizer.register_step_post_hook(lambda each, args, kwargs: seen.append(each))
+    handle = getattr(optimizer, register)(lambda each, args, kwargs: seen.append(each))
     run(optimizer, params, 2)
     handle.remove()
     run(optimizer, params, 1)

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advanced_optimizers._checks import check_integer, check_range, count_processes
-from advanced_optimizers.fer_optimizer.processes import check_group, gather_integers, gather_rows
+from advanced_optimizers._checks import check_integer, check_process_group, check_range, count_processes
+from advanced_optimizers.fer_optimizer.processes import gather_integers, gather_rows
 
 __all__ = ["FlippingErrorReduction"]
 
@@ -132,7 +132,7 @@ class FlippingErrorReduction(nn.Module):
         self.gamma = check_range("gamma", gamma, low=0.0, high=1.0)
         self.mu = check_range("mu", mu, low=0.0, open_high=True)
         self.init_epochs = check_integer("init_epochs", init_epochs, low=0)
-        self.process_group = check_group("process_group", process_group)
+        self.process_group = check_process_group(process_group)
         if self.init_epochs >= self.total_epochs:
             warnings.warn(
                 f"the loss is plain cross-entropy to the end: init_epochs = {self.init_epochs} is not smaller than "

@@ -8,14 +8,7 @@ from torch import Tensor
 
 from advanced_optimizers._checks import count_processes
 
-__all__ = ["check_group", "gather_integers", "gather_rows"]
-
-
-def check_group(name: str, group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
-    """Raises a TypeError that names the argument unless ``group`` is None or a group of which this process is part."""
-    if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
-        raise TypeError(f"{name} must be a process group that this process belongs to, or None, got {group!r}")
-    return group
+__all__ = ["gather_integers", "gather_rows"]
 
 
 def gather_integers(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from advanced_optimizers._base import match_layout
 from advanced_optimizers.forward_signal.layers import ClassifierOutput, Signals, SigPropLayer, TargetOutput
 
 __all__ = ["has_finite_gradients", "learn_unit", "parameters_of", "step_base"]
@@ -53,16 +54,10 @@ def learn_unit(
 
 
 def step_base(base: Optimizer) -> None:
-    """Lets a base optimizer step, after laying out its state in memory like the parameters where a kernel needs it.
-
-    A fused kernel pairs elements by their order in memory. That of a parameter changes when the network becomes
-    channels_last, or when such a network loads the checkpoint of one that is not.
-    """
+    """Lets a base optimizer step, after laying out its state in memory like the parameters where a kernel needs it."""
     for group in base.param_groups:
         for p in group["params"] if group.get("fused") else ():
-            for name, value in base.state.get(p, {}).items():
-                if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
-                    base.state[p][name] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+            match_layout(base.state.get(p, {}), p)
     base.step()
 
 

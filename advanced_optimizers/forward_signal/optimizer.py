@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
-from advanced_optimizers._checks import count_processes, refuse_per_sample_gradients
+from advanced_optimizers._checks import check_process_group, count_processes, refuse_per_sample_gradients
 from advanced_optimizers.forward_signal.checks import check_network, check_rate, check_state, check_trainable
 from advanced_optimizers.forward_signal.layers import SigPropSignalLayer
 from advanced_optimizers.forward_signal.learning import has_finite_gradients, learn_unit, parameters_of, step_base
@@ -20,7 +20,6 @@ from advanced_optimizers.forward_signal.processes import (
     average_gradients,
     check_equal,
     check_exact,
-    check_process_group,
     check_sharding,
     share_of_samples,
 )

@@ -28,19 +28,9 @@ __all__ = [
     "average_gradients",
     "check_equal",
     "check_exact",
-    "check_process_group",
     "check_sharding",
     "share_of_samples",
 ]
-
-
-def check_process_group(group: ProcessGroup | None) -> None:
-    """Raises a TypeError unless ``group`` is None or a group that this process belongs to."""
-    if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
-        raise TypeError(
-            "process_group must be a torch.distributed.ProcessGroup that contains this process, or None for all "
-            f"processes, got {group!r}"
-        )
 
 
 def check_sharding(net: nn.Module) -> None:

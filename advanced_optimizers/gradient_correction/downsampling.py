@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from advanced_optimizers.gradient_correction.shapes import ChannelsLastError, input_of, shrinks
 from advanced_optimizers.gradient_correction.watching import OwnFunctions, Place
 
-# They act on the last dimension, which of their inputs is no side.
+# They act on the last dimension, which is not a side of their inputs.
 _ON_FEATURES = (nn.Linear, nn.GLU)
 
 

@@ -23,7 +23,7 @@ def input_of(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
     These are pooling, convolutions, ``interpolate``, ``pixel_unshuffle``, slices with steps along all sides, and
     averages, sums and maxima over all sides. With one side, slices and a reduction with ``keepdim`` do not count,
-    because (B, length, features) looks the same, and there the last dimension is no side.
+    because (B, length, features) looks the same, and there the last dimension is not a side.
 
     Raises:
         ChannelsLastError: A slice has steps along the sides of a hidden state with its channels last.

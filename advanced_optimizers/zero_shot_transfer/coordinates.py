@@ -81,7 +81,7 @@ def coordinate_check(
         One row for each width, seed, step and recorded tensor. The global random state is left as it was.
 
     Raises:
-        TypeError: ``steps`` or ``seeds`` is not an integer, ``batch`` is no pair, or something is not a function.
+        TypeError: ``steps`` or ``seeds`` is not an integer, ``batch`` is not a pair, or something is not a function.
         ValueError: ``models`` is empty, a number is out of range, or ``statistic`` returns more than one element.
 
     References:

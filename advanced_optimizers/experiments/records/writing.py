@@ -97,7 +97,7 @@ def _machine() -> str:
     """A short name of what process ids count in: this machine, or a container of it."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         namespace = ""
     return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
 
