@@ -75,6 +75,22 @@ def write_if_changed(path: Path, content: str | bytes) -> bool:
     return True
 
 
+def try_to_write(folder: Path) -> None:
+    """Writes a file into a folder, as a new file is written, and removes it again.
+
+    Both its names are those of temporary files, so that a process that dies at it leaves nothing for good.
+
+    Raises:
+        OSError: See :func:`write_atomically`.
+    """
+    probe = _temporary_path(folder / "probe")
+    try:
+        write_atomically(probe, "", exclusive=True)
+    finally:
+        with suppress(OSError):
+            os.unlink(probe)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files in a folder whose writers, processes of this machine, are dead."""
     with suppress(OSError):

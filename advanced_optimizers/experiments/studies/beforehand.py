@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.records.writing import write_atomically
+from advanced_optimizers.experiments.records.writing import try_to_write
 from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError
 
 
@@ -43,9 +41,7 @@ def check_writable(store: RunStore, configs: Sequence[RunConfig]) -> None:
         OSError: A folder cannot be written to, or its file system lacks what the store needs.
     """
     try:
-        store.progress_folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="probe-", dir=store.progress_folder) as folder:
-            write_atomically(Path(folder) / "record", "", exclusive=True)  # needs links, which a checkpoint does not
+        try_to_write(store.progress_folder)  # as a record, which needs links; a checkpoint does not
     except OSError as error:
         raise OSError(error.errno, f"runs cannot be kept: {error.strerror}", str(store.progress_folder)) from error
     for place in {store.root, *(store.path(config).parent for config in configs)}:
