@@ -11,6 +11,23 @@ COURSEWORK = "coursework"
 
 
 @dataclass(frozen=True)
+class FormerRule:
+    """A rule that was changed after its runs had been seen; the report lists it with what it had said.
+
+    Attributes:
+        rule: The rule in words, as it was.
+        verdict: What it had said.
+        result: The sentence that went with the verdict.
+        why: What was wrong with it.
+    """
+
+    rule: str
+    verdict: str
+    result: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim, its source, and the rule that decides it.
 
@@ -23,6 +40,7 @@ class Claim:
         decide: ``decide(data)`` applies the rule.
         method: What the claim is about, for a figure of all verdicts.
         short: The claim in two to five words, for a figure of all verdicts.
+        former: The rule that the present one replaced, if the runs had been seen by then.
     """
 
     key: str
@@ -33,6 +51,7 @@ class Claim:
     decide: Callable[[RunData], Verdict]
     method: str
     short: str
+    former: FormerRule | None = None
 
 
 def metric_rule(metric: str, compared: str, size: str = "") -> str:
