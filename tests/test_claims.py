@@ -76,10 +76,22 @@ class TestMetricRule:
         assert "1 better, 1 worse" in verdict.sentence
         assert "Gradient consistency over Adam" in verdict.sentence
 
-    def test_exactly_equal_runs_refute_the_claim(self) -> None:
+    def test_identical_runs_alone_decide_nothing_and_are_named(self) -> None:
         verdict = decide(sgd=BASE, fer_sgd=BASE)
-        assert verdict.status == "not supported"
-        assert verdict.evidence[0].outcome == "tie"
+        assert verdict.status == "inconclusive"
+        assert verdict.evidence[0].outcome == "identical"
+        assert verdict.evidence[0].p_holm is None
+        assert "Identical by construction: Gradient consistency over SGD against SGD" in verdict.sentence
+
+    def test_identical_runs_are_left_out_of_the_verdict_and_of_the_correction(self) -> None:
+        two = [Comparison(TASK, "fer-sgd", "sgd"), Comparison(TASK, "fer-adam", "sgd")]
+        verdict = decide(*two, sgd=BASE, fer_sgd=gained(0.00140), fer_adam=BASE)
+        assert verdict.status == "supported"
+        assert verdict.sentence.startswith("Of 1 comparisons: 1 better.")
+        assert verdict.evidence[0].paired is not None
+        assert verdict.evidence[0].p_holm == verdict.evidence[0].paired.p
+        assert "Identical by construction: Gradient consistency over Adam" in verdict.sentence
+        assert decide(*two, sgd=BASE, fer_sgd=gained(-0.01), fer_adam=BASE).status == "not supported"
 
     def test_a_gain_smaller_than_claimed_refutes_the_claim(self) -> None:
         claimed = Comparison(TASK, "fer-sgd", "sgd", claimed=0.019)

@@ -9,6 +9,8 @@ from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comp
 
 COURSEWORK = "coursework"
 
+_IDENTICAL = "Pairs whose runs agree exactly in every seed were not compared: they are named and left out."
+
 
 @dataclass(frozen=True)
 class FormerRule:
@@ -60,8 +62,7 @@ def metric_rule(metric: str, compared: str, size: str = "") -> str:
         f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least "
         f"{MIN_SEEDS}), by a paired t-test at the level 0.05 with Holm's correction over all of "
         "the claim's comparisons. Supported: every comparison is better. Not supported: a "
-        f"comparison is worse or exactly equal in every seed{size}. Otherwise, and whenever a run "
-        "diverged, inconclusive."
+        f"comparison is worse{size}. Otherwise, and whenever a run diverged, inconclusive. {_IDENTICAL}"
     )
 
 
@@ -71,8 +72,8 @@ def improvement_rule(metric: str, compared: str, margins: str) -> str:
         f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least {MIN_SEEDS}), by a "
         "paired t-test at the level 0.05. Supported: every comparison is better; all of them must be, so none is "
         "corrected. Not supported: a comparison is worse, or equivalent within the margin by two one-sided tests "
-        f"({margins}), each after Holm's correction over all of the claim's comparisons, or exactly equal in every "
-        "seed. Otherwise, and whenever a run diverged, inconclusive."
+        f"({margins}), each after Holm's correction over all of the claim's comparisons. Otherwise, and whenever a run "
+        f"diverged, inconclusive. {_IDENTICAL}"
     )
 
 
@@ -91,7 +92,7 @@ def margin_rule(compared: str, margin: float, reason: str) -> str:
     return (
         f"The difference in test accuracy of the last epoch, {compared}, paired by seed (at least {MIN_SEEDS}), with "
         f"its 95 % interval. Supported: every interval lies above a loss of {100 * margin:g} points ({reason}). Not "
-        "supported: an interval lies below it. Otherwise, and whenever a run diverged, inconclusive."
+        f"supported: an interval lies below it. Otherwise, and whenever a run diverged, inconclusive. {_IDENTICAL}"
     )
 
 

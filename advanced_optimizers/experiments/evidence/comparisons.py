@@ -23,6 +23,7 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS, conditions
 from advanced_optimizers.experiments.evidence.statistics import (
     ALPHA,
     Interval,
+    Judgement,
     PairedComparison,
     compare_paired,
     holm,
@@ -88,7 +89,8 @@ class Evidence:
         interval: The estimate with its 95 % interval (not corrected), and n.
         outcome: ``better``, ``worse`` or ``tie`` for a metric (after Holm's correction), or ``better``, ``worse``,
             ``equivalent`` or ``undecided`` where the comparison has a margin (see ``statistics.judge_within``);
-            ``within``, ``above`` or ``unclear`` for a ratio or a loss of accuracy and its limit.
+            ``within``, ``above`` or ``unclear`` for a ratio or a loss of accuracy and its limit; ``identical`` where
+            the runs agree exactly in every seed, so that nothing was compared.
         paired: The paired comparison of a metric, not corrected.
         p_holm: Its p-value after Holm's correction over the claim's comparisons.
         falls_short: Whether the gain is smaller than the source states, by a t-test against the
@@ -108,8 +110,7 @@ class Evidence:
     @property
     def contradicts(self) -> bool:
         """Whether this comparison alone refutes a claim."""
-        identical = self.paired is not None and self.paired.identical
-        return self.outcome in ("worse", "above", "equivalent") or identical or self.falls_short
+        return self.outcome in ("worse", "above", "equivalent") or self.falls_short
 
     @property
     def estimate(self) -> str:
@@ -186,7 +187,8 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
     """The result of each comparison, paired by seed; all of them share one Holm correction.
 
     Only the seeds that both algorithms completed are compared, and n is their number. A comparison with fewer than two
-    such seeds is left out.
+    such seeds is left out. Runs that agree exactly in every seed did the same thing: they are reported as identical,
+    without a test, and are no part of the family.
 
     Args:
         frame: The runs of one study, one row per run, from ``frames.records_frame``.
@@ -200,27 +202,33 @@ def metric_evidence(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comp
     pairs = {c: select_pair(frame, c) for c in comparisons}
     values = {c: sides for c, pair in pairs.items() if len((sides := _common_seeds(pair, metric))[0]) > 1}
     results = {c: compare_paired(*sides) for c, sides in values.items()}
-    margins = [c.margin for c in results if c.margin is not None]
-    if margins and len(margins) < len(results):
-        raise ValueError(f"comparisons must all have a margin or none, got {len(margins)} margins of {len(results)}")
-    if margins:
-        judgements = judge_within(list(results.values()), margins, higher_is_better=kind.higher_is_better)
-    else:
-        judgements = judge(list(results.values()), higher_is_better=kind.higher_is_better)
-    short = _falling_short(values, sign=1.0 if kind.higher_is_better else -1.0)
+    tested = {c: result for c, result in results.items() if not result.identical}
+    judgements = _judged(tested, higher_is_better=kind.higher_is_better)
+    short = _falling_short({c: values[c] for c in tested}, sign=1.0 if kind.higher_is_better else -1.0)
     return [
         Evidence(
             comparison=c,
             quantity=metric,
-            interval=results[c].difference,
-            outcome=judgement.outcome,
-            paired=results[c],
-            p_holm=judgement.p_holm,
+            interval=result.difference,
+            outcome=judgements[c].outcome if c in judgements else "identical",
+            paired=result,
+            p_holm=judgements[c].p_holm if c in judgements else None,
             falls_short=c in short,
             run_ids=tuple(sorted(run_id for runs in pairs[c] for run_id in runs.loc[list(values[c][0]), "run_id"])),
         )
-        for c, judgement in zip(results, judgements, strict=True)
+        for c, result in results.items()
     ]
+
+
+def _judged(results: Mapping[Comparison, PairedComparison], *, higher_is_better: bool) -> dict[Comparison, Judgement]:
+    margins = [c.margin for c in results if c.margin is not None]
+    if margins and len(margins) < len(results):
+        raise ValueError(f"comparisons must all have a margin or none, got {len(margins)} margins of {len(results)}")
+    if margins:
+        judgements = judge_within(list(results.values()), margins, higher_is_better=higher_is_better)
+    else:
+        judgements = judge(list(results.values()), higher_is_better=higher_is_better)
+    return dict(zip(results, judgements, strict=True))
 
 
 def select_pair(frame: pd.DataFrame, c: Comparison) -> Pair:

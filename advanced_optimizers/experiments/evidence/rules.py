@@ -36,8 +36,8 @@ def compare_metric(
 ) -> Verdict:
     """Decides a claim that algorithms improve a metric of the last epoch.
 
-    Supported: every comparison is better. Not supported: a comparison is worse, exactly equal in
-    every seed, or its gain is smaller than stated.
+    Supported: every comparison is better. Not supported: a comparison is worse, equivalent, or its gain is smaller than
+    stated. Comparisons of runs that agree exactly in every seed are left out.
 
     Args:
         data: The runs of one study.
@@ -77,7 +77,15 @@ def compare_margin(
     if obstacle is not None:
         return obstacle
     rows = metric_evidence(data.frame, "test_accuracy", comparisons)
-    return _conclude([replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows], 1.0)
+    return _conclude(
+        [
+            row
+            if row.outcome == "identical"
+            else replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin))
+            for row in rows
+        ],
+        1.0,
+    )
 
 
 def compare_epochs(
@@ -246,19 +254,26 @@ def _unusable(pair: Pair, metric: str) -> list[str]:
 
 
 def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
-    """The verdict that follows from the comparisons; ``sign`` is the sign of a favorable difference."""
-    if any(row.contradicts for row in evidence):
+    """The verdict that follows from the comparisons; ``sign`` is the sign of a favorable difference.
+
+    Pairs whose runs are identical were not compared: the sentence names them, and they do not count.
+    """
+    compared = [row for row in evidence if row.outcome != "identical"]
+    same = [str(row.comparison) for row in evidence if row.outcome == "identical"]
+    named = f"Identical by construction: {first_few(same)}." if same else ""
+    if not compared:
+        return Verdict("inconclusive", f"Nothing was compared. {named}", tuple(evidence))
+    if any(row.contradicts for row in compared):
         status: Status = "not supported"
-    elif all(row.outcome in ("better", "within") for row in evidence):
+    elif all(row.outcome in ("better", "within") for row in compared):
         status = "supported"
     else:
         status = "inconclusive"
-    counts = Counter(row.outcome for row in evidence)
-    short = sum(row.falls_short for row in evidence)
+    counts = Counter(row.outcome for row in compared)
+    short = sum(row.falls_short for row in compared)
     tally = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
     tally += [f"{short} smaller than claimed"] if short else []
-    least = min(evidence, key=lambda row: sign * row.interval.estimate)
-    sentence = (
-        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favor: {least.comparison}, {least.result}."
-    )
+    least = min(compared, key=lambda row: sign * row.interval.estimate)
+    counted = f"Of {len(compared)} comparisons: {', '.join(tally)}."
+    sentence = f"{counted} Least in favor: {least.comparison}, {least.result}. {named}".rstrip()
     return Verdict(status, sentence, tuple(evidence))
