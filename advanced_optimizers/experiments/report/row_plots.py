@@ -28,7 +28,7 @@ _HALF = {**_FILLED, "fillstyle": "left", "markerfacecoloralt": "white", "markere
 _CROSS: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": 6, "markeredgewidth": 1.6}
 _ZERO = {"color": BLACK, "linewidth": 1}
 _LIMIT = {"color": VERMILLION, "linestyle": ":", "linewidth": 1.4}
-_MARGIN: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0}
+_MARGIN: dict[str, Any] = {"color": "#EFEFEF", "linewidth": 0}
 # How a mark is filled; any other outcome is a clear one.
 _UNCLEAR = frozenset({"undecided", "unclear", "identical"})
 
