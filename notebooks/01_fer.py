@@ -138,8 +138,8 @@ show_figure(results, "fer-test-accuracy")
 
 # %% [markdown]
 # The same runs, each method minus its own base optimizer, seed by seed. The tests, the smallest differences that they
-# detect, and the intervals that ignore the seeds are in
-# [a table](../results/tables/fer-test-accuracy-differences.md).
+# detect, and the intervals that ignore the seeds are in a table that
+# [section 3.1 of the report](../coursework_report.md#31-accuracy) names.
 
 # %%
 show_figure(results, "fer-test-accuracy-differences")
