@@ -78,9 +78,13 @@ class LocalizedLearner(BackpropLearner):
             "transition": float(self.optimizer.transition),
             "localized_direction": self.optimizer.localized_direction,
         }
-        self.optimizer.end_epoch(float(torch.stack(self.losses).mean()))
+        self.optimizer.end_epoch(self.reported_loss())
         self.losses = []
         return curves
+
+    def reported_loss(self) -> float:
+        """Returns the loss that the optimizer hears of: the mean of the epoch so far."""
+        return float(torch.stack(self.losses).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of model, optimizer and schedule, and the losses of the epoch so far."""
@@ -92,24 +96,35 @@ class LocalizedLearner(BackpropLearner):
         self.losses = [torch.tensor(loss) for loss in state_dict["losses"]]
 
 
-def _localized(
-    mode: str, rule: str, highest: Callable[[int], int] | None = None, **options: Any
+def localized(
+    mode: str,
+    rule: str,
+    highest: Callable[[int], int] | None = None,
+    learner: Callable[[Setting, LocalizedOptimizer], Learner] = LocalizedLearner,
+    **options: Any,
 ) -> Callable[[Setting], Learner]:
-    """``highest`` maps the number of blocks to the highest transition; None keeps the default."""
+    """Localized learning over SGD.
+
+    Args:
+        mode: How the transition moves, see ``create_localized_optimizer``.
+        rule: By which rule localized layers learn, see there.
+        highest: Maps the number of blocks to the highest transition; None keeps the default.
+        learner: Builds the learner from the setting and the optimizer.
+        **options: Further arguments of ``create_localized_optimizer`` that are not hyperparameters of the run.
+    """
 
     def build(setting: Setting) -> Learner:
         optimizer, kwargs, own = base_and_own(setting, "sgd")
-        own = {**options, **own}
+        own = {"total_epochs": setting.config.epochs, **options, **own}
         if highest is not None:
             own.setdefault("max_transition", highest(len(make_blocks(find_units(setting.model)))))
-        return LocalizedLearner(
+        return learner(
             setting,
             create_localized_optimizer(
                 setting.model,
                 kwargs.pop("lr"),
                 selection_mode=mode,
                 rule=rule,
-                total_epochs=setting.config.epochs,
                 base_optimizer=optimizer,
                 base_optimizer_kwargs=kwargs,
                 **own,
@@ -121,10 +136,16 @@ def _localized(
 
 # ---- the algorithms -------------------------------------------------------------------------------------------------
 
+
+def first_two(blocks: int) -> int:
+    """The highest transition of a schedule that localizes the first two blocks of so many."""
+    return min(2, blocks - 1)
+
+
 _HEBBIAN_RATE = Range(low=1e-5, high=1e-2, log=True)
 # Schedules of the static transition besides the default: how far it goes, and at what pace.
 _HALF: dict[str, Any] = {"highest": lambda blocks: blocks // 2}
-_TWO: dict[str, Any] = {"highest": lambda blocks: min(2, blocks - 1), "power": 1.0}
+_TWO: dict[str, Any] = {"highest": first_two, "power": 1.0}
 
 
 def _localized_row(label: str, rule: str, mode: str = "static", **schedule: Any) -> Algorithm:
@@ -132,7 +153,7 @@ def _localized_row(label: str, rule: str, mode: str = "static", **schedule: Any)
         label=label,
         baseline="sgd",
         search_space={"lr": LEARNING_RATES["sgd"], **({} if rule == "frozen" else {"hebbian_lr": _HEBBIAN_RATE})},
-        build=_localized(mode, rule, **schedule),
+        build=localized(mode, rule, **schedule),
         options=frozenset({"weak_supervision_weight", "max_transition", "update_every"}),
         timed=mode == "static",
         control=rule in ("frozen", "random"),
@@ -295,12 +316,21 @@ TOPIC = Topic(
         time_limit=PAPER_RATIO,
     ),
     claims=_CLAIMS,
-    metrics=(Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),),
+    metrics=(
+        Metric("transition", "blocks below the transition", True, "", "", 1.0, 1),
+        Metric("localized_direction", "direction of the localized updates", True, "", "", 1.0, 1),
+    ),
     curves=(
         Curve(
             "transition",
             "transition",
             "blocks below the transition, which are trained without backpropagation, by epoch",
+            by_base=False,
+        ),
+        Curve(
+            "localized_direction",
+            "direction",
+            "direction of the localized updates, by epoch: 1 along the Hebbian product, negative against it",
             by_base=False,
         ),
     ),
