@@ -28,6 +28,8 @@ from advanced_optimizers.experiments.evidence.rules import (
     compare_overhead,
 )
 from advanced_optimizers.experiments.studies.baselines import CIFAR, DIGITS, DIGITS_CONV, LEARNING_RATES, MNIST2
+from advanced_optimizers.experiments.studies.forward_signal_pipeline import BENCHMARK as PIPELINE
+from advanced_optimizers.experiments.studies.forward_signal_pipeline import CLAIM as PIPELINE_CLAIM
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
@@ -174,6 +176,7 @@ TOPIC = Topic(
         curves=("test_accuracy", "cpu_seconds"),
         time_limit=TIME_LIMIT,
         properties="locality",
+        benchmarks=(PIPELINE,),
     ),
-    claims=_CLAIMS,
+    claims=(*_CLAIMS, PIPELINE_CLAIM),
 )
