@@ -19,7 +19,7 @@ from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 
 TASK = "cifar10-jpeg-convnet"
-SPREAD = (0.99, 1.0, 1.01, 0.995, 1.005)
+SPREAD = (0.99, 1.0, 1.01, 0.995, 1.005, 1.0)
 
 
 def row(algorithm: str, baseline: str, ratio: float, seconds: float = 10.0, task: str = TASK) -> dict[str, Any]:
@@ -38,18 +38,21 @@ class TestChainedRatio:
         values = [0.8, 0.85, 0.78, 0.82, 0.81]
         logs = np.log(values)
         low, high = stats.t.interval(0.95, 4, logs.mean(), stats.sem(logs))
-        found = chained_ratio([(1, values)])
+        found, p = chained_ratio([(1, values)])
+        assert p == pytest.approx(stats.ttest_1samp(logs, 0.0).pvalue)
         assert (found.estimate, found.low, found.high) == pytest.approx(tuple(np.exp([logs.mean(), low, high])))
         assert found.n == 5
 
     def test_two_links_are_welchs_interval(self) -> None:
         first, second = [0.8, 0.85, 0.78, 0.82, 0.81], [1.2, 1.5, 1.1, 1.3, 1.25, 1.4]
-        welch = stats.ttest_ind(np.log(first), np.log(second), equal_var=False).confidence_interval(0.95)
-        found = chained_ratio([(1, first), (-1, second)])
+        test = stats.ttest_ind(np.log(first), np.log(second), equal_var=False)
+        welch = test.confidence_interval(0.95)
+        found, p = chained_ratio([(1, first), (-1, second)])
+        assert p == pytest.approx(test.pvalue)
         assert (found.low, found.high) == pytest.approx((math.exp(welch.low), math.exp(welch.high)))
 
     def test_links_multiply_and_their_inverses_divide(self) -> None:
-        found = chained_ratio([(1, [2.0, 2.0]), (1, [3.0, 3.0]), (-1, [4.0, 4.0])])
+        found, _ = chained_ratio([(1, [2.0, 2.0]), (1, [3.0, 3.0]), (-1, [4.0, 4.0])])
         assert (found.estimate, found.low, found.high) == pytest.approx((1.5, 1.5, 1.5))
 
     def test_the_interval_covers_as_often_as_it_says(self) -> None:
@@ -57,7 +60,7 @@ class TestChainedRatio:
         hits = 0
         for _ in range(1000):
             links = [(power, np.exp(rng.normal(0.1, sd, n)).tolist()) for power, sd, n in ((1, 0.02, 9), (-1, 0.1, 5))]
-            found = chained_ratio(links)
+            found = chained_ratio(links).ratio
             hits += found.low <= 1.0 <= found.high
         assert 930 <= hits <= 970
 

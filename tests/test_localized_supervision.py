@@ -70,8 +70,8 @@ BASE = (0.951, 0.949, 0.952, 0.948, 0.950)
 NOISE = (0.0010, -0.0010, 0.0012, -0.0012, 0.0)
 
 
-def decide(gain: float, turned: Sequence[float], status: str = "completed", seeds: int = 5) -> Verdict:
-    """The verdict on runs of two weights that gain as much over unsupervised ones and turned in so many epochs."""
+def frame_of(gain: float, turned: Sequence[float], status: str = "completed", seeds: int = 5) -> pd.DataFrame:
+    """Runs of two weights that gain as much over unsupervised ones and turned in so many epochs."""
     rows = [
         {
             "run_id": f"{kind}-{seed}",
@@ -87,7 +87,12 @@ def decide(gain: float, turned: Sequence[float], status: str = "completed", seed
         for kind in ("unsupervised", "supervised", "reversed")
         for seed in range(seeds)
     ]
-    return CLAIMS["localized-supervision-tenfold-mnist"].decide(RunData(pd.DataFrame(rows)))
+    return pd.DataFrame(rows)
+
+
+def decide(gain: float, turned: Sequence[float], status: str = "completed", seeds: int = 5) -> Verdict:
+    """The verdict on such runs."""
+    return CLAIMS["localized-supervision-tenfold-mnist"].decide(RunData(frame_of(gain, turned, status, seeds)))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,14 @@ def test_one_run_in_which_it_never_turned_leaves_the_claim_untested() -> None:
     assert verdict.status == "inconclusive"
     assert verdict.sentence.startswith("Untested")
     assert "supervised-2; reversed-2" in verdict.sentence
+
+
+def test_runs_that_scatter_over_the_whole_scale_have_a_verdict() -> None:
+    frame = frame_of(0.0, [1] * 5)
+    collapsed = (frame["algorithm"] == "localized-reversed-tenfold") & frame["seed"].isin([0, 2])
+    frame.loc[collapsed, "test_accuracy"] = 0.25
+    verdict = CLAIMS["localized-supervision-tenfold-mnist"].decide(RunData(frame))
+    assert "undecided" in {row.outcome for row in verdict.evidence}
 
 
 def test_missing_and_diverged_runs_come_first() -> None:

@@ -14,13 +14,21 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, Evidence, RunData, Verdict
+from advanced_optimizers.experiments.evidence.comparisons import Comparison, Evidence, RunData, Verdict
+from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS, median_interval, ratios, sign_test
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.evidence.rules import _conclude, _side
-from advanced_optimizers.experiments.evidence.statistics import Interval
+from advanced_optimizers.experiments.evidence.statistics import Interval, holm
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+class Tested(NamedTuple):
+    """A ratio with its 95 % interval, and the two-sided p-value that it is 1."""
+
+    ratio: Interval
+    p: float
 
 
 class _Mean(NamedTuple):
@@ -31,32 +39,34 @@ class _Mean(NamedTuple):
     degrees: int
 
 
-def chained_ratio(links: Sequence[tuple[int, Sequence[float]]], confidence: float = 0.95) -> Interval:
-    """The product of independent geometric means, each to the power of 1 or -1, with its interval.
+def chained_ratio(links: Sequence[tuple[int, Sequence[float]]]) -> Tested:
+    """The product of independent geometric means, each to the power of 1 or -1.
 
-    Its logarithm is a sum of means, whose interval has the degrees of freedom of Welch and Satterthwaite. With one link
-    it is the interval of ``statistics.ratio_interval``.
+    Its logarithm is a sum of means, whose t-interval has the degrees of freedom of Welch and Satterthwaite. n is that
+    of the link with the fewest values.
 
     Args:
         links: For each, the power, and at least two positive values.
-        confidence: Coverage, in (0, 1).
     """
     means = [(power, _log_mean(values)) for power, values in links]
     center = sum(power * mean.estimate for power, mean in means)
     total = sum(mean.variance for _, mean in means)
-    if total == 0.0:
-        half = 0.0
-    else:
-        degrees = total**2 / sum(mean.variance**2 / mean.degrees for _, mean in means)
-        half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * math.sqrt(total)
     fewest = min(len(values) for _, values in links)
-    return Interval(math.exp(center), math.exp(center - half), math.exp(center + half), fewest)
+    if total == 0.0:
+        exact = math.exp(center)
+        return Tested(Interval(exact, exact, exact, fewest), float(center == 0.0))
+    error, degrees = math.sqrt(total), total**2 / sum(mean.variance**2 / mean.degrees for _, mean in means)
+    half = float(stats.t.ppf(0.975, degrees)) * error
+    ratio = Interval(math.exp(center), math.exp(center - half), math.exp(center + half), fewest)
+    return Tested(ratio, float(2 * stats.t.sf(abs(center) / error, degrees)))
 
 
 def compare_fastest(data: RunData, *, task: str, algorithm: str, others: Sequence[str]) -> Verdict:
     """Decides a claim that an epoch of an algorithm takes less time than one of each of the others.
 
-    Supported: every ratio's interval ends at or below 1. Not supported: one starts above it.
+    With its own base it was timed in turns, and the ratio is the median, as in ``rules.compare_overhead``; with the
+    others it is a chain. Supported: every ratio's interval ends at or below 1. Not supported: one is above it by its
+    test, after Holm's correction.
 
     Args:
         data: Its measurements hold, under ``epoch_overhead``, the epochs of all studies, as for
@@ -66,19 +76,25 @@ def compare_fastest(data: RunData, *, task: str, algorithm: str, others: Sequenc
         others: The algorithms that it is compared with.
     """
     rows = [] if data.measurements is None else data.measurements.get("epoch_overhead", [])
-    timed = [row for row in rows if row["task"] == task and len(row["pairs"]) >= MIN_SEEDS]
-    links = {other: _links(timed, algorithm, other) for other in others}
-    waiting = [f"{Comparison(task, algorithm, other)}" for other, chain in links.items() if chain is None]
+    timed = [row for row in rows if row["task"] == task and len(row["pairs"]) >= MIN_PAIRS]
+    links = {Comparison(task, algorithm, other): _links(timed, algorithm, other) for other in others}
+    waiting = [str(c) for c, chain in links.items() if chain is None]
     if waiting:
         return Verdict("pending", f"Waiting for measured epochs: {first_few(waiting)}.")
-    ratios = {other: chained_ratio(chain) for other, chain in links.items() if chain is not None}
-    return _conclude(
-        [
-            Evidence(Comparison(task, algorithm, other), "ratio", ratio, _side(ratio.high, ratio.low, 1.0))
-            for other, ratio in ratios.items()
-        ],
-        sign=-1.0,
-    )
+    tested = {c: _test(chain) for c, chain in links.items() if chain is not None}
+    p_values = holm([test.p for test in tested.values()])
+    evidence = [
+        Evidence(c, "ratio", test.ratio, _side(test.ratio, 1.0, p), p_holm=p, family=len(tested))
+        for (c, test), p in zip(tested.items(), p_values, strict=True)
+    ]
+    return _conclude(evidence, sign=-1.0)
+
+
+def _test(links: Sequence[tuple[int, Sequence[float]]]) -> Tested:
+    if len(links) > 1:
+        return chained_ratio(links)
+    ((_, values),) = links
+    return Tested(median_interval(values), sign_test(values, 1.0))
 
 
 def _links(rows: Rows, algorithm: str, other: str) -> list[tuple[int, Sequence[float]]] | None:
@@ -93,7 +109,7 @@ def _links(rows: Rows, algorithm: str, other: str) -> list[tuple[int, Sequence[f
 
 def _ratios(rows: Rows, algorithm: str) -> list[float]:
     """An algorithm's seconds over those of its base, in epochs run in turn."""
-    return [own / base for row in rows if row["algorithm"] == algorithm for own, base in row["pairs"]]
+    return [ratio for row in rows if row["algorithm"] == algorithm for ratio in ratios(row["pairs"])]
 
 
 def _base_seconds(rows: Rows, base: str) -> list[float]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from advanced_optimizers.experiments.evidence.claim import COURSEWORK, Claim
-from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, RunData, Status, Verdict
-from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.evidence.comparisons import RunData, Status, Verdict
+from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS, median_interval, ratios, sign_test
+from advanced_optimizers.experiments.evidence.statistics import ALPHA, holm
 
 # The measurement, and what it calls the ways to train.
 BENCHMARK = "pipeline"
@@ -17,35 +17,39 @@ _PIPELINE, _THREADS, _ONE = "pipeline of 2 stages", "2 threads in each operation
 def compare_pipeline(data: RunData) -> Verdict:
     """Decides whether layers in parallel beat what two cores do without them.
 
-    Supported: on every network the interval of the pipeline's seconds over those of two threads in each operation ends
-    at or below 1. Not supported: one starts above it.
+    Supported: on every network the interval of the median of the pipeline's seconds over those of two threads in each
+    operation ends at or below 1. Not supported: a median is above it by the sign test, after Holm's correction.
 
     Args:
         data: Its measurements hold, under ``pipeline``, a list of ``{"network", "training", "seconds"}``; the seconds
             are those of turns, in the same order for every way to train.
     """
     rows = [] if data.measurements is None else data.measurements.get(BENCHMARK, [])
-    seconds: dict[str, dict[str, Any]] = {}
+    seconds: dict[str, dict[str, Sequence[float]]] = {}
     for row in rows:
         seconds.setdefault(row["network"], {})[row["training"]] = row["seconds"]
-    if not seconds or any(len(ways.get(_PIPELINE, ())) < MIN_SEEDS for ways in seconds.values()):
+    if not seconds or any(len(ways.get(_PIPELINE, ())) < MIN_PAIRS for ways in seconds.values()):
         return Verdict("pending", "Waiting for the measured pipeline.")
-    ratios = {network: _ratio(ways, _THREADS) for network, ways in seconds.items()}
+    against = {network: _ratios(ways, _THREADS) for network, ways in seconds.items()}
+    intervals = {network: median_interval(values) for network, values in against.items()}
+    p_values = holm([sign_test(values, 1.0) for values in against.values()])
     status: Status = "inconclusive"
-    if any(ratio.low > 1.0 for ratio in ratios.values()):
+    if any(i.estimate > 1.0 and p < ALPHA for i, p in zip(intervals.values(), p_values, strict=True)):
         status = "not supported"
-    elif all(ratio.high <= 1.0 for ratio in ratios.values()):
+    elif all(interval.high <= 1.0 for interval in intervals.values()):
         status = "supported"
     words = [
-        f"{ratios[network].bracket(digits=3)} times the seconds of two threads and "
-        f"{_ratio(ways, _ONE).bracket(digits=3)} times those of one (network: {network}; n = {ratios[network].n} turns)"
-        for network, ways in seconds.items()
+        f"{interval.bracket(digits=3)} times the seconds of two threads and "
+        f"{median_interval(_ratios(seconds[network], _ONE)).bracket(digits=3)} times those of one "
+        f"(network: {network}; n = {interval.n} turns)"
+        for network, interval in intervals.items()
     ]
     return Verdict(status, f"The pipeline takes {'; '.join(words)}.")
 
 
-def _ratio(ways: Mapping[str, Any], other: str) -> Any:
-    return ratio_interval(list(zip(ways[_PIPELINE], ways[other], strict=True)))
+def _ratios(ways: Mapping[str, Sequence[float]], other: str) -> list[float]:
+    """The pipeline's seconds over those of another way to train, turn by turn."""
+    return ratios(list(zip(ways[_PIPELINE], ways[other], strict=True)))
 
 
 CLAIM = Claim(
@@ -57,7 +61,8 @@ CLAIM = Claim(
     source=COURSEWORK,
     rule="The layers of two networks in a pipeline of two threads against two threads in each operation, the ordinary "
     "use of two cores: the ratio of the seconds of a turn over the same batches, in turns in one process (at least "
-    f"{MIN_SEEDS}), with the 95 % interval of its geometric mean. Supported: every interval ends at or below 1. Not "
-    "supported: an interval starts above it. Otherwise inconclusive.",
+    f"{MIN_PAIRS}), the median with its order-statistic interval. Supported: every interval ends at or below 1. Not "
+    "supported: a median is above it by the sign test, with Holm's correction over the networks. Otherwise "
+    "inconclusive.",
     decide=compare_pipeline,
 )
