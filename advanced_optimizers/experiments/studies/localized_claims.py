@@ -241,10 +241,10 @@ def _fastest_of_all(schedule: _Schedule, task: str) -> Claim:
         f"coursework's table that was timed on the same network ({others}), on {where}. With SGD it was timed in "
         "turns: the median of the pairs, with its order-statistic interval. With the others it is a chain of ratios, "
         "localized learning to SGD, SGD to Adam, Adam to the method over it: the product of geometric means, with the "
-        "95 % interval of a sum of independent means (Welch). SGD and Adam were not timed in turns; their ratio is that "
-        "of their times in all measurements of methods over them, each counted once. Supported: every interval ends at or "
-        "below 1. Not supported: a ratio is above it by the sign test or the t-test that belongs to the interval, with "
-        "Holm's correction over all of the claim's comparisons. Otherwise inconclusive.",
+        "95 % interval of a sum of independent means (Welch). SGD and Adam were not timed in turns; their ratio is "
+        "that of their times in all measurements of methods over them, each counted once. Supported: every interval "
+        "ends at or below 1. Not supported: a ratio is above it by the sign test or the t-test that belongs to the "
+        "interval, with Holm's correction over all of the claim's comparisons. Otherwise inconclusive.",
         decide=partial(compare_fastest, task=task, algorithm=schedule.algorithm, others=_OTHERS[task]),
     )
 
