@@ -15,6 +15,7 @@ from advanced_optimizers.experiments.studies.fer_stated import CorrectionLearner
 from advanced_optimizers.experiments.studies.forward_signal import SigPropLearner
 from advanced_optimizers.experiments.studies.gradient_correction import GradientCorrectionLearner
 from advanced_optimizers.experiments.studies.localized_learning import LocalizedLearner
+from advanced_optimizers.experiments.studies.localized_supervision import SupervisedLearner, UnsupervisedLearner
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Setting
 from advanced_optimizers.experiments.training.models import build_model
@@ -199,6 +200,12 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "localized-frozen-half": LocalizedLearner,
         "localized-frozen-two": LocalizedLearner,
         "localized-random": LocalizedLearner,
+        "localized-unsupervised-default": UnsupervisedLearner,
+        "localized-supervised-default": SupervisedLearner,
+        "localized-reversed-default": SupervisedLearner,
+        "localized-unsupervised-tenfold": UnsupervisedLearner,
+        "localized-supervised-tenfold": SupervisedLearner,
+        "localized-reversed-tenfold": SupervisedLearner,
         "standard-sgd": BackpropLearner,
         "fer-adam-stated": CorrectionLearner,
         "fer-adam-same-rate": CorrectionLearner,

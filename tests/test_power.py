@@ -62,5 +62,5 @@ def test_bad_arguments_are_named() -> None:
         smallest_difference(1.0, 5, comparisons=0)
     with pytest.raises(ValueError, match=r"margin must be > 0.*got 0\.0"):
         pairs_needed(1.0, 0.0)
-    with pytest.raises(ValueError, match="margin must be within reach of 100000 pairs"):
+    with pytest.raises(ValueError, match="margin must be within reach of 10000000 pairs"):
         pairs_needed(1.0, 1e-6)

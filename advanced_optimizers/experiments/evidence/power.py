@@ -12,7 +12,7 @@ from advanced_optimizers._checks import check_range
 from advanced_optimizers.experiments.evidence.statistics import ALPHA
 
 POWER = 0.8
-_MOST = 100_000
+_MOST = 10_000_000
 _QUANTILES = 4000
 
 
@@ -86,7 +86,7 @@ def pairs_needed(spread: float, margin: float, *, comparisons: int = 1) -> int:
         comparisons: Number of comparisons that Holm's correction is over.
 
     Raises:
-        ValueError: An argument is outside its range, or more than 100,000 pairs would be needed.
+        ValueError: An argument is outside its range, or more than ten million pairs would be needed.
     """
     check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
     low, high = 1, 2

@@ -50,7 +50,7 @@ class StudyResults(RecordedStudy[Study]):
 
     @cached_property
     def measurements(self) -> Measurements | None:
-        """The study's epochs measured side by side, and its tested properties; None if no epochs were measured.
+        """The study's epochs measured side by side, its properties and benchmarks; None if no epochs were measured.
 
         Raises:
             RecordError: A file is damaged.
@@ -64,7 +64,12 @@ class StudyResults(RecordedStudy[Study]):
             for row in content["measurements"]
             if row["task"] in tasks and {row["algorithm"], row["baseline"]} <= set(self.study.algorithms)
         ]
-        return {**content, "measurements": rows, "properties": self._properties}
+        further = {name: self._benchmark(name) for name in self.study.benchmarks}
+        return {**content, **further, "measurements": rows, "properties": self._properties}
+
+    def _benchmark(self, name: str) -> list[Any]:
+        measured = self._measured(BENCHMARKS / f"{name}.json", set())
+        return [] if measured is None else measured["measurements"]
 
     @property
     def _properties(self) -> list[Any]:

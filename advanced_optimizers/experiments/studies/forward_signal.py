@@ -37,6 +37,8 @@ from advanced_optimizers.experiments.studies.baselines import (
     MNIST2,
 )
 from advanced_optimizers.experiments.studies.former_rules import FORMER
+from advanced_optimizers.experiments.studies.forward_signal_pipeline import BENCHMARK as PIPELINE
+from advanced_optimizers.experiments.studies.forward_signal_pipeline import CLAIM as PIPELINE_CLAIM
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
@@ -187,6 +189,7 @@ TOPIC = Topic(
         curves=("test_accuracy", "cpu_seconds"),
         time_limit=TIME_LIMIT,
         properties="locality",
+        benchmarks=(PIPELINE,),
     ),
-    claims=_CLAIMS,
+    claims=(*_CLAIMS, PIPELINE_CLAIM),
 )

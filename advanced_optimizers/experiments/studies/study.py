@@ -225,6 +225,7 @@ class Study(BaseStudy):
             holds; None if it makes no such claim.
         properties: Name of the file under ``results/benchmarks`` with the properties tested for one of its claims, if
             any.
+        benchmarks: Names of further files there, with measurements that decide some of its claims.
     """
 
     tasks: tuple[Task, ...]
@@ -238,6 +239,7 @@ class Study(BaseStudy):
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
     properties: str | None = None
+    benchmarks: tuple[str, ...] = ()
 
     def on(self, dataset: str) -> Study:
         """See :meth:`BaseStudy.on`; what is stated by task holds for the task on the other dataset, too."""
