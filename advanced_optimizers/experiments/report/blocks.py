@@ -21,6 +21,7 @@ from advanced_optimizers.experiments.evidence.optima import find_transfer, optim
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
@@ -218,6 +219,12 @@ def _rule(context: ReportContext, claim: str) -> str:
     return CLAIMS[claim].rule
 
 
+def _changed_rules(context: ReportContext) -> str:
+    """The rules that were changed after their runs had been seen, what was wrong with them, and what they had said."""
+    built = changed_rules_tables(CLAIMS, context.verdicts)
+    return "\n\n".join(map(tables.to_markdown, built)) if built else "*no rule was changed*"
+
+
 def _table(context: ReportContext, study: str, name: str) -> str:
     """One of a study's tables, by its file name in ``results/tables``."""
     results = context.study(study)
@@ -269,6 +276,7 @@ BLOCKS: dict[str, Block] = {
     "legend": _legend,
     "reason": _reason,
     "rule": _rule,
+    "changed-rules": _changed_rules,
     "table": _table,
     "figure": _figure,
     "runs": _runs,
