@@ -16,18 +16,21 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     metric_evidence,
     select_runs,
 )
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
 from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
+from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
-from advanced_optimizers.experiments.studies.study import BaseStudy
+from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
 _PENDING = "*no run yet*"
 SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "inconclusive": "○", "pending": "…"}
@@ -66,6 +69,11 @@ class ReportContext:
         if not isinstance(results, StudyResults):
             raise ValueError(f"study must be a comparison of algorithms, got {name!r}")
         return results
+
+    @property
+    def comparisons(self) -> list[Study]:
+        """The studies that compare algorithms."""
+        return [results.study for results in self.results.values() if isinstance(results, StudyResults)]
 
     def sweep(self, task: str) -> SweepResults:
         """The results of the sweep on a task.
@@ -225,6 +233,24 @@ def _changed_rules(context: ReportContext) -> str:
     return "\n\n".join(map(tables.to_markdown, built)) if built else "*no rule was changed*"
 
 
+def _search_spaces(context: ReportContext) -> str:
+    """Which hyperparameters were searched for which algorithms, and in which ranges."""
+    return tables.to_markdown(search_spaces_table(context.comparisons, labels=labels()))
+
+
+def _trial_lengths(context: ReportContext) -> str:
+    """How long the tuning trials were, and the runs."""
+    return tables.to_markdown(trials_table(context.comparisons, labels=labels()))
+
+
+def _processors(context: ReportContext) -> str:
+    """In how many of the claims' comparisons the two runs of a pair were recorded on different processors."""
+    records = {record.run_id: record for results in context.results.values() for record in results.records}
+    rows = [row for verdict in context.verdicts.values() for row in verdict.evidence]
+    across, total = across_processors(rows, records)
+    return f"{across} of {total}"
+
+
 def _table(context: ReportContext, study: str, name: str) -> str:
     """One of a study's tables, by its file name in ``results/tables``."""
     results = context.study(study)
@@ -277,6 +303,9 @@ BLOCKS: dict[str, Block] = {
     "reason": _reason,
     "rule": _rule,
     "changed-rules": _changed_rules,
+    "search-spaces": _search_spaces,
+    "trial-lengths": _trial_lengths,
+    "processors": _processors,
     "table": _table,
     "figure": _figure,
     "runs": _runs,
