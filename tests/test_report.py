@@ -30,6 +30,10 @@ EVERY_BLOCK = {
     "table": {"study": "fer", "name": "fer-hyperparameters"},
     "figure": {"name": "fer-test-accuracy"},
     "runs": {"study": "fer"},
+    "changed-rules": {},
+    "search-spaces": {},
+    "trial-lengths": {},
+    "processors": {},
     "protocol": {"study": "fer"},
     "file": {"path": "results/tables/fer-timing.md"},
 }
