@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -215,6 +216,12 @@ def _legend(context: ReportContext) -> str:
     return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
 
 
+def _tally(context: ReportContext) -> str:
+    """How many claims have which verdict."""
+    counts = Counter(verdict.status for verdict in context.verdicts.values())
+    return f"of {counts.total()} claims, {', '.join(f'{counts[s]} {s}' for s in SYMBOLS if counts[s])}"
+
+
 def _reason(context: ReportContext, claim: str) -> str:
     """The reason for a verdict, in a sentence or two."""
     _check("claim", claim, context.verdicts)
@@ -300,6 +307,7 @@ BLOCKS: dict[str, Block] = {
     "verdict": _verdict,
     "symbol": _symbol,
     "legend": _legend,
+    "tally": _tally,
     "reason": _reason,
     "rule": _rule,
     "changed-rules": _changed_rules,
