@@ -134,6 +134,13 @@ class TestMargin:
         assert "-1.00" in verdict.sentence
         assert len(verdict.run_ids) == 10
 
+    def test_identical_runs_say_nothing_about_a_loss(self) -> None:
+        frame = records_frame(
+            make_record(make_config(TASK, a, s), BASE[s]) for a in ("sgd", "fer-sgd") for s in range(5)
+        )
+        verdict = compare_margin(RunData(frame), margin=0.005, comparisons=[PAIR])
+        assert (verdict.status, verdict.evidence[0].outcome) == ("inconclusive", "identical")
+
     def test_missing_seeds_are_waited_for(self) -> None:
         assert margin(0.0, seeds=4).status == "pending"
 

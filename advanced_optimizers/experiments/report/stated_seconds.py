@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import Measurements
+from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
-from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 _NOTHING = "-"
 
 
 def stated_seconds_table(measurements: Measurements, stated: Mapping[str, float], *, labels: Labels) -> pd.DataFrame:
-    """Each algorithm's stated seconds, their ratio to its base's, and the measured ratio on each task.
+    """Each algorithm's stated seconds, their ratio to its base's, and the median of the measured ratios on each task.
 
     Seconds depend on the machine, which a source may not even name; of two epochs on one machine the ratio is left.
 
@@ -30,9 +30,8 @@ def stated_seconds_table(measurements: Measurements, stated: Mapping[str, float]
     table = []
     for name in ordered(stated, labels):
         base = ALGORITHMS[name].baseline
-        measured = {
-            task: ratio_interval(pairs[task, name]).bracket(digits=3) for task in tasks if (task, name) in pairs
-        }
+        values = {task: ratios(pairs[task, name]) for task in tasks if (task, name) in pairs}
+        measured = {task: median_interval(own).bracket(digits=3) for task, own in values.items()}
         table.append(
             {
                 "Algorithm": labels.get(name, name),
