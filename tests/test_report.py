@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
 from advanced_optimizers.experiments.report.report import (
@@ -32,6 +33,11 @@ EVERY_BLOCK = {
     "table": {"study": "fer", "name": "fer-hyperparameters"},
     "figure": {"name": "fer-test-accuracy"},
     "runs": {"study": "fer"},
+    "tally": {},
+    "changed-rules": {},
+    "search-spaces": {},
+    "trial-lengths": {},
+    "processors": {},
     "protocol": {"study": "fer"},
     "file": {"path": "results/tables/fer-timing.md"},
 }
@@ -100,6 +106,14 @@ class TestFilling:
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"
         assert render_block(context, "symbol", {"claim": "fer-overhead"}) == "…"
         assert "… pending" in render_block(context, "legend", {})
+
+    def test_the_tally_counts_each_verdict_that_occurs(self, reported: Path) -> None:
+        context = ReportContext(reported, [STUDY])
+        assert render_block(context, "tally", {}) == "of 5 claims, 5 pending"
+        statuses: tuple[Status, ...] = ("pending", "supported", "not supported", "supported")
+        context.verdicts = {str(number): Verdict(status, "") for number, status in enumerate(statuses)}
+        words = "of 4 claims, 2 supported, 1 not supported, 1 pending"
+        assert render_block(context, "tally", {}) == words
         assert render_block(context, "ratio", EVERY_BLOCK["ratio"]).startswith("1.02")
         assert render_block(context, "runs", {"study": "fer"}).startswith(
             "24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05"

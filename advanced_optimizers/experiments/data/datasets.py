@@ -23,6 +23,7 @@ from advanced_optimizers.experiments.data.files import Arrays, DataError, checks
 
 __all__ = [
     "DATASETS",
+    "VALIDATION_FRACTION",
     "Batch",
     "Batches",
     "DataError",
@@ -44,6 +45,8 @@ DATASETS = {
     "digits": "Digits",
 }
 
+# The share of the training images that tuning holds out.
+VALIDATION_FRACTION = 0.1
 # Gives label noise its own random stream, apart from the shuffling with the same seed. Otherwise both would draw one
 # permutation, and the first batches of a run would hold exactly the noisy labels.
 _LABEL_NOISE_STREAM = 0x1ABE1
@@ -100,7 +103,7 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     return _load(name, Path(root).expanduser().resolve() if root is not None else default_root())
 
 
-def split_validation(dataset: Dataset, fraction: float = 0.1) -> Dataset:
+def split_validation(dataset: Dataset, fraction: float = VALIDATION_FRACTION) -> Dataset:
     """Hold out a fixed, class-balanced part of the training images, which replaces the test images.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,19 +17,23 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     metric_evidence,
     select_runs,
 )
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
+from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
 from advanced_optimizers.experiments.report.pairing import pairing_words
+from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
-from advanced_optimizers.experiments.studies.study import BaseStudy
+from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
 _PENDING = "*no run yet*"
 SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "inconclusive": "○", "pending": "…"}
@@ -67,6 +72,11 @@ class ReportContext:
         if not isinstance(results, StudyResults):
             raise ValueError(f"study must be a comparison of algorithms, got {name!r}")
         return results
+
+    @property
+    def comparisons(self) -> list[Study]:
+        """The studies that compare algorithms."""
+        return [results.study for results in self.results.values() if isinstance(results, StudyResults)]
 
     def sweep(self, task: str) -> SweepResults:
         """The results of the sweep on a task.
@@ -225,6 +235,12 @@ def _legend(context: ReportContext) -> str:
     return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
 
 
+def _tally(context: ReportContext) -> str:
+    """How many claims have which verdict."""
+    counts = Counter(verdict.status for verdict in context.verdicts.values())
+    return f"of {counts.total()} claims, {', '.join(f'{counts[s]} {s}' for s in SYMBOLS if counts[s])}"
+
+
 def _reason(context: ReportContext, claim: str) -> str:
     """The reason for a verdict, in a sentence or two."""
     _check("claim", claim, context.verdicts)
@@ -235,6 +251,30 @@ def _rule(context: ReportContext, claim: str) -> str:
     """The rule that decides a claim."""
     _check("claim", claim, context.verdicts)
     return CLAIMS[claim].rule
+
+
+def _changed_rules(context: ReportContext) -> str:
+    """The rules that were changed after their runs had been seen, what was wrong with them, and what they had said."""
+    built = changed_rules_tables(CLAIMS, context.verdicts)
+    return "\n\n".join(map(tables.to_markdown, built)) if built else "*no rule was changed*"
+
+
+def _search_spaces(context: ReportContext) -> str:
+    """Which hyperparameters were searched for which algorithms, and in which ranges."""
+    return tables.to_markdown(search_spaces_table(context.comparisons, labels=labels()))
+
+
+def _trial_lengths(context: ReportContext) -> str:
+    """How long the tuning trials were, and the runs."""
+    return tables.to_markdown(trials_table(context.comparisons, labels=labels()))
+
+
+def _processors(context: ReportContext) -> str:
+    """In how many of the claims' comparisons the two runs of a pair were recorded on different processors."""
+    records = {record.run_id: record for results in context.results.values() for record in results.records}
+    rows = [row for verdict in context.verdicts.values() for row in verdict.evidence]
+    across, total = across_processors(rows, records)
+    return f"{across} of {total}"
 
 
 def _table(context: ReportContext, study: str, name: str) -> str:
@@ -288,8 +328,13 @@ BLOCKS: dict[str, Block] = {
     "verdict": _verdict,
     "symbol": _symbol,
     "legend": _legend,
+    "tally": _tally,
     "reason": _reason,
     "rule": _rule,
+    "changed-rules": _changed_rules,
+    "search-spaces": _search_spaces,
+    "trial-lengths": _trial_lengths,
+    "processors": _processors,
     "table": _table,
     "figure": _figure,
     "runs": _runs,

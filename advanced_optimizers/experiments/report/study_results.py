@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
 from advanced_optimizers.experiments.studies.baselines import MARGINS_BY_METRIC
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
@@ -125,6 +126,10 @@ class StudyResults(RecordedStudy[Study]):
                 built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict.evidence, labels=labels())
         if self.measurements is not None:
             built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
+            if self.study.stated_seconds:
+                built[f"{name}-seconds"] = stated_seconds_table(
+                    self.measurements, self.study.stated_seconds, labels=labels()
+                )
         return built
 
     @cached_property

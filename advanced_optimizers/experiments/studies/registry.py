@@ -96,13 +96,16 @@ def _check_names(name: str, topic: Topic) -> None:
 
 
 def load_topics() -> None:
-    """Registers the topic of each module of this package that has one."""
+    """Registers the topic of each module of this package that has one.
+
+    A topic without algorithms of its own is about those of the others, so it comes after them.
+    """
     package = __name__.rpartition(".")[0]
-    for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        module = importlib.import_module(f"{package}.{module_info.name}")
-        topic = getattr(module, "TOPIC", None)
-        if isinstance(topic, Topic) and module_info.name not in TOPICS:
-            register(module_info.name, topic)
+    names = [module_info.name for module_info in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    found = {name: getattr(importlib.import_module(f"{package}.{name}"), "TOPIC", None) for name in names}
+    topics = {name: topic for name, topic in found.items() if isinstance(topic, Topic) and name not in TOPICS}
+    for name in sorted(topics, key=lambda name: not topics[name].algorithms):
+        register(name, topics[name])
 
 
 def load_topic_file(path: str | Path) -> Topic:

@@ -223,6 +223,7 @@ class Study(BaseStudy):
         targets: By task, a test accuracy in [0, 1]; the epochs until a run reaches it are counted.
         time_limit: The longest time per epoch, relative to the baseline's, with which the study's claim about time
             holds; None if it makes no such claim.
+        stated_seconds: By algorithm, the seconds per epoch that a source states; the study then has a table of them.
         properties: Name of the file under ``results/benchmarks`` with the properties tested for one of its claims, if
             any.
         benchmarks: Names of further files there, with measurements that decide some of its claims.
@@ -238,6 +239,7 @@ class Study(BaseStudy):
     tuned_as: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
+    stated_seconds: Mapping[str, float] = field(default_factory=dict)
     properties: str | None = None
     benchmarks: tuple[str, ...] = ()
 
