@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from advanced_optimizers.experiments.data.datasets import Batch
-from advanced_optimizers.experiments.evidence.claim import COURSEWORK, Claim, each, improvement_rule
+from advanced_optimizers.experiments.evidence.claim import COURSEWORK, Claim, FormerRule, each, improvement_rule
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric
 from advanced_optimizers.experiments.studies.baselines import (
@@ -27,7 +27,7 @@ from advanced_optimizers.experiments.studies.baselines import (
     MNIST,
     base_and_own,
 )
-from advanced_optimizers.experiments.studies.fer import EACH_NOISE, PAPER, TASKS, FERLearner, flipping
+from advanced_optimizers.experiments.studies.fer import EACH_NOISE, PAPER, FERLearner, flipping
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
@@ -136,53 +136,82 @@ _ALGORITHMS |= {
 # ---- the claims --------------------------------------------------------------------------------------------------
 
 _STATED = {f"flipping-{base}-stated": base for base in BASES}
-_STATED_WORDS = (
-    "the paper's loss at its authors' values (gamma 0.1, mu 1) over SGD against SGD and over Adam against Adam, on "
-    "both tasks, with clean and 20 % wrong labels"
+_SPLIT = (
+    "It joined both tasks, so that what had been found on MNIST stayed unsaid until the runs on cifar10-jpeg exist."
 )
+_WORDS_ON = {MNIST.name: "on MNIST", CIFAR.name: "on cifar10-jpeg"}
 
-_CLAIMS = (
-    Claim(
-        key="fer-stated-beats-adam",
-        method="Gradient consistency",
-        short="as stated: beats Adam",
-        study="fer-stated",
-        text="Where it acts, gradient consistency beats Adam: at the coursework's own values, at these and Adam's "
-        "learning rate, and at full weight.",
-        source=COURSEWORK,
-        rule=improvement_rule(
-            "test accuracy",
-            "clean labels, on both tasks: gradient consistency over Adam with w = 0.1, tau = 0.9 and H = 1000 at a "
-            "tuned rate and at Adam's, and with w = 1, against Adam",
-            MARGIN_WORDS,
+
+def _former(words: str) -> FormerRule:
+    return FormerRule(rule=words, verdict="pending", result="Waiting for runs on cifar10-jpeg.", why=_SPLIT)
+
+
+def _acting_words(where: str) -> str:
+    return (
+        f"clean labels, {where}: gradient consistency over Adam with w = 0.1, tau = 0.9 and H = 1000 at a tuned rate "
+        "and at Adam's, and with w = 1, against Adam"
+    )
+
+
+def _published_words(where: str) -> str:
+    return (
+        "the paper's loss at its authors' values (gamma 0.1, mu 1) over SGD against SGD and over Adam against Adam, "
+        f"{where}, with clean and 20 % wrong labels"
+    )
+
+
+def _claims_on(task: str) -> tuple[Claim, ...]:
+    where, name = _WORDS_ON[task], task.split("-")[0]
+    acting, published = _acting_words(where), _published_words(where)
+    return (
+        Claim(
+            key=f"fer-stated-beats-adam-{name}",
+            method="Gradient consistency",
+            short=f"as stated, {name}: beats Adam",
+            study="fer-stated",
+            text="Where it acts, gradient consistency beats Adam: at the coursework's own values, at these and Adam's "
+            f"learning rate, and at full weight ({where}).",
+            source=COURSEWORK,
+            rule=improvement_rule("test accuracy", acting, MARGIN_WORDS),
+            decide=partial(
+                compare_accuracy, comparisons=each(dict.fromkeys(_ACTING, "adam"), (task,), margins=MARGINS)
+            ),
+            former=_former(improvement_rule("test accuracy", _acting_words("on both tasks"), MARGIN_WORDS)),
         ),
-        decide=partial(compare_accuracy, comparisons=each(dict.fromkeys(_ACTING, "adam"), TASKS, margins=MARGINS)),
-    ),
-    Claim(
-        key="flipping-stated-reduces-rfe",
-        method="Flipping error reduction",
-        short="as published: fewer flips",
-        study="flipping-stated",
-        text="At its authors' values, FER reduces flipping errors (RFE).",
-        source=PAPER,
-        rule=improvement_rule("relative flipping error", f"{_STATED_WORDS}; lower is better", FLIPPING_MARGIN_WORDS),
-        decide=partial(
-            compare_metric,
-            metric="relative_flipping_error",
-            comparisons=each(_STATED, TASKS, EACH_NOISE, FLIPPING_MARGINS),
+        Claim(
+            key=f"flipping-stated-reduces-rfe-{name}",
+            method="Flipping error reduction",
+            short=f"as published, {name}: fewer flips",
+            study="flipping-stated",
+            text=f"At its authors' values, FER reduces flipping errors (RFE) {where}.",
+            source=PAPER,
+            rule=improvement_rule("relative flipping error", f"{published}; lower is better", FLIPPING_MARGIN_WORDS),
+            decide=partial(
+                compare_metric,
+                metric="relative_flipping_error",
+                comparisons=each(_STATED, (task,), EACH_NOISE, FLIPPING_MARGINS),
+            ),
+            former=_former(
+                improvement_rule(
+                    "relative flipping error",
+                    f"{_published_words('on both tasks')}; lower is better",
+                    FLIPPING_MARGIN_WORDS,
+                )
+            ),
         ),
-    ),
-    Claim(
-        key="flipping-stated-accuracy",
-        method="Flipping error reduction",
-        short="as published: better",
-        study="flipping-stated",
-        text="At its authors' values, FER generalizes better.",
-        source=PAPER,
-        rule=improvement_rule("test accuracy", _STATED_WORDS, MARGIN_WORDS),
-        decide=partial(compare_accuracy, comparisons=each(_STATED, TASKS, EACH_NOISE, MARGINS)),
-    ),
-)
+        Claim(
+            key=f"flipping-stated-accuracy-{name}",
+            method="Flipping error reduction",
+            short=f"as published, {name}: better",
+            study="flipping-stated",
+            text=f"At its authors' values, FER generalizes better {where}.",
+            source=PAPER,
+            rule=improvement_rule("test accuracy", published, MARGIN_WORDS),
+            decide=partial(compare_accuracy, comparisons=each(_STATED, (task,), EACH_NOISE, MARGINS)),
+            former=_former(improvement_rule("test accuracy", _published_words("on both tasks"), MARGIN_WORDS)),
+        ),
+    )
+
 
 TOPIC = Topic(
     title="FER as stated",
@@ -210,7 +239,7 @@ TOPIC = Topic(
             in_progress=True,
         ),
     ),
-    claims=_CLAIMS,
+    claims=(*_claims_on(MNIST.name), *_claims_on(CIFAR.name)),
     metrics=(
         Metric("kept_cosine", "cosine of the gradient before and after", True, "", "", 1.0, 3),
         Metric("length_ratio", "length of the gradient after over before", True, "", "", 1.0, 3),
