@@ -204,6 +204,26 @@ class TestWhatIsDrawn:
         crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
         assert crosses == pytest.approx([100 * r.comparison.claimed for r in rows if r.comparison.claimed])
 
+    def test_what_is_equivalent_is_half_filled_and_the_margin_is_a_band(self) -> None:
+        compared = [replace(c, margin=0.02) for c in baseline_comparisons(FRAME) if c.task == "mnist-mlp"]
+        evidence = metric_evidence(FRAME, "test_accuracy", compared, all_needed=False)
+        assert {"better", "equivalent"} <= {row.outcome for row in evidence}
+        figure = plots.paired_differences(evidence, labels=labels())
+        for axis in figure.axes:
+            (band,) = axis.patches
+            assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-2.0, 2.0))
+        points = [line for axis in figure.axes for line in axis.get_lines() if len(line.get_xdata()) == 1]
+        halves = sum(line.get_fillstyle() == "left" for line in points)
+        assert halves == sum(row.outcome == "equivalent" for row in evidence)
+        words = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert words == ["better or worse", "equivalent", "undecided"]
+        assert "within the margin (the band)" in notes.paired_differences(evidence)
+
+    def test_the_caption_says_what_the_seeds_could_have_found(self) -> None:
+        found = [100 * row.smallest_difference(corrected=True) for row in EVIDENCE]
+        note = notes.paired_differences(EVIDENCE)
+        assert f"{min(found):.2f} to {max(found):.2f} points after the correction" in note
+
     def test_two_seeds_and_one_task_are_enough(self) -> None:
         records = make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=range(2))
         frame, curves = records_frame(records), curves_frame(records)

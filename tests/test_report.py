@@ -23,6 +23,7 @@ EVERY_BLOCK = {
     "difference": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
     "ratio": {"study": "fer", "task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd"},
     "pairing": {},
+    "errors": {"claim": "fer-beats-baselines", "task": "mnist-mlp", "baseline": "sgd"},
     "verdict": {"claim": "fer-overhead"},
     "symbol": {"claim": "fer-overhead"},
     "legend": {},
@@ -104,6 +105,7 @@ class TestFilling:
             "24 of 24 runs loaded, recorded 2026-01-01 to 2026-01-05"
         )
         assert "2 trials of 3 epochs" in render_block(context, "protocol", {"study": "fer"})
+        assert render_block(context, "pairing", {}).startswith("median correlation +0.")
 
     def test_a_study_whose_runs_are_being_trained_is_not_waited_for(
         self, root: Path, monkeypatch: pytest.MonkeyPatch

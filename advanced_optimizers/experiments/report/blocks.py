@@ -172,6 +172,16 @@ def _pairing(context: ReportContext) -> str:
     return pairing_words([*shown, *(row for verdict in context.verdicts.values() for row in verdict.evidence)])
 
 
+def _errors(context: ReportContext, claim: str, task: str, baseline: str) -> str:
+    """The ratio of errors to a baseline's, where a claimed gain is more than the scale holds, with its interval."""
+    _check("claim", claim, context.verdicts)
+    for row in context.verdicts[claim].evidence:
+        ratio = None if row.claimed is None else row.claimed.error_ratio
+        if (row.comparison.task, row.comparison.baseline) == (task, baseline) and ratio is not None:
+            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+    return _PENDING
+
+
 def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> str:
     """log2 of the best learning rate of a sweep: mean ± half-width of the 95 % interval, and n."""
     results = context.sweep(task)
@@ -271,6 +281,7 @@ BLOCKS: dict[str, Block] = {
     "difference": _difference,
     "ratio": _ratio,
     "pairing": _pairing,
+    "errors": _errors,
     "optimum": _optimum,
     "shift": _shift,
     "cost": _cost,
