@@ -102,7 +102,7 @@ class TestMetricRule:
         assert verdict.status == "inconclusive"
         assert verdict.evidence[0].outcome == "identical"
         assert verdict.evidence[0].p_holm is None
-        assert "Identical by construction: Gradient consistency over SGD against SGD" in verdict.sentence
+        assert "Identical in every seed: Gradient consistency over SGD against SGD" in verdict.sentence
 
     def test_identical_runs_are_left_out_of_the_verdict_and_of_the_correction(self) -> None:
         two = [Comparison(TASK, "fer-sgd", "sgd"), Comparison(TASK, "fer-adam", "sgd")]
@@ -111,7 +111,7 @@ class TestMetricRule:
         assert verdict.sentence.startswith("Of 1 comparisons: 1 better.")
         assert verdict.evidence[0].paired is not None
         assert verdict.evidence[0].p_holm == verdict.evidence[0].paired.p
-        assert "Identical by construction: Gradient consistency over Adam" in verdict.sentence
+        assert "Identical in every seed: Gradient consistency over Adam" in verdict.sentence
         assert decide(*two, sgd=BASE, fer_sgd=gained(-0.01), fer_adam=BASE).status == "not supported"
 
     def test_a_gain_smaller_than_claimed_refutes_the_claim(self) -> None:

@@ -269,7 +269,7 @@ def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
     """
     compared = [row for row in evidence if row.outcome != "identical"]
     same = [str(row.comparison) for row in evidence if row.outcome == "identical"]
-    named = f"Identical by construction: {first_few(same)}." if same else ""
+    named = f"Identical in every seed: {first_few(same)}." if same else ""
     if not compared:
         return Verdict("inconclusive", f"Nothing was compared. {named}", tuple(evidence))
     if any(row.contradicts for row in compared):

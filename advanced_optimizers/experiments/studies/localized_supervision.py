@@ -75,6 +75,7 @@ class UnsupervisedLearner(SupervisedLearner):
 _RATES = {"default": 1e-3, "tenfold": 1e-2}
 # The coursework's default weight, and full reversal.
 _WEIGHTS = {"supervised": 0.1, "reversed": 1.0}
+_TURNED = {"supervised": "turned by a tenth", "reversed": "turned in full"}
 
 
 def _row(label: str, hebbian_lr: float, weight: float | None) -> Algorithm:
@@ -99,8 +100,8 @@ def _row(label: str, hebbian_lr: float, weight: float | None) -> Algorithm:
 
 def _rows(name: str, rate: float) -> dict[str, Algorithm]:
     words = f"Localized, rate {rate:g}"
-    return {f"localized-unsupervised-{name}": _row(f"{words}, unsupervised (control)", rate, None)} | {
-        f"localized-{kind}-{name}": _row(f"{words}, w = {weight:g}", rate, weight) for kind, weight in _WEIGHTS.items()
+    return {f"localized-unsupervised-{name}": _row(f"{words}, never turned (control)", rate, None)} | {
+        f"localized-{kind}-{name}": _row(f"{words}, {_TURNED[kind]}", rate, weight) for kind, weight in _WEIGHTS.items()
     }
 
 
