@@ -54,7 +54,7 @@ _OWN = {
     "sigprop": {"signal_lr": 0.003},
     **{
         f"correction{which}": {"gcw_strength": 0.3, "gcode_strength": 0.3}
-        for which in ("", "-hidden", "-shorter", "-hidden-shorter")
+        for which in ("", "-hidden", "-shorter", "-hidden-shorter", "-hidden-gcw", "-hidden-gcode")
     },
     **{f"correction-hidden-{strength}": {"lr": 0.01} for strength in ("weak", "stated")},
 }

@@ -17,6 +17,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.gradient_correction.predictor import Mix, Rows, combine
 from tests.experiments_helpers import make_record
 from tests.learner_helpers import make_learner
 from tests.synthetic_runs import make_config as make_run
@@ -106,6 +107,19 @@ class TestWhatIsCorrected:
         assert F.cosine_similarity(gradient.sum(0), corrected.sum(0), dim=0) < -0.99
 
 
+def test_a_strong_prediction_turns_around_what_gradients_have_in_common() -> None:
+    """Where the next gradient is predicted as the gradient less its memory, as it is while Adam's steps overshoot."""
+    rows = Rows(*(torch.tensor([[product]]) for product in (1.0, 0.43, 1.0)))
+    prediction = Mix(torch.tensor([[1.0]]), torch.tensor([[-0.65]]))
+    shares = {}
+    for strength in (0.05, 0.1, 0.41):
+        mix = combine([(strength, prediction)], rows, min_cosine=0.5)
+        assert mix.gradient + 0.43 * mix.memory > 0.9  # the cosine with the gradient, far above its bound
+        # Gradients are mostly noise, which their average sheds: the memory is about a fifth as long.
+        shares[strength] = float(mix.gradient + mix.memory / 0.2)
+    assert shares[0.05] > shares[0.1] > 0 > shares[0.41]
+
+
 class TestRows:
     @pytest.mark.parametrize("prefix", ["correction", "correction-hidden"])
     @pytest.mark.parametrize("name", ["weak", "stated"])
@@ -123,6 +137,14 @@ class TestRows:
     def test_the_strengths_are_the_courseworks_and_half_of_it(self) -> None:
         (group,) = GradientCorrectionOptimizer([torch.nn.Parameter(torch.zeros(2, 2))]).param_groups
         assert group["gcw_strength"] == group["gcode_strength"] == STRENGTHS["stated"] == 2 * STRENGTHS["weak"]
+
+    def test_each_module_alone_has_the_others_strength_at_zero(self) -> None:
+        both = {"lr": 0.01, "gcw_strength": 0.4, "gcode_strength": 0.5}
+        for name, used in (("gcw", (0.4, 0.0)), ("gcode", (0.0, 0.5))):
+            learner = make_learner(f"correction-hidden-{name}", model="convnet", hyperparameters=both)
+            (group,) = learner.optimizer.param_groups
+            assert (group["gcw_strength"], group["gcode_strength"]) == used
+            assert [each.strength for each in learner.optimizer._hidden] == [0.5] * 3 * (name == "gcode")
 
     def test_shorter_runs_have_8_of_10_epochs_and_no_trials(self) -> None:
         study = full("correction-shorter")

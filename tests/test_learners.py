@@ -212,6 +212,8 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "correction-stated": GradientCorrectionLearner,
         "correction-hidden-weak": GradientCorrectionLearner,
         "correction-hidden-stated": GradientCorrectionLearner,
+        "correction-hidden-gcw": GradientCorrectionLearner,
+        "correction-hidden-gcode": GradientCorrectionLearner,
         "adam-slightly-wider": BackpropLearner,
     }
 
