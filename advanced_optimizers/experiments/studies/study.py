@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -126,6 +127,13 @@ class BaseStudy:
             MissingRunsError: Tuning is not finished.
         """
         return [*self.tuning_configs(), *self.final_configs(store)]
+
+    def known_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs that the study is based on, as far as they can be told before tuning is finished."""
+        try:
+            return self.configs(store)
+        except MissingRunsError:
+            return self.tuning_configs()
 
     @property
     def arguments(self) -> str:
@@ -292,11 +300,25 @@ class Study(BaseStudy):
         Raises:
             MissingRunsError: Tuning is not finished.
         """
-        chosen = {
-            (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
-            for task in self.tasks
-            for algorithm in self.algorithms_on(task)
-        }
+        return self._runs_with(
+            {
+                (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
+                for task in self.tasks
+                for algorithm in self.algorithms_on(task)
+            }
+        )
+
+    def known_configs(self, store: RunStore) -> list[RunConfig]:
+        """See :meth:`BaseStudy.known_configs`; the runs of an algorithm on a task are known once it is tuned there."""
+        chosen = {}
+        for task in self.tasks:
+            for algorithm in self.algorithms_on(task):
+                with suppress(MissingRunsError):
+                    chosen[task, algorithm] = self.chosen_trial(store, task, algorithm).config.hyperparameters
+        return [*self.tuning_configs(), *self._runs_with(chosen)]
+
+    def _runs_with(self, chosen: Mapping[tuple[Task, str], Hyperparameters]) -> list[RunConfig]:
+        """The runs of the comparison for which hyperparameters are given."""
         # The loop over seeds is outside: an interrupted study has complete comparisons of its first seeds.
         return [
             self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
@@ -304,6 +326,7 @@ class Study(BaseStudy):
             for noise in self.label_noises
             for seed in self.seeds
             for algorithm in self.algorithms_on(task)
+            if (task, algorithm) in chosen
         ]
 
 
