@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.evidence.medians import coverage, median_interval, ratios
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.studies.registry import STUDIES
@@ -64,16 +64,23 @@ def run(quick: bool) -> Result:
         measurements = [measure_pairs(*compared, plan) for compared in comparisons("quick" if quick else "full")]
         return Result(
             name="epoch_overhead",
-            caption=(
-                f"Seconds of a training epoch, batches included, and the most memory that a step's tensors take: "
-                f"{plan.pairs} pairs of an algorithm and its base over the same batches, each pair spread over "
-                f"{plan.epochs} of the run's epochs, in turns, {THREADS} thread, scaled to an epoch; medians. Ratio: "
-                "geometric mean of the pairs' ratios to the base, with its 95 % interval. Memory: in the last epoch."
-            ),
+            caption=caption(plan),
             rows=_rows(measurements),
             measurements=measurements,
             environment=cpu_environment(),
         )
+
+
+def caption(plan: Plan) -> str:
+    """Returns what the table shows."""
+    return (
+        "Seconds of a training epoch, batches included, and the most memory that a step's tensors take: "
+        f"{plan.pairs} pairs of an algorithm and its base over the same batches, technical repeats on one machine, "
+        f"each pair spread over {plan.epochs} of the run's epochs, in turns, {THREADS} thread, scaled to an epoch. "
+        "Ratio: median of the pairs' ratios to the base, with its order-statistic interval (exact coverage "
+        f"{100 * coverage(plan.pairs):.1f} %). Its base: median; s an epoch: that times the ratio. Memory: in the last "
+        "epoch."
+    )
 
 
 def comparisons(profile: str) -> list[tuple[Task, str, str]]:
@@ -208,14 +215,13 @@ class Trainer:
 def _rows(measurements: list[dict[str, Any]]) -> Rows:
     rows = []
     for m in measurements:
-        own, base = zip(*m["pairs"], strict=True)
-        ratio = ratio_interval([(a, b) for a, b in m["pairs"]])
+        base, ratio = median(seconds for _, seconds in m["pairs"]), median_interval(ratios(m["pairs"]))
         rows.append(
             {
                 "Task": m["task"],
                 "Algorithm": ALGORITHMS[m["algorithm"]].label,
-                "s an epoch": f"{median(own):.2f}",
-                "Its base": f"{median(base):.2f}",
+                "s an epoch": f"{base * ratio.estimate:.2f}",
+                "Its base": f"{base:.2f}",
                 "Ratio": f"{ratio.estimate:.3f} ({ratio.low:.3f}-{ratio.high:.3f})",
                 "MiB a step": f"{m['peak_bytes'][0] / 2**20:.1f}",
                 "Its base's": f"{m['peak_bytes'][1] / 2**20:.1f}",

@@ -17,7 +17,7 @@ from torch import nn
 
 from advanced_optimizers import FEROptimizer
 from advanced_optimizers.experiments.data.datasets import DataError
-from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
+from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
@@ -305,7 +305,7 @@ class TestEpochs:
         assert trainer.peak_bytes() == trainer.peak_bytes() > 0
 
     def test_a_full_run_can_decide_the_claims(self) -> None:
-        assert epochs.FULL.pairs >= MIN_SEEDS
+        assert epochs.FULL.pairs >= MIN_PAIRS
         assert epochs.FULL.pairs % 2 == 1
         assert any("overhead" in key for key in CLAIMS)
 

@@ -96,10 +96,27 @@ def test_a_claim_of_improvement_needs_every_comparison(centers: tuple[float, ...
     assert verdict(*centers) == status
 
 
-def test_all_comparisons_have_a_margin_or_none():
-    records = [
-        make_record(make_config("mnist-mlp", name, s), 0.9 + s / 100) for name in ("adam", "sgd") for s in range(5)
+def test_a_comparison_without_a_margin_is_never_equivalent():
+    close = paired(NOISE)
+    with_margin, without = judge_within([close, close], [0.002, None], higher_is_better=True)
+    assert (with_margin.outcome, without.outcome) == ("equivalent", "undecided")
+
+
+def test_equivalence_is_corrected_over_the_comparisons_with_a_margin():
+    close = paired(NOISE)
+    margin = float(stats.t.isf(0.03, 4) * stats.sem(NOISE))  # p = 0.03 alone
+    outcomes = [
+        {judgement.outcome for judgement in judge_within([close] * len(margins), margins, higher_is_better=True)}
+        for margins in ([margin], [margin] * 4)
     ]
-    mixed = [Comparison("mnist-mlp", "adam", "sgd", margin=0.002), Comparison("mnist-mlp", "sgd", "adam")]
-    with pytest.raises(ValueError, match="must all have a margin or none, got 1 margins of 2"):
-        compare_accuracy(RunData(records_frame(records)), comparisons=mixed)
+    assert outcomes == [{"equivalent"}, {"undecided"}]
+    assert judge_within([close] * 4, [margin, None, None, None], higher_is_better=True)[0].outcome == "equivalent"
+
+
+def test_where_each_comparison_is_read_by_itself_better_is_corrected_too():
+    weak = paired([0.001 * value for value in (1.0, 0.2, 1.5, 0.4, 1.1)])
+    needed, alone = (
+        {j.outcome for j in judge_within([weak] * 4, [None] * 4, higher_is_better=True, all_needed=all_needed)}
+        for all_needed in (True, False)
+    )
+    assert (needed, alone) == ({"better"}, {"undecided"})

@@ -34,17 +34,17 @@ def test_claims_and_evidence() -> None:
     table = claims_table(CLAIMS, VERDICTS)
     assert len(table) == len(VERDICTS) == 5
     assert table["Verdict"].tolist()[1] == "**pending**"
-    evidence = evidence_table(VERDICTS["fer-beats-baselines"], labels=labels())
+    evidence = evidence_table(VERDICTS["fer-beats-baselines"].evidence, labels=labels())
     assert len(evidence) == 6
     assert evidence["Outcome"].str.contains("smaller than claimed").any()
     assert "Ratio" not in evidence
     measured = CLAIMS["fer-overhead"].decide(RunData(FRAME, MEASUREMENTS))
-    assert len(evidence_table(measured, labels=labels())) == 4
+    assert len(evidence_table(measured.evidence, labels=labels())) == 4
 
 
 def test_each_comparison_names_its_runs_in_csv() -> None:
     verdict = VERDICTS["fer-beats-baselines"]
-    rows = csv_rows(evidence_table(verdict, labels=labels()))
+    rows = csv_rows(evidence_table(verdict.evidence, labels=labels()))
     for row, evidence in zip(rows, verdict.evidence, strict=True):
         ids = row["Runs"].split()
         assert ids == list(evidence.run_ids)
@@ -71,7 +71,7 @@ def test_each_mean_is_that_of_its_runs() -> None:
 
 
 def test_neither_markdown_nor_the_screen_is_filled_with_ids() -> None:
-    evidence = evidence_table(VERDICTS["fer-beats-baselines"], labels=labels())
+    evidence = evidence_table(VERDICTS["fer-beats-baselines"].evidence, labels=labels())
     some_id = VERDICTS["fer-beats-baselines"].run_ids[0]
     assert some_id not in to_markdown(evidence)
     assert some_id not in evidence.to_string()
@@ -80,7 +80,7 @@ def test_neither_markdown_nor_the_screen_is_filled_with_ids() -> None:
 
 def test_what_was_measured_and_not_run_has_no_such_column() -> None:
     measured = CLAIMS["fer-overhead"].decide(RunData(FRAME, MEASUREMENTS))
-    assert "Runs" not in csv_rows(evidence_table(measured, labels=labels()))[0]
+    assert "Runs" not in csv_rows(evidence_table(measured.evidence, labels=labels()))[0]
     assert "Runs" not in render_tables({"empty": with_runs(pd.DataFrame(), [])})["empty.csv"]
 
 

@@ -87,7 +87,7 @@ class TestEveryFigure:
         assert bottom.get_xlabel()
         assert figure.get_supylabel() or [t.get_text() for t in left.get_yticklabels()]
         assert "interval" in NOTES[name]
-        assert f"n = {7 if 'overhead' in name else 5}" in NOTES[name]
+        assert f"n = {9 if 'overhead' in name else 5}" in NOTES[name]
 
     @pytest.mark.parametrize("name", FIGURES)
     def test_the_caption_is_not_drawn(self, name: str) -> None:
@@ -190,7 +190,7 @@ class TestWhatIsDrawn:
         records = [replace(RECORDS[0], status="diverged"), *RECORDS[1:30]]
         assert "n = 4 to 5 seeds" in notes.final_accuracy(records_frame(records))
 
-    def test_ties_are_hollow_and_the_claimed_gain_is_marked(self) -> None:
+    def test_what_is_undecided_is_hollow_and_the_claimed_gain_is_marked(self) -> None:
         verdict = CLAIMS["fer-beats-baselines"].decide(RunData(FRAME))
         figure = plots.paired_differences(verdict.evidence, labels=labels())
         rows = [row for row in verdict.evidence if row.comparison.task == "mnist-mlp"]
@@ -198,11 +198,31 @@ class TestWhatIsDrawn:
         styles = make_styles(["sgd", "adam", "fer-sgd", "fer-adam"])
         points = [line for line in lines if line.get_marker() in {style.marker for style in styles.values()}]
         hollow = [to_hex(line.get_markerfacecolor()) == "#ffffff" for line in points]
-        assert hollow == [row.outcome == "tie" for row in rows]
+        assert hollow == [row.outcome == "undecided" for row in rows]
         assert any(hollow)
         assert not all(hollow)
         crosses = [line.get_xdata()[0] for line in lines if line.get_marker() == "x"]
         assert crosses == pytest.approx([100 * r.comparison.claimed for r in rows if r.comparison.claimed])
+
+    def test_what_is_equivalent_is_half_filled_and_the_margin_is_a_band(self) -> None:
+        compared = [replace(c, margin=0.02) for c in baseline_comparisons(FRAME) if c.task == "mnist-mlp"]
+        evidence = metric_evidence(FRAME, "test_accuracy", compared, all_needed=False)
+        assert {"better", "equivalent"} <= {row.outcome for row in evidence}
+        figure = plots.paired_differences(evidence, labels=labels())
+        for axis in figure.axes:
+            (band,) = axis.patches
+            assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-2.0, 2.0))
+        points = [line for axis in figure.axes for line in axis.get_lines() if len(line.get_xdata()) == 1]
+        halves = sum(line.get_fillstyle() == "left" for line in points)
+        assert halves == sum(row.outcome == "equivalent" for row in evidence)
+        words = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert words == ["better or worse", "equivalent", "undecided"]
+        assert "within the margin (the band)" in notes.paired_differences(evidence)
+
+    def test_the_caption_says_what_the_seeds_could_have_found(self) -> None:
+        found = [100 * row.smallest_difference(corrected=True) for row in EVIDENCE]
+        note = notes.paired_differences(EVIDENCE)
+        assert f"{min(found):.2f} to {max(found):.2f} points after the correction" in note
 
     def test_two_seeds_and_one_task_are_enough(self) -> None:
         records = make_records(tasks=["mnist-mlp"], label_noises=[0.0], seeds=range(2))
@@ -264,7 +284,7 @@ class TestTables:
         column = "MNIST, MLP, clean labels (%)"
         table = tables.comparison_table(FRAME, labels=labels()).set_index("Algorithm")[column]
         assert GAINS["flipping-adam"] > GAINS["flipping-sgd"]
-        assert not table.str.contains(r"\*\*").any()  # the two best are tied
+        assert not table.str.contains(r"\*\*").any()  # which of the two best is better is undecided
         clear = FRAME[FRAME["algorithm"] != "flipping-sgd"]
         table = tables.comparison_table(clear, labels=labels()).set_index("Algorithm")[column]
         assert table[table.str.contains(r"\*\*")].index.tolist() == [labels()["flipping-adam"]]
@@ -328,8 +348,22 @@ class TestTables:
         assert set(timing["Peak memory (MiB, median)"]) == {"512"}
         assert set(timing["n"]) == {10}
         ratios = tables.overhead_table(MEASUREMENTS, labels=labels())
-        assert ratios["Ratio [95 % interval]"][0].startswith("1.02")
+        assert ratios["Ratio, median [interval]"][0].startswith("1.020")
         assert ratios["Base (s an epoch, median)"][0] == "2.00"
+        assert ratios["Algorithm (s an epoch, base times ratio)"][0] == "2.04"
+        assert "technical repeats on one machine" in ratios.attrs["note"]
+        assert "96.1 % for n = 9" in ratios.attrs["note"]
+
+    def test_the_printed_columns_of_an_overhead_give_the_printed_ratio(self) -> None:
+        pairs = [[1.476, 1.020], [1.483, 1.010], [1.450, 1.056], [1.484, 1.002], [1.455, 1.030], [1.476, 1.013]]
+        pairs += [[1.455, 1.019], [1.474, 1.387], [1.448, 1.030]]  # in one pair something else ran beside the base
+        row = {"task": "mnist-mlp", "algorithm": "fer-sgd", "baseline": "sgd", "pairs": pairs}
+        table = tables.overhead_table({"measurements": [row]}, labels=labels())
+        base, own = (float(table.filter(like=name).iloc[0, 0]) for name in ("Base (s", "Algorithm (s"))
+        ratio = float(table["Ratio, median [interval]"][0].split(" ")[0])
+        assert own == pytest.approx(base * ratio, abs=0.005 * (1 + ratio))
+        assert "Gradient consistency over SGD on MNIST, MLP, pair 8 (1.063)" in table.attrs["note"]
+        assert table["n"][0] == 9  # it stays in
 
     def test_protocol_is_the_studys(self) -> None:
         table = tables.protocol_table(get_study("fer", "full"), labels=labels()).set_index("Task")

@@ -77,6 +77,17 @@ class TestEpochs:
     def test_runs_that_end_too_early_on_both_sides_say_nothing(self) -> None:
         assert epochs([math.nan] * 5, [math.nan] * 5).status == "inconclusive"
 
+    def test_several_ratios_raise_the_bar_for_above_and_not_for_within(self) -> None:
+        frame, own = frame_of(0.0), (4.0, 4.7, 4.2, 4.5, 4.4)  # alone, p = 0.03 against 0.8
+        frame.loc[frame["algorithm"] == "fer-sgd", "epochs_to_target"] = list(own)
+        frame.loc[frame["algorithm"] == "sgd", "epochs_to_target"] = list(self.FIVE)
+        four = [Comparison(TASK, name, "sgd") for name in ("fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")]
+        others = [frame[frame["algorithm"] == "fer-sgd"].assign(algorithm=c.algorithm) for c in four[1:]]
+        data = RunData(pd.concat([frame, *others]))
+        assert compare_epochs(data, limit=0.8, comparisons=four[:1]).status == "not supported"
+        assert compare_epochs(data, limit=0.8, comparisons=four).status == "inconclusive"
+        assert compare_epochs(data, limit=1.0, comparisons=four).status == "supported"
+
     def test_missing_seeds_are_waited_for(self) -> None:
         frame = frame_of(0.0, seeds=4).assign(epochs_to_target=5.0)
         assert compare_epochs(RunData(frame), limit=0.8, comparisons=[PAIR]).status == "pending"
@@ -134,6 +145,13 @@ class TestMargin:
         assert "-1.00" in verdict.sentence
         assert len(verdict.run_ids) == 10
 
+    def test_identical_runs_say_nothing_about_a_loss(self) -> None:
+        frame = records_frame(
+            make_record(make_config(TASK, a, s), BASE[s]) for a in ("sgd", "fer-sgd") for s in range(5)
+        )
+        verdict = compare_margin(RunData(frame), margin=0.005, comparisons=[PAIR])
+        assert (verdict.status, verdict.evidence[0].outcome) == ("inconclusive", "identical")
+
     def test_missing_seeds_are_waited_for(self) -> None:
         assert margin(0.0, seeds=4).status == "pending"
 
@@ -146,6 +164,24 @@ class TestMargin:
         )
         verdict = compare_margin(RunData(frame), margin=0.005, comparisons=[PAIR, Comparison(TASK, "adam", "sgd")])
         assert verdict.status == "not supported"
+
+    def test_several_losses_raise_the_bar_for_beyond_and_not_for_within(self) -> None:
+        four = [Comparison(TASK, name, "sgd") for name in ("fer-sgd", "fer-adam", "flipping-sgd", "flipping-adam")]
+
+        def verdict(loss: float) -> Verdict:
+            frame = frame_of(loss)
+            others = [frame[frame["algorithm"] == "fer-sgd"].assign(algorithm=c.algorithm) for c in four[1:]]
+            return compare_margin(RunData(pd.concat([frame, *others])), margin=0.005, comparisons=four)
+
+        assert verdict(0.0036).status == "supported"
+        assert verdict(0.0064).status == "inconclusive"  # alone, it refutes
+        assert verdict(0.0090).status == "not supported"
+
+    def test_the_p_value_is_against_the_margin(self) -> None:
+        (row,) = margin(0.0064).evidence
+        assert row.null == -0.005
+        assert row.paired is not None
+        assert row.p_holm == row.paired.p < 0.05
 
 
 def memory(counts: Sequence[tuple[int, int]], limit: float = 1.0) -> Verdict:

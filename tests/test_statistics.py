@@ -13,10 +13,11 @@ from advanced_optimizers.experiments.evidence.statistics import (
     bootstrap_interval,
     compare_paired,
     holm,
-    judge,
+    judge_within,
     mean,
     mean_interval,
     ratio_interval,
+    ratio_p,
     std,
 )
 
@@ -146,39 +147,56 @@ def test_holm_lies_between_the_value_and_bonferroni(p_values: list[float]) -> No
     assert np.all(np.diff(np.array(corrected)[order]) >= 0)
 
 
-def test_judge_calls_better_worse_and_tie() -> None:
-    noise = {0: 0.001, 1: -0.001, 2: 0.0005, 3: 0.0, 4: -0.0005}
-    better = compare_paired({s: BASELINE[s] + 0.02 + noise[s] for s in BASELINE}, BASELINE)
-    worse = compare_paired({s: BASELINE[s] - 0.02 + noise[s] for s in BASELINE}, BASELINE)
-    tie = compare_paired({s: BASELINE[s] + noise[s] for s in BASELINE}, BASELINE)
-    family = [better, worse, tie]
-    assert [j.outcome for j in judge(family, higher_is_better=True)] == ["better", "worse", "tie"]
-    assert [j.outcome for j in judge(family, higher_is_better=False)] == ["worse", "better", "tie"]
-
-
-def test_correction_can_turn_a_difference_into_a_tie() -> None:
-    weak = compare_paired(TREATMENT, BASELINE)
-    assert 0.0125 < weak.p < 0.05
-    assert judge([weak], higher_is_better=True)[0].outcome == "better"
-    assert {j.outcome for j in judge([weak] * 4, higher_is_better=True)} == {"tie"}
-
-
-def test_a_p_value_at_the_level_is_a_tie() -> None:
-    comparison = compare_paired(TREATMENT, BASELINE)
-    assert judge([comparison], higher_is_better=True, alpha=comparison.p)[0].outcome == "tie"
-    assert judge([comparison], higher_is_better=True, alpha=comparison.p + 1e-9)[0].outcome == "better"
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.floats(-1, 1), min_size=5, max_size=5, unique=True), min_size=1, max_size=4))
-def test_a_tie_is_an_interval_that_contains_zero_at_the_corrected_level(differences: list[list[float]]) -> None:
+def test_what_no_test_finds_has_an_interval_with_zero_at_the_corrected_level(differences: list[list[float]]) -> None:
     zeros = dict.fromkeys(range(5), 0.0)
     family = [compare_paired(dict(enumerate(d)), zeros) for d in differences]
-    for values, comparison, judged in zip(differences, family, judge(family, higher_is_better=True), strict=True):
+    judgements = judge_within(family, [None] * len(family), higher_is_better=True, all_needed=False)
+    for values, comparison, judged in zip(differences, family, judgements, strict=True):
         if abs(judged.p_holm - 0.05) < 1e-6 or comparison.p < 1e-9:
             continue  # at the edge, rounding decides
         interval = mean_interval(values, 1 - 0.05 * comparison.p / judged.p_holm)
-        assert (interval.low <= 0 <= interval.high) == (judged.outcome == "tie")
+        assert (interval.low <= 0 <= interval.high) == (judged.outcome == "undecided")
+
+
+def test_a_p_value_at_the_level_is_undecided() -> None:
+    comparison = compare_paired(TREATMENT, BASELINE)
+    at, above = (
+        judge_within([comparison], [None], higher_is_better=True, alpha=comparison.p + extra) for extra in (0.0, 1e-9)
+    )
+    assert (at[0].outcome, above[0].outcome) == ("undecided", "better")
+
+
+def test_the_direction_of_the_metric_says_which_is_better() -> None:
+    higher, lower = (
+        judge_within([compare_paired(shifted(0.01), BASELINE)], [None], higher_is_better=higher)[0].outcome
+        for higher in (True, False)
+    )
+    assert (higher, lower) == ("better", "worse")
+
+
+def test_the_correlation_by_seed_and_the_unpaired_interval_show_what_pairing_gives() -> None:
+    luck = {seed: 0.1 * seed for seed in range(5)}
+    result = compare_paired({seed: value + 0.001 * seed for seed, value in luck.items()}, luck)
+    assert result.correlation == pytest.approx(1.0)
+    assert result.unpaired.half_width > 50 * result.difference.half_width
+    assert result.unpaired.estimate == pytest.approx(result.difference.estimate)
+    assert result.p_unpaired > 0.9 > 0.05 > result.p
+    assert math.isnan(compare_paired(luck, dict.fromkeys(luck, 1.0)).correlation)
+
+
+def test_the_spread_is_that_of_the_differences() -> None:
+    differences = [TREATMENT[seed] - BASELINE[seed] for seed in BASELINE]
+    assert compare_paired(TREATMENT, BASELINE).spread == pytest.approx(std(differences))
+
+
+def test_a_ratio_is_tested_on_its_logarithm() -> None:
+    pairs = [(1.0, 1.1), (2.0, 2.5), (0.9, 1.0), (3.0, 3.3)]
+    logs = [math.log(first / second) for first, second in pairs]
+    assert ratio_p(pairs, 0.95) == pytest.approx(stats.ttest_1samp(logs, math.log(0.95)).pvalue)
+    assert ratio_p([(2.0, 1.0)] * 5, 2.0) == 1.0
+    assert ratio_p([(2.0, 1.0)] * 5, 1.9) == 0.0
 
 
 def test_intervals_print() -> None:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, RunData, Verdict
+from advanced_optimizers.experiments.evidence.medians import DEVIATIONS, MIN_PAIRS, coverage
 
 COURSEWORK = "coursework"
+
+_IDENTICAL = "Pairs whose runs agree exactly in every seed were not compared: they are named and left out."
 
 
 @dataclass(frozen=True)
@@ -54,35 +57,53 @@ class Claim:
     former: FormerRule | None = None
 
 
-def metric_rule(metric: str, compared: str, size: str = "") -> str:
-    """Puts ``rules.compare_metric`` into words."""
+def improvement_rule(metric: str, compared: str, margins: str, size: str = "") -> str:
+    """Puts ``rules.compare_metric`` into words.
+
+    Args:
+        metric: The name of the metric.
+        compared: What is compared with what, on which tasks.
+        margins: The largest differences that do not matter, in words; empty where equivalence is not tested.
+        size: What else refutes the claim, beginning with a comma; empty if nothing does.
+    """
+    equivalent = f", or equivalent within the margin by two one-sided tests ({margins})" if margins else ""
     return (
-        f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least "
-        f"{MIN_SEEDS}), by a paired t-test at the level 0.05 with Holm's correction over all of "
-        "the claim's comparisons. Supported: every comparison is better. Not supported: a "
-        f"comparison is worse or exactly equal in every seed{size}. Otherwise, and whenever a run "
-        "diverged, inconclusive."
+        f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least {MIN_SEEDS}), by a "
+        "paired t-test at the level 0.05. Supported: every comparison is better; all of them must be (an "
+        f"intersection-union test), so none is corrected. Not supported: a comparison is worse{equivalent}{size}; "
+        "one is enough, so each kind of test has Holm's correction over all of the claim's comparisons. Otherwise, and "
+        f"whenever a run diverged, inconclusive. {_IDENTICAL}"
     )
 
 
-def improvement_rule(metric: str, compared: str, margins: str) -> str:
-    """Puts ``rules.compare_metric`` over comparisons with a margin into words."""
+def metric_rule(metric: str, compared: str, size: str = "") -> str:
+    """To be deleted with its last uses, in gradient correction and localized learning: a rule without margins."""
+    return improvement_rule(metric, compared, "", size)
+
+
+def claimed_gain_words(over: str) -> str:
+    """What the rule of a claim with stated gains adds to ``improvement_rule``, as its ``size``.
+
+    Args:
+        over: Which gains are stated, for example ``over Adam``.
+    """
     return (
-        f"The {metric} of the last epoch on the test set, {compared}, paired by seed (at least {MIN_SEEDS}), by a "
-        "paired t-test at the level 0.05. Supported: every comparison is better; all of them must be, so none is "
-        "corrected. Not supported: a comparison is worse, or equivalent within the margin by two one-sided tests "
-        f"({margins}), each after Holm's correction over all of the claim's comparisons, or exactly equal in every "
-        "seed. Otherwise, and whenever a run diverged, inconclusive."
+        f", or it gains less {over} than the source's table states (a paired t-test against that gain, with Holm's "
+        "correction over the stated gains; where the scale cannot hold the gain, because it is more than the baseline "
+        "here leaves to 100 %, the ratio of the errors is tested instead, on a log scale, against the one in the "
+        "source's table)"
     )
 
 
 def overhead_rule(compared: str, limit: float, reason: str) -> str:
     """Puts ``rules.compare_overhead`` into words."""
     return (
-        f"The ratio of the seconds of an epoch, {compared}, from epochs run in turn "
-        f"in one process (at least {MIN_SEEDS} pairs), with the 95 % interval of its geometric "
-        f"mean. Supported: every interval ends at or below {limit:g} ({reason}). Not supported: "
-        "an interval starts above it. Otherwise inconclusive."
+        f"The ratio of the seconds of an epoch, {compared}, from epochs run in turn in one process, technical repeats "
+        f"on one machine (at least {MIN_PAIRS} pairs): the median over the pairs, with its order-statistic interval of "
+        f"at least 95 % ({100 * coverage(9):.1f} % for 9 pairs). Supported: every interval ends at or below {limit:g} "
+        f"({reason}); all must, so none is corrected. Not supported: a median is above it by the sign test, with "
+        "Holm's correction over all of the claim's comparisons. Otherwise inconclusive. Pairs whose ratio lies more "
+        f"than {DEVIATIONS:g} scaled median absolute deviations from the median are named as disturbed and stay in."
     )
 
 
@@ -90,8 +111,10 @@ def margin_rule(compared: str, margin: float, reason: str) -> str:
     """Puts ``rules.compare_margin`` into words."""
     return (
         f"The difference in test accuracy of the last epoch, {compared}, paired by seed (at least {MIN_SEEDS}), with "
-        f"its 95 % interval. Supported: every interval lies above a loss of {100 * margin:g} points ({reason}). Not "
-        "supported: an interval lies below it. Otherwise, and whenever a run diverged, inconclusive."
+        f"its 95 % interval. Supported: every interval lies above a loss of {100 * margin:g} points ({reason}); all "
+        "must, so none is corrected. Not supported: a loss is larger by a paired t-test against it, with Holm's "
+        "correction over all of the claim's comparisons. Otherwise, and whenever a run diverged, inconclusive. "
+        f"{_IDENTICAL}"
     )
 
 
@@ -104,8 +127,9 @@ def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, 
         "to be linear in between: a run's count is where that line first meets the target, a fraction of an epoch "
         "included, or 1 if the first epoch ends above it. A run that does not reach it counts with its "
         "length, and the ratio then only against the claim (the method's run) or only for it (the baseline's). "
-        f"Supported: every interval ends at or below {limit:g} ({reason}). Not supported: an interval starts above it. "
-        "Otherwise, and whenever a run diverged, inconclusive."
+        f"Supported: every interval ends at or below {limit:g} ({reason}); all must, so none is corrected. Not "
+        "supported: a ratio is above it by a t-test of its logarithm, with Holm's correction over all of the claim's "
+        "comparisons. Otherwise, and whenever a run diverged, inconclusive."
     )
 
 

@@ -26,6 +26,7 @@ class Metric:
         difference_unit: Unit of a printed difference.
         scale: What a recorded value is multiplied by for printing.
         digits: Digits after the decimal point.
+        best: The best value that the scale allows, as recorded; None if there is none.
     """
 
     column: str
@@ -35,6 +36,7 @@ class Metric:
     difference_unit: str = "points"
     scale: float = 100.0
     digits: int = 2
+    best: float | None = None
 
     @property
     def label(self) -> str:
@@ -49,6 +51,14 @@ class Metric:
         """A difference as text, for example ``+0.12 [+0.05, +0.19] points``."""
         text = interval.bracket(self.scale, self.digits, signed=True)
         return f"{text} {self.difference_unit}".rstrip()
+
+    def difference_words(self, difference: float) -> str:
+        """One signed difference as text, for example ``+0.20 points``."""
+        return f"{self.scale * difference:+.{self.digits}f} {self.difference_unit}".rstrip()
+
+    def size(self, difference: float) -> str:
+        """The size of a difference as text, for example ``0.20 points``."""
+        return f"{self.scale * difference:.{self.digits}f} {self.difference_unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,8 @@ class Curve:
 METRICS: dict[str, Metric] = {
     metric.column: metric
     for metric in (
-        Metric("test_accuracy", "test accuracy", True),
-        Metric("train_accuracy", "train accuracy", True),
+        Metric("test_accuracy", "test accuracy", True, best=1.0),
+        Metric("train_accuracy", "train accuracy", True, best=1.0),
         Metric("test_loss", "test loss", False, "nats", "nats", 1.0, 4),
         Metric("train_loss", "train loss", False, "nats", "nats", 1.0, 4),
         Metric("seconds_per_epoch", "time an epoch", False, "s", "s", 1.0, 2),

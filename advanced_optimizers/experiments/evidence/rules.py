@@ -24,8 +24,9 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     select_pair,
 )
 from advanced_optimizers.experiments.evidence.labels import label, where
+from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS, median_interval, ratios, sign_test
 from advanced_optimizers.experiments.evidence.metrics import METRICS, first_few
-from advanced_optimizers.experiments.evidence.statistics import Interval, ratio_interval
+from advanced_optimizers.experiments.evidence.statistics import ALPHA, Interval, holm, ratio_interval, ratio_p
 
 
 def compare_metric(
@@ -36,8 +37,9 @@ def compare_metric(
 ) -> Verdict:
     """Decides a claim that algorithms improve a metric of the last epoch.
 
-    Supported: every comparison is better. Not supported: a comparison is worse, exactly equal in
-    every seed, or its gain is smaller than stated.
+    Supported: every comparison is better, each at the level 0.05. Not supported: a comparison is worse, equivalent
+    within its margin, or its gain is smaller than stated, after Holm's correction. Comparisons of runs that agree
+    exactly in every seed are left out.
 
     Args:
         data: The runs of one study.
@@ -63,7 +65,7 @@ def compare_margin(
     """Decides a claim that algorithms lose no more than a margin of test accuracy.
 
     Supported: in every comparison, the 95 % interval of the difference, paired by seed, lies at or above ``-margin``.
-    Not supported: an interval lies below it.
+    Not supported: a loss is larger than the margin by a paired t-test against it, after Holm's correction.
 
     Args:
         data: The runs of one study.
@@ -76,8 +78,14 @@ def compare_margin(
     obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
-    rows = metric_evidence(data.frame, "test_accuracy", comparisons)
-    return _conclude([replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows], 1.0)
+    rows = metric_evidence(data.frame, "test_accuracy", comparisons, null=-margin)
+    return _conclude([row if row.outcome == "identical" else _within_loss(row, margin) for row in rows], 1.0)
+
+
+def _within_loss(row: Evidence, margin: float) -> Evidence:
+    p = 1.0 if row.p_holm is None else row.p_holm
+    loss = Interval(-row.interval.estimate, -row.interval.high, -row.interval.low, row.interval.n)
+    return replace(row, outcome=_side(loss, margin, p))
 
 
 def compare_shorter(data: RunData, *, margin: float, shorter: Comparison, control: Comparison) -> Verdict:
@@ -128,10 +136,11 @@ def compare_epochs(
 ) -> Verdict:
     """Decides a claim that algorithms reach a target accuracy in fewer epochs.
 
-    Supported: the interval of every ratio of epochs, paired by seed, ends at or below the limit. Not supported: one
-    starts above it. A run that did not reach the target counts with its length, a lower bound on what it needed. If
-    the algorithm has such runs, the ratio is a lower bound and can only refute the claim; if the baseline has them, it
-    is an upper bound and can only support the claim; if both have them, it decides nothing.
+    Supported: the interval of every ratio of epochs, paired by seed, ends at or below the limit. Not supported: one is
+    above it by a t-test of its logarithm, after Holm's correction. A run that did not reach the target counts with its
+    length, a lower bound on what it needed. If the algorithm has such runs, the ratio is a lower bound and can only
+    refute the claim; if the baseline has them, it is an upper bound and can only support the claim; if both have them,
+    it decides nothing.
 
     Args:
         data: The runs of one study, in a frame that was built with targets.
@@ -144,15 +153,18 @@ def compare_epochs(
     obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
+    runs = [select_pair(data.frame, c) for c in comparisons]
+    pairs = [list(zip(_least_epochs(own), _least_epochs(base), strict=True)) for own, base in runs]
+    p_values = holm([ratio_p(own, limit) for own in pairs])
     evidence = []
-    for c in comparisons:
-        own, base = select_pair(data.frame, c)
-        ratio = ratio_interval(list(zip(_least_epochs(own), _least_epochs(base), strict=True)))
-        side = _side(ratio.high, ratio.low, limit)
+    for c, (own, base), counts, p in zip(comparisons, runs, pairs, p_values, strict=True):
+        ratio = ratio_interval(counts)
+        side = _side(ratio, limit, p)
         impossible = {"within"} if own["epochs_to_target"].isna().any() else set()
         impossible |= {"above"} if base["epochs_to_target"].isna().any() else set()
+        outcome = "unclear" if side in impossible else side
         run_ids = tuple(sorted([*own["run_id"], *base["run_id"]]))
-        evidence.append(Evidence(c, "ratio", ratio, "unclear" if side in impossible else side, run_ids=run_ids))
+        evidence.append(Evidence(c, "ratio", ratio, outcome, p_holm=p, family=len(pairs), run_ids=run_ids))
     return _conclude(evidence, sign=-1.0)
 
 
@@ -179,8 +191,8 @@ def compare_overhead(
 ) -> Verdict:
     """Decides a claim that algorithms cost little time.
 
-    Supported: every ratio's interval ends at or below the limit. Not supported: an interval starts
-    above it.
+    Supported: the interval of every median ratio ends at or below the limit. Not supported: a median is above it by the
+    sign test, after Holm's correction.
 
     Args:
         data: Its measurements are ``{"measurements": [{"task", "algorithm", "baseline", "pairs"}, ...]}``, where a
@@ -191,16 +203,17 @@ def compare_overhead(
     """
     rows = [] if data.measurements is None else data.measurements["measurements"]
     pairs = {(row["task"], row["algorithm"], row["baseline"]): row["pairs"] for row in rows}
-    evidence, waiting = [], []
-    for c in comparisons:
-        measured = pairs.get((c.task, c.algorithm, c.baseline), [])
-        if len(measured) < MIN_SEEDS:
-            waiting.append(f"{c} ({len(measured)} of {MIN_SEEDS} pairs of epochs)")
-            continue
-        ratio = ratio_interval(measured)
-        evidence.append(Evidence(c, "ratio", ratio, _side(ratio.high, ratio.low, limit)))
+    measured = {c: ratios(pairs.get((c.task, c.algorithm, c.baseline), [])) for c in comparisons}
+    waiting = [
+        f"{c} ({len(own)} of {MIN_PAIRS} pairs of epochs)" for c, own in measured.items() if len(own) < MIN_PAIRS
+    ]
     if waiting:
         return Verdict("pending", f"Waiting for measured epochs: {first_few(waiting)}.")
+    p_values = holm([sign_test(own, limit) for own in measured.values()])
+    evidence = []
+    for (c, own), p in zip(measured.items(), p_values, strict=True):
+        ratio = median_interval(own)
+        evidence.append(Evidence(c, "ratio", ratio, _side(ratio, limit, p), p_holm=p, family=len(measured)))
     return _conclude(evidence, sign=-1.0)
 
 
@@ -227,9 +240,8 @@ def compare_memory(
     evidence = []
     for c in comparisons:
         own, base = counted[c.task, c.algorithm, c.baseline]
-        evidence.append(
-            Evidence(c, "ratio", Interval(own / base, own / base, own / base, 1), _side(own / base, own / base, limit))
-        )
+        ratio = Interval(own / base, own / base, own / base, 1)
+        evidence.append(Evidence(c, "ratio", ratio, "within" if own / base <= limit else "above"))
     return _conclude(evidence, sign=-1.0)
 
 
@@ -264,9 +276,14 @@ def _obstacle(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison
     return None
 
 
-def _side(high: float, low: float, limit: float) -> str:
-    """On which side of a limit an interval lies."""
-    return "within" if high <= limit else "above" if low > limit else "unclear"
+def _side(interval: Interval, limit: float, p_holm: float) -> str:
+    """On which side of a limit a ratio or a loss lies.
+
+    All must be within, so there each interval stands alone; one above refutes, so its p-value is corrected.
+    """
+    if interval.high <= limit:
+        return "within"
+    return "above" if interval.estimate > limit and p_holm < ALPHA else "unclear"
 
 
 def _missing(c: Comparison, pair: Pair) -> list[str]:
@@ -286,19 +303,35 @@ def _unusable(pair: Pair, metric: str) -> list[str]:
 
 
 def _conclude(evidence: Sequence[Evidence], sign: float) -> Verdict:
-    """The verdict that follows from the comparisons; ``sign`` is the sign of a favorable difference."""
-    if any(row.contradicts for row in evidence):
+    """The verdict that follows from the comparisons; ``sign`` is the sign of a favorable difference.
+
+    Pairs whose runs are identical were not compared: the sentence names them, and they do not count.
+    """
+    compared = [row for row in evidence if row.outcome != "identical"]
+    same = [str(row.comparison) for row in evidence if row.outcome == "identical"]
+    named = f"Identical by construction: {first_few(same)}." if same else ""
+    if not compared:
+        return Verdict("inconclusive", f"Nothing was compared. {named}", tuple(evidence))
+    if any(row.contradicts for row in compared):
         status: Status = "not supported"
-    elif all(row.outcome in ("better", "within") for row in evidence):
+    elif all(row.outcome in ("better", "within") for row in compared):
         status = "supported"
     else:
         status = "inconclusive"
-    counts = Counter(row.outcome for row in evidence)
-    short = sum(row.falls_short for row in evidence)
+    counts = Counter(row.outcome for row in compared)
+    short = sum(row.falls_short for row in compared)
     tally = [f"{count} {outcome}" for outcome, count in sorted(counts.items())]
     tally += [f"{short} smaller than claimed"] if short else []
-    least = min(evidence, key=lambda row: sign * row.interval.estimate)
-    sentence = (
-        f"Of {len(evidence)} comparisons: {', '.join(tally)}. Least in favor: {least.comparison}, {least.result}."
-    )
+    least = min(compared, key=lambda row: sign * row.interval.estimate)
+    counted = f"Of {len(compared)} comparisons: {', '.join(tally)}."
+    sentence = f"{counted} Least in favor: {least.comparison}, {least.result}. {_needed(compared)}{named}".rstrip()
     return Verdict(status, sentence, tuple(evidence))
+
+
+def _needed(evidence: Sequence[Evidence]) -> str:
+    """How many seeds the undecided comparisons would take."""
+    seeds = [row.seeds_needed for row in evidence if row.seeds_needed is not None]
+    if not seeds:
+        return ""
+    words = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
+    return f"To find a difference as large as the margin, what is undecided would take n = {words}. "

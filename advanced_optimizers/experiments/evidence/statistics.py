@@ -1,7 +1,8 @@
 """Intervals, paired tests and corrections: how the studies tell a difference from chance.
 
 Algorithms are compared seed by seed. With the same seed, both algorithms have the same initial weights,
-batches and noisy labels, so the difference per seed cancels what they share.
+batches and noisy labels, so the difference per seed cancels what they share. How much that is differs: the correlation
+by seed and the unpaired interval say it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scipy import stats
 
 from advanced_optimizers._checks import check_range
 
-Outcome: TypeAlias = Literal["better", "worse", "tie", "equivalent", "undecided"]
+Outcome: TypeAlias = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
 
@@ -63,6 +64,9 @@ class PairedComparison:
         p: Two-sided p-value of the paired t-test.
         p_wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test, a check that does not assume
             normality. With 5 seeds it cannot fall below 0.0625.
+        unpaired: The same mean with the 95 % interval that ignores the seeds (Welch's), for what pairing gives.
+        p_unpaired: Two-sided p-value of Welch's t-test.
+        correlation: Pearson's correlation of the two by seed; NaN if one of them does not vary.
         identical: Whether the two agree exactly in every seed.
     """
 
@@ -70,7 +74,15 @@ class PairedComparison:
     bootstrap: Interval
     p: float
     p_wilcoxon: float
+    unpaired: Interval
+    p_unpaired: float
+    correlation: float
     identical: bool
+
+    @property
+    def spread(self) -> float:
+        """The sample standard deviation of the differences by seed."""
+        return self.difference.half_width * math.sqrt(n := self.difference.n) / _t_quantile(0.95, n - 1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Judgement:
 
     Attributes:
         p_holm: The p-value after Holm's correction.
-        outcome: ``better``, ``worse`` or ``tie``; with margins ``better``, ``worse``, ``equivalent`` or ``undecided``.
+        outcome: ``better``, ``worse``, ``equivalent`` within the margin, or ``undecided``.
     """
 
     p_holm: float
@@ -118,8 +130,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     data = _checked("values", values)
     center, n = float(data.mean()), data.size
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-    half = quantile * float(data.std(ddof=1)) / math.sqrt(n)
+    half = _t_quantile(confidence, n - 1) * float(data.std(ddof=1)) / math.sqrt(n)
     return Interval(center, center - half, center + half, n)
 
 
@@ -166,6 +177,12 @@ def ratio_interval(pairs: Sequence[tuple[float, float]], confidence: float = 0.9
     return Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
+def ratio_p(pairs: Sequence[tuple[float, float]], limit: float) -> float:
+    """Two-sided p-value of the t-test whose interval is :func:`ratio_interval`, against a ratio of ``limit`` > 0."""
+    check_range("limit", limit, 0.0, math.inf, open_low=True, open_high=True)
+    return _t_test(_checked("pairs", [math.log(first / second) for first, second in pairs]) - math.log(limit))
+
+
 def compare_paired(
     treatment: Mapping[int, float], baseline: Mapping[int, float], *, null: float = 0.0
 ) -> PairedComparison:
@@ -174,27 +191,30 @@ def compare_paired(
     Args:
         treatment: The algorithm's value by seed.
         baseline: The other algorithm's value by seed; the same seeds.
-        null: The mean difference under the null hypothesis of both tests, in the unit of the values.
+        null: The mean difference under the null hypothesis of all tests, in the unit of the values.
 
     Raises:
         ValueError: The seeds differ, there are fewer than 2, or a value is not finite.
     """
     if treatment.keys() != baseline.keys():
-        unpaired = sorted(treatment.keys() ^ baseline.keys())
+        lonely = sorted(treatment.keys() ^ baseline.keys())
         raise ValueError(
-            f"treatment and baseline must have the same seeds, got {unpaired} in only one of them; "
+            f"treatment and baseline must have the same seeds, got {lonely} in only one of them; "
             "run the missing seeds or compare the common ones"
         )
     seeds = sorted(treatment)
     treated = _checked("treatment", [treatment[seed] for seed in seeds])
     based = _checked("baseline", [baseline[seed] for seed in seeds])
     differences = treated - based
-    difference = mean_interval(differences.tolist())
+    unpaired, p_unpaired = _welch(treated, based, null)
     return PairedComparison(
-        difference=difference,
+        difference=mean_interval(differences.tolist()),
         bootstrap=bootstrap_interval(differences.tolist()),
         p=_t_test(differences - null),
         p_wilcoxon=_wilcoxon(differences - null),
+        unpaired=unpaired,
+        p_unpaired=p_unpaired,
+        correlation=_correlation(treated, based),
         identical=bool((differences == 0).all()),
     )
 
@@ -225,30 +245,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def judge(comparisons: Sequence[PairedComparison], *, higher_is_better: bool, alpha: float = ALPHA) -> list[Judgement]:
-    """Decides for each comparison of a family whether the algorithm is better, worse or tied.
-
-    A tie is a Holm-corrected p-value of at least ``alpha``. Equivalently, the interval of the
-    difference contains 0 when its confidence is raised from ``1 - alpha`` to
-    ``1 - alpha * p / p_holm``, the level that Holm's correction leaves to this comparison.
-
-    Args:
-        comparisons: All comparisons that are considered together.
-        higher_is_better: Whether a positive difference is in the algorithm's favor.
-        alpha: Probability, in (0, 1), of calling any true tie of the family a difference.
-
-    Returns:
-        One :class:`Judgement` per comparison, in the order given.
-    """
-    check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
-    judgements = []
-    for comparison, p_holm in zip(comparisons, holm([c.p for c in comparisons]), strict=True):
-        in_favor = (comparison.difference.estimate > 0) == higher_is_better
-        outcome: Outcome = "better" if in_favor else "worse"
-        judgements.append(Judgement(p_holm, outcome if p_holm < alpha else "tie"))
-    return judgements
-
-
 def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95) -> float:
     """p-value of two one-sided t-tests (TOST) that a mean difference lies within ``(-margin, margin)``.
 
@@ -264,7 +260,7 @@ def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95)
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     distance = margin - abs(difference.estimate)
     degrees = difference.n - 1
-    error = difference.half_width / float(stats.t.ppf((1 + confidence) / 2, degrees))
+    error = difference.half_width / _t_quantile(confidence, degrees)
     if error == 0:
         return 0.0 if distance > 0 else 1.0
     # Of the two one-sided tests, the one against the nearer end of the margin has the larger p-value.
@@ -272,18 +268,26 @@ def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95)
 
 
 def judge_within(
-    comparisons: Sequence[PairedComparison], margins: Sequence[float], *, higher_is_better: bool, alpha: float = ALPHA
+    comparisons: Sequence[PairedComparison],
+    margins: Sequence[float | None],
+    *,
+    higher_is_better: bool,
+    all_needed: bool = True,
+    alpha: float = ALPHA,
 ) -> list[Judgement]:
     """Decides for each comparison of a family whether the algorithm is better, worse, equivalent, or none of these.
 
-    A claim that *every* comparison is better needs all of them at once, an intersection-union test, so "better" is
-    each one's own test at the level ``alpha``. One "worse" or one "equivalent" is enough to contradict the claim, so
-    these two are corrected by Holm over the family, each kind of test on its own.
+    A claim that *every* comparison is better needs all of them at once, an intersection-union test (Berger,
+    Technometrics, 1982), so "better" is each one's own test at the level ``alpha``. One "worse" or one "equivalent" is
+    enough to contradict the claim, so these two are corrected by Holm over the family, each kind of test on its own.
+    Where each comparison is read by itself, as in a figure, one false "better" is one too many as well: it is then
+    corrected too.
 
     Args:
         comparisons: All comparisons that are considered together.
-        margins: For each, the largest difference that does not matter, > 0.
+        margins: For each, the largest difference that does not matter, > 0; None where equivalence is not tested.
         higher_is_better: Whether a positive difference is in the algorithm's favor.
+        all_needed: Whether "better" counts only if every comparison is better.
         alpha: The level of the tests, in (0, 1).
 
     Returns:
@@ -291,12 +295,12 @@ def judge_within(
     """
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     different = holm([c.p for c in comparisons])
-    equal = holm([equivalence_p(c.difference, margin) for c, margin in zip(comparisons, margins, strict=True)])
+    equal = _equivalences(comparisons, margins)
     judgements = []
     for comparison, p_different, p_equal in zip(comparisons, different, equal, strict=True):
         in_favor = (comparison.difference.estimate > 0) == higher_is_better
         outcome: Outcome = "undecided"
-        if in_favor and comparison.p < alpha:
+        if in_favor and (comparison.p if all_needed else p_different) < alpha:
             outcome = "better"
         elif not in_favor and p_different < alpha:
             outcome = "worse"
@@ -304,6 +308,17 @@ def judge_within(
             outcome = "equivalent"
         judgements.append(Judgement(p_different, outcome))
     return judgements
+
+
+def _equivalences(comparisons: Sequence[PairedComparison], margins: Sequence[float | None]) -> list[float]:
+    """The p-values of equivalence after Holm's correction over the comparisons with a margin; 1 for the others."""
+    tested = {
+        index: equivalence_p(comparison.difference, margin)
+        for index, (comparison, margin) in enumerate(zip(comparisons, margins, strict=True))
+        if margin is not None
+    }
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [corrected.get(index, 1.0) for index in range(len(comparisons))]
 
 
 def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarray:
@@ -315,13 +330,39 @@ def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarra
     return data
 
 
+def _t_quantile(confidence: float, degrees: float) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+
+
 def _t_test(differences: np.ndarray) -> float:
-    """p-value of a two-sided one-sample t-test against 0; its limit if the differences do not vary at all."""
-    center, spread = differences.mean(), differences.std(ddof=1)
-    if spread == 0:
+    """p-value of a two-sided one-sample t-test against 0."""
+    error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
+    return _two_sided(float(differences.mean()), error, differences.size - 1)
+
+
+def _two_sided(center: float, error: float, degrees: float) -> float:
+    """p-value of a t-test of a center with its standard error against 0; its limit if nothing varies."""
+    if error == 0:
         return 1.0 if center == 0 else 0.0
-    t = center / (spread / math.sqrt(differences.size))
-    return float(2 * stats.t.sf(abs(t), differences.size - 1))
+    return float(2 * stats.t.sf(abs(center / error), degrees))
+
+
+def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> tuple[Interval, float]:
+    """The difference of two means with its unpaired 95 % interval, and the p-value against ``null``.
+
+    Source: Welch, Biometrika, 1947.
+    """
+    variances = np.array([treated.var(ddof=1), based.var(ddof=1)]) / treated.size
+    center, error = float(treated.mean() - based.mean()), math.sqrt(float(variances.sum()))
+    degrees = float((treated.size - 1) * variances.sum() ** 2 / (variances**2).sum()) if error > 0 else math.inf
+    half = _t_quantile(0.95, degrees) * error
+    return Interval(center, center - half, center + half, treated.size), _two_sided(center - null, error, degrees)
+
+
+def _correlation(treated: np.ndarray, based: np.ndarray) -> float:
+    if treated.std() == 0 or based.std() == 0:
+        return math.nan
+    return float(np.corrcoef(treated, based)[0, 1])
 
 
 def _wilcoxon(differences: np.ndarray) -> float:

@@ -16,11 +16,13 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     metric_evidence,
     select_runs,
 )
+from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
@@ -153,14 +155,31 @@ def _difference(
 
 
 def _ratio(context: ReportContext, study: str, task: str, algorithm: str, baseline: str) -> str:
-    """The time per epoch relative to the baseline's, from epochs run side by side, with its 95 % interval, and n."""
+    """The time per epoch relative to the baseline's, from epochs run side by side: median, its interval, and n."""
     results = context.comparison(study)
     _check_names(results, task, [algorithm, baseline])
     for row in (results.measurements or {"measurements": []})["measurements"]:
         if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
-            ratio = ratio_interval(row["pairs"])
+            ratio = median_interval(ratios(row["pairs"]))
             return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
     return "*not measured yet*"
+
+
+def _pairing(context: ReportContext) -> str:
+    """How much the values of both algorithms go together over the seeds, over all comparisons of the report."""
+    studies = [results for results in context.results.values() if isinstance(results, StudyResults)]
+    shown = [row for results in studies for metric in results.metrics for row in results.evidence(metric)]
+    return pairing_words([*shown, *(row for verdict in context.verdicts.values() for row in verdict.evidence)])
+
+
+def _errors(context: ReportContext, claim: str, task: str, baseline: str) -> str:
+    """The ratio of errors to a baseline's, where a claimed gain is more than the scale holds, with its interval."""
+    _check("claim", claim, context.verdicts)
+    for row in context.verdicts[claim].evidence:
+        ratio = None if row.claimed is None else row.claimed.error_ratio
+        if (row.comparison.task, row.comparison.baseline) == (task, baseline) and ratio is not None:
+            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+    return _PENDING
 
 
 def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> str:
@@ -261,6 +280,8 @@ BLOCKS: dict[str, Block] = {
     "value": _value,
     "difference": _difference,
     "ratio": _ratio,
+    "pairing": _pairing,
+    "errors": _errors,
     "optimum": _optimum,
     "shift": _shift,
     "cost": _cost,

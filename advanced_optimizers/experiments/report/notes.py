@@ -12,6 +12,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import Evidence
 from advanced_optimizers.experiments.evidence.metrics import METRICS
+from advanced_optimizers.experiments.report import tables
 
 _CELL = ["task", "label_noise", "algorithm"]
 
@@ -44,19 +45,36 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
 def paired_differences(evidence: Sequence[Evidence]) -> str:
     """For ``plots.paired_differences``."""
     kind = METRICS[evidence[0].quantity]
-    return (
-        f"Mean with its 95 % interval ({_count(row.interval.n for row in evidence)} seeds). "
-        f"{'Right' if kind.higher_is_better else 'Left'} of 0 is better than the baseline. "
-        "A clear difference has p < 0.05 after Holm's correction over all comparisons shown."
+    margin = any(row.comparison.margin is not None for row in evidence)
+    return " ".join(
+        [
+            f"Mean with its 95 % interval ({_count(row.interval.n for row in evidence)} seeds).",
+            f"{'Right' if kind.higher_is_better else 'Left'} of 0 is better than the baseline.",
+            "Better and worse have p < 0.05 after Holm's correction over all comparisons shown"
+            + ("; equivalent differences lie within the margin (the band) by two one-sided tests." if margin else "."),
+            *_power(evidence),
+        ]
     )
+
+
+def _power(evidence: Sequence[Evidence]) -> list[str]:
+    """The smallest differences that would have been found, over all comparisons shown."""
+    kind, ends = METRICS[evidence[0].quantity], []
+    for corrected in (False, True):
+        found = [row.smallest_difference(corrected=corrected) for row in evidence]
+        known = sorted(difference for difference in found if difference is not None)
+        if not known:
+            return []
+        ends.append(f"{kind.scale * known[0]:.{kind.digits}f} to {kind.size(known[-1])}")
+    return [f"Detectable with 80 % power are differences of {ends[0]} alone, and of {ends[1]} after the correction."]
 
 
 def overhead(evidence: Sequence[Evidence], *, limit: float | None) -> str:
     """For ``plots.overhead``."""
-    pairs = _count(row.interval.n for row in evidence)
+    counts = {row.interval.n for row in evidence}
     return (
-        f"Geometric mean with its 95 % interval ({pairs} pairs of epochs, run in turn). A ratio is clear where the "
-        f"whole interval lies on one side of {'1' if limit is None else 'the limit of the claim'}."
+        f"{tables.repeats_note(counts)} A ratio is clear where the whole interval lies on one side of "
+        f"{'1' if limit is None else 'the limit of the claim'}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -24,9 +24,13 @@ from advanced_optimizers.experiments.report.panels import Row, mark_absence, mar
 
 _FILLED: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 6}
 _HOLLOW = {**_FILLED, "markerfacecolor": "white", "markeredgewidth": 1.4}
+_HALF = {**_FILLED, "fillstyle": "left", "markerfacecoloralt": "white", "markeredgewidth": 1.4}
 _CROSS: dict[str, Any] = {"linestyle": "", "marker": "x", "markersize": 6, "markeredgewidth": 1.6}
 _ZERO = {"color": BLACK, "linewidth": 1}
 _LIMIT = {"color": VERMILLION, "linestyle": ":", "linewidth": 1.4}
+_MARGIN: dict[str, Any] = {"color": "#EFEFEF", "linewidth": 0}
+# How a mark is filled; any other outcome is a clear one.
+_UNCLEAR = frozenset({"undecided", "unclear", "identical"})
 
 _Pair: TypeAlias = tuple[str, str]  # baseline and algorithm
 
@@ -39,7 +43,6 @@ class _Quantity(NamedTuple):
         scale: What an estimate is multiplied by.
         gain: What a claimed gain is multiplied by.
         lines: Vertical lines by where they stand.
-        hollow: The outcome whose marks are hollow.
         marks: For the legend, by what they mean.
     """
 
@@ -47,7 +50,6 @@ class _Quantity(NamedTuple):
     scale: float
     gain: float
     lines: Mapping[float, Mapping[str, Any]]
-    hollow: str
     marks: Mapping[str, Mapping[str, Any]]
 
 
@@ -105,7 +107,12 @@ def paired_differences(
         raise ValueError(f"evidence must hold rows of one metric, got {quantities}")
     kind = METRICS[quantities[0]]
     unit = f" ({kind.difference_unit})" if kind.difference_unit else ""
-    marks: dict[str, Mapping[str, Any]] = {"clear difference": _FILLED, "tie": _HOLLOW}
+    marks: dict[str, Mapping[str, Any]] = {"better or worse": _FILLED}
+    if any(row.comparison.margin is not None for row in evidence):
+        marks |= {"equivalent": _HALF}
+    marks |= {"undecided": _HOLLOW}
+    if any(row.outcome == "identical" for row in evidence):
+        marks["undecided or identical"] = marks.pop("undecided")
     if any(row.comparison.claimed is not None for row in evidence):
         marks["claimed gain"] = _CROSS
     quantity = _Quantity(
@@ -113,7 +120,6 @@ def paired_differences(
         scale=kind.scale,
         gain=kind.scale if kind.higher_is_better else -kind.scale,
         lines={0.0: _ZERO},
-        hollow="tie",
         marks=marks,
     )
     return _draw_evidence(evidence, quantity, drawn_styles(_compared(evidence), algorithms, labels), labels)
@@ -140,7 +146,7 @@ def overhead(
     if limit is not None:
         lines[limit] = _LIMIT
         marks = {"clearly within or above the limit": _FILLED, "unclear": _HOLLOW, f"limit of {limit:g}": _LIMIT}
-    quantity = _Quantity("Time per epoch / baseline's", 1.0, 1.0, lines, "unclear", marks)
+    quantity = _Quantity("Time per epoch / baseline's", 1.0, 1.0, lines, marks)
     return _draw_evidence(evidence, quantity, drawn_styles(_compared(evidence), algorithms, labels), labels)
 
 
@@ -161,6 +167,7 @@ def _draw_evidence(
             names |= {(baseline, ""): heading, **compared}
     with named_rows(len(panels), list(names.values()), quantity.xlabel) as (figure, axes, heights):
         for axis, rows in zip(axes, panels.values(), strict=True):
+            _draw_margin(axis, rows.values(), quantity.scale)
             for x, line in quantity.lines.items():
                 axis.axvline(x, **line)
             for (pair, name), y in zip(names.items(), heights, strict=True):
@@ -181,9 +188,15 @@ def _draw_dots(axis: Axes, y: float, values: Sequence[float], style: Style) -> N
     axis.plot(mean(values), y, marker=style.marker, markersize=6, color=style.color)
 
 
+def _draw_margin(axis: Axes, rows: Iterable[Evidence], scale: float) -> None:
+    """A band over the differences that do not matter; a panel is of one task, which has one margin."""
+    for margin in {row.comparison.margin for row in rows if row.comparison.margin is not None}:
+        axis.axvspan(-scale * margin, scale * margin, zorder=0, **_MARGIN)
+
+
 def _draw_interval(axis: Axes, y: float, row: Evidence, quantity: _Quantity, style: Style) -> None:
     scale, interval = quantity.scale, row.interval
-    face = "white" if row.outcome == quantity.hollow else style.color
+    face = "white" if row.outcome in _UNCLEAR else style.color
     axis.hlines(y, scale * interval.low, scale * interval.high, color=style.color, linewidth=1.6)
     axis.plot(
         scale * interval.estimate,
@@ -193,6 +206,8 @@ def _draw_interval(axis: Axes, y: float, row: Evidence, quantity: _Quantity, sty
         color=style.color,
         markerfacecolor=face,
         markeredgewidth=1.4,
+        fillstyle="left" if row.outcome == "equivalent" else "full",
+        markerfacecoloralt="white",
     )
     if row.comparison.claimed is not None:
         axis.plot(quantity.gain * row.comparison.claimed, y, color=BLACK, **_CROSS)

@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.studies.baselines import MARGINS_BY_METRIC
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -85,8 +86,9 @@ class StudyResults(RecordedStudy[Study]):
         return content
 
     def evidence(self, metric: str) -> list[Evidence]:
-        """Every algorithm compared with its baseline in one metric."""
-        return metric_evidence(self.frame, metric, baseline_comparisons(self.frame))
+        """Every algorithm compared with its baseline in one metric; each comparison is read by itself."""
+        comparisons = baseline_comparisons(self.frame, MARGINS_BY_METRIC.get(metric))
+        return metric_evidence(self.frame, metric, comparisons, all_needed=False)
 
     @property
     def protocol(self) -> pd.DataFrame:
@@ -104,6 +106,10 @@ class StudyResults(RecordedStudy[Study]):
                 built[f"{name}-{_dashed(metric)}"] = tables.comparison_table(
                     self.frame, metric, labels=labels(), claimed=claimed
                 )
+                if evidence := self.evidence(metric):
+                    built[f"{name}-{_dashed(metric)}-differences"] = evidence_tables.evidence_table(
+                        evidence, labels=labels()
+                    )
             built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=labels())
             built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=labels())
             if self.study.targets:
@@ -111,7 +117,7 @@ class StudyResults(RecordedStudy[Study]):
             built[f"{name}-timing"] = tables.timing_table(self.frame, labels=labels())
         for key, verdict in self.verdicts.items():
             if verdict.evidence:
-                built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict, labels=labels())
+                built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict.evidence, labels=labels())
         if self.measurements is not None:
             built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
         return built
@@ -173,7 +179,10 @@ class StudyResults(RecordedStudy[Study]):
         compared = [Comparison(row["task"], row["algorithm"], row["baseline"]) for row in rows]
         limit = self.study.time_limit
         data = RunData(self.frame, self.measurements)
-        evidence = compare_overhead(data, limit=limit or 1.0, comparisons=compared).evidence
+        # One by one: the figure shows each interval by itself.
+        evidence = [
+            row for c in compared for row in compare_overhead(data, limit=limit or 1.0, comparisons=[c]).evidence
+        ]
         if not evidence:
             return {}
         return {

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, by_seed, select_runs
+from advanced_optimizers.experiments.evidence.medians import DEVIATIONS, coverage, disturbed, median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered
 from advanced_optimizers.experiments.evidence.statistics import (
     compare_paired,
-    judge,
+    judge_within,
     mean,
     mean_interval,
-    ratio_interval,
     std,
 )
 from advanced_optimizers.experiments.records.writing import write_if_changed
@@ -51,7 +51,8 @@ def comparison_table(
 
     A cell whose n differs from the note's, or some of whose runs diverged, says so itself. A value is bold where its
     algorithm is better than every other one of its column, by paired tests with Holm's correction over that column.
-    A tie leaves the column without a bold value, and so do fewer than 5 seeds. A condition without runs has a dash.
+    Where that is undecided, the column has no bold value, and neither has one with fewer than 5 seeds. A condition
+    without runs has a dash.
 
     Args:
         frame: One row per run, from ``frames.records_frame``; the runs of one study.
@@ -237,23 +238,46 @@ def timing_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFrame:
 
 
 def overhead_table(measurements: Measurements, *, labels: Labels) -> pd.DataFrame:
-    """Epochs of an algorithm next to epochs of its base, run in turn in one process."""
-    rows = []
+    """Epochs of an algorithm next to epochs of its base, run in turn in one process.
+
+    The seconds of the algorithm are the base's median times the median ratio, so that the columns agree. The note says
+    what they are, how well the interval covers, and which pairs were disturbed.
+    """
+    rows, names, counts = [], [], set()
     for row in measurements["measurements"]:
-        ratio = ratio_interval(row["pairs"])
-        seconds = pd.DataFrame(row["pairs"]).median()
+        values = ratios(row["pairs"])
+        ratio, base = median_interval(values), median(seconds for _, seconds in row["pairs"])
+        task, algorithm = labels.get(row["task"], row["task"]), labels.get(row["algorithm"], row["algorithm"])
         rows.append(
             {
-                "Task": labels.get(row["task"], row["task"]),
-                "Algorithm": labels.get(row["algorithm"], row["algorithm"]),
+                "Task": task,
+                "Algorithm": algorithm,
                 "Base": labels.get(row["baseline"], row["baseline"]),
-                "Algorithm (s an epoch, median)": f"{seconds[0]:.2f}",
-                "Base (s an epoch, median)": f"{seconds[1]:.2f}",
-                "Ratio [95 % interval]": ratio.bracket(digits=3),
+                "Base (s an epoch, median)": f"{base:.2f}",
+                "Ratio, median [interval]": ratio.bracket(digits=3),
+                "Algorithm (s an epoch, base times ratio)": f"{base * ratio.estimate:.2f}",
                 "n": ratio.n,
             }
         )
-    return pd.DataFrame(rows)
+        counts.add(ratio.n)
+        names += [f"{algorithm} on {task}, pair {place} ({values[place - 1]:.3f})" for place in disturbed(values)]
+    return noted(pd.DataFrame(rows), f"{repeats_note(counts)} {_disturbed_note(names)}" if rows else "")
+
+
+def repeats_note(counts: Collection[int]) -> str:
+    """What a median ratio over pairs of epochs is, and how well its interval covers; the counts are the pairs."""
+    covered = ", ".join(f"{100 * coverage(n):.1f} % for n = {n}" for n in sorted(counts))
+    return (
+        "Median over n pairs of epochs, run in turn: technical repeats on one machine. The interval goes from the k-th "
+        f"smallest to the k-th largest ratio, with an exact coverage of {covered}."
+    )
+
+
+def _disturbed_note(names: Sequence[str]) -> str:
+    rule = f"more than {DEVIATIONS:g} scaled median absolute deviations from the median"
+    if not names:
+        return f"No pair was disturbed ({rule})."
+    return f"Disturbed ({rule}), named and left in: {'; '.join(names)}."
 
 
 def value_words(runs: pd.DataFrame, metric: str) -> str:
@@ -336,7 +360,13 @@ def _clear_best(values: Mapping[str, Mapping[int, float]], metric: str) -> str |
     if any(side.keys() != run[best].keys() for side in others):
         return None
     comparisons = [compare_paired(run[best], side) for side in others]
-    judged = judge(comparisons, higher_is_better=METRICS[metric].higher_is_better)
+    # The runs themselves say which one is asked about, so Holm's correction is needed although all must be beaten.
+    judged = judge_within(
+        comparisons,
+        [None] * len(comparisons),
+        higher_is_better=METRICS[metric].higher_is_better,
+        all_needed=False,
+    )
     return best if all(row.outcome == "better" for row in judged) else None
 
 

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers.experiments.data.datasets import Batch
-from advanced_optimizers.experiments.evidence.claim import COURSEWORK, Claim, each, metric_rule, overhead_rule
+from advanced_optimizers.experiments.evidence.claim import (
+    COURSEWORK,
+    Claim,
+    claimed_gain_words,
+    each,
+    improvement_rule,
+    overhead_rule,
+)
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric, compare_overhead
@@ -21,12 +28,17 @@ from advanced_optimizers.experiments.studies.baselines import (
     CIFAR,
     DIGITS,
     DIGITS_CONV,
+    FLIPPING_MARGIN_WORDS,
+    FLIPPING_MARGINS,
     LEARNING_RATES,
+    MARGIN_WORDS,
+    MARGINS,
     MNIST,
     base_and_own,
     build_base,
 )
 from advanced_optimizers.experiments.studies.baselines import TOPIC as BASELINES
+from advanced_optimizers.experiments.studies.former_rules import FORMER
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
@@ -178,10 +190,18 @@ _FLIPPING_WORDS = (
 
 def _over_adam() -> tuple[Comparison, ...]:
     """Comparisons of the coursework's default, FER with Adam, with the gains that its table states."""
+    stated = {base: BASELINES.algorithms[base].claimed for base in ("sgd", "adam")}
     return tuple(
-        Comparison(task, "fer-adam", base, claimed=round(stated - BASELINES.algorithms[base].claimed[task], 4))
-        for task, stated in _CLAIMED["fer-adam"].items()
-        for base in ("sgd", "adam")
+        Comparison(
+            task,
+            "fer-adam",
+            base,
+            claimed=round(own - baseline[task], 4),
+            claimed_from=baseline[task],
+            margin=MARGINS[task],
+        )
+        for task, own in _CLAIMED["fer-adam"].items()
+        for base, baseline in stated.items()
     )
 
 
@@ -194,17 +214,18 @@ _CLAIMS = (
         text="FER beats SGD and Adam in accuracy on MNIST and CIFAR-10 "
         "(97.1 against 95.2 and 96.8 %, 72.1 against 68.4 and 71.2 %).",
         source=COURSEWORK,
-        rule=metric_rule(
+        rule=improvement_rule(
             "test accuracy",
             "clean labels, on both tasks (cifar10-jpeg stands in for CIFAR-10): gradient consistency, the "
             "coursework's FER, over SGD against SGD, and over Adam (its default) against both Adam and SGD",
-            ", or it gains less over Adam than the coursework's table states (a paired "
-            "t-test against that gain, with Holm's correction over the stated gains)",
+            MARGIN_WORDS,
+            claimed_gain_words("over Adam"),
         ),
         decide=partial(
             compare_accuracy,
-            comparisons=(*each({"fer-sgd": "sgd"}, TASKS), *_over_adam()),
+            comparisons=(*each({"fer-sgd": "sgd"}, TASKS, margins=MARGINS), *_over_adam()),
         ),
+        former=FORMER["fer-beats-baselines"],
     ),
     Claim(
         key="fer-overhead",
@@ -219,6 +240,7 @@ _CLAIMS = (
             "13.8 / 13.1",
         ),
         decide=partial(compare_overhead, limit=COURSEWORK_RATIO, comparisons=each(_FER, TASKS)),
+        former=FORMER["fer-overhead"],
     ),
     Claim(
         key="fer-reduces-rfe",
@@ -227,15 +249,13 @@ _CLAIMS = (
         study="fer",
         text="FER reduces flipping errors (RFE).",
         source=PAPER,
-        rule=metric_rule(
-            "relative flipping error",
-            f"{_FLIPPING_WORDS}; lower is better",
-        ),
+        rule=improvement_rule("relative flipping error", f"{_FLIPPING_WORDS}; lower is better", FLIPPING_MARGIN_WORDS),
         decide=partial(
             compare_metric,
             metric="relative_flipping_error",
-            comparisons=each(_FLIPPING, TASKS, EACH_NOISE),
+            comparisons=each(_FLIPPING, TASKS, EACH_NOISE, FLIPPING_MARGINS),
         ),
+        former=FORMER["fer-reduces-rfe"],
     ),
     Claim(
         key="flipping-overhead",
@@ -250,6 +270,7 @@ _CLAIMS = (
             "our reading of negligible",
         ),
         decide=partial(compare_overhead, limit=NEGLIGIBLE_RATIO, comparisons=each(_FLIPPING, TASKS)),
+        former=FORMER["flipping-overhead"],
     ),
     Claim(
         key="flipping-improves-accuracy",
@@ -258,11 +279,9 @@ _CLAIMS = (
         study="fer",
         text="FER generalizes better.",
         source=PAPER,
-        rule=metric_rule(
-            "test accuracy",
-            _FLIPPING_WORDS,
-        ),
-        decide=partial(compare_accuracy, comparisons=each(_FLIPPING, TASKS, EACH_NOISE)),
+        rule=improvement_rule("test accuracy", _FLIPPING_WORDS, MARGIN_WORDS),
+        decide=partial(compare_accuracy, comparisons=each(_FLIPPING, TASKS, EACH_NOISE, MARGINS)),
+        former=FORMER["flipping-improves-accuracy"],
     ),
 )
 
@@ -282,8 +301,8 @@ TOPIC = Topic(
     ),
     claims=_CLAIMS,
     metrics=(
-        Metric("relative_flipping_error", "relative flipping error", False),
-        Metric("absolute_flipping_error", "absolute flipping error", False),
+        Metric("relative_flipping_error", "relative flipping error", False, best=0.0),
+        Metric("absolute_flipping_error", "absolute flipping error", False, best=0.0),
         Metric("consistency", "cosine of gradient and memory", True, "", "", 1.0, 3),
     ),
     curves=(

@@ -15,9 +15,9 @@ from advanced_optimizers.experiments.evidence.claim import (
     COURSEWORK,
     Claim,
     each,
+    improvement_rule,
     margin_rule,
     memory_rule,
-    metric_rule,
     overhead_rule,
 )
 from advanced_optimizers.experiments.evidence.rules import (
@@ -27,7 +27,16 @@ from advanced_optimizers.experiments.evidence.rules import (
     compare_memory,
     compare_overhead,
 )
-from advanced_optimizers.experiments.studies.baselines import CIFAR, DIGITS, DIGITS_CONV, LEARNING_RATES, MNIST2
+from advanced_optimizers.experiments.studies.baselines import (
+    CIFAR,
+    DIGITS,
+    DIGITS_CONV,
+    LEARNING_RATES,
+    MARGIN_WORDS,
+    MARGINS,
+    MNIST2,
+)
+from advanced_optimizers.experiments.studies.former_rules import FORMER
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
@@ -125,6 +134,7 @@ _CLAIMS = (
         source=PAPER,
         rule=overhead_rule(f"{_WORDS} on both tasks", TIME_LIMIT, "no more than backpropagation"),
         decide=partial(compare_overhead, limit=TIME_LIMIT, comparisons=each(_SIGPROP, _TASKS)),
+        former=FORMER["sigprop-time"],
     ),
     Claim(
         key="sigprop-memory",
@@ -146,6 +156,7 @@ _CLAIMS = (
         source=PAPER,
         rule=margin_rule(f"{_WORDS} on both tasks", MARGIN, "the published gap"),
         decide=partial(compare_margin, margin=MARGIN, comparisons=each(_SIGPROP, _TASKS)),
+        former=FORMER["sigprop-accuracy"],
     ),
     Claim(
         key="sigprop-learns-features",
@@ -154,11 +165,13 @@ _CLAIMS = (
         study="sigprop",
         text="The local losses train the hidden layers: better than leaving them as they were initialized.",
         source=CONTROL,
-        rule=metric_rule(
+        rule=improvement_rule(
             "test accuracy",
             "signal propagation against the same network with only its last layer trained, on both tasks",
+            MARGIN_WORDS,
         ),
-        decide=partial(compare_accuracy, comparisons=each({"sigprop": "readout"}, _TASKS)),
+        decide=partial(compare_accuracy, comparisons=each({"sigprop": "readout"}, _TASKS, margins=MARGINS)),
+        former=FORMER["sigprop-learns-features"],
     ),
 )
 
