@@ -207,6 +207,18 @@ class TestWiderControls:
         assert pairs["correction-equal-parameters"] == {("cifar10-jpeg-convnet", "correction", "adam-slightly-wider")}
 
 
+def test_the_former_rules_are_kept_with_their_verdicts() -> None:
+    former = {key: CLAIMS[key].former for key in CLAIMS if key.startswith("correction-")}
+    changed = {key for key, rule in former.items() if rule is not None}
+    assert changed == {"correction-epochs", "correction-accuracy", "correction-time", "correction-equal-cost"}
+    for key in changed:
+        rule = former[key]
+        assert rule is not None
+        assert rule.verdict == "not supported"
+        assert rule.rule != CLAIMS[key].rule
+        assert rule.why
+
+
 class TestShorterRule:
     """The margin is 0.2 points; the intervals of the differences are 0.14 points to both sides."""
 

@@ -112,7 +112,7 @@ def compare_shorter(data: RunData, *, margin: float, shorter: Comparison, contro
     if obstacle is not None:
         return obstacle
     rows = metric_evidence(data.frame, "test_accuracy", comparisons)
-    own, base = (replace(row, outcome=_side(-row.interval.low, -row.interval.high, margin)) for row in rows)
+    own, base = (replace(row, outcome=_side_of_loss(row.interval, margin)) for row in rows)
     status: Status = "inconclusive"
     if own.outcome == "above" or base.outcome == "within":
         status = "not supported"
@@ -123,6 +123,13 @@ def compare_shorter(data: RunData, *, margin: float, shorter: Comparison, contro
     )
     explained = " The baseline itself does with the shorter schedule." if base.outcome == "within" else ""
     return Verdict(status, f"{sentence}.{explained}", (own, base))
+
+
+def _side_of_loss(difference: Interval, margin: float) -> str:
+    """On which side of the margin the interval of a difference lies."""
+    if difference.low >= -margin:
+        return "within"
+    return "above" if difference.high < -margin else "unclear"
 
 
 _LOSSES = {"within": "within the margin", "above": "a loss beyond the margin", "unclear": "on both sides of the margin"}
