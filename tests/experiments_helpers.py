@@ -52,8 +52,11 @@ _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
     "flipping": {"mu": 0.5, "gamma": 0.3},
     "sigprop": {"signal_lr": 0.003},
-    "correction": {"gcw_strength": 0.3, "gcode_strength": 0.3},
-    "correction-hidden": {"gcw_strength": 0.3, "gcode_strength": 0.3},
+    **{
+        f"correction{which}": {"gcw_strength": 0.3, "gcode_strength": 0.3}
+        for which in ("", "-hidden", "-shorter", "-hidden-shorter", "-hidden-gcw", "-hidden-gcode")
+    },
+    **{f"correction-hidden-{strength}": {"lr": 0.01} for strength in ("weak", "stated")},
 }
 
 # Arguments of `make_config` for a run of the convolutional network, in half precision and with augmentation.

@@ -212,6 +212,16 @@ def test_each_algorithm_has_its_kind_of_learner() -> None:
         "fer-adam-full": CorrectionLearner,
         "flipping-sgd-stated": FlippingLearner,
         "flipping-adam-stated": FlippingLearner,
+        "correction-shorter": GradientCorrectionLearner,
+        "correction-hidden-shorter": GradientCorrectionLearner,
+        "adam-shorter": BackpropLearner,
+        "correction-weak": GradientCorrectionLearner,
+        "correction-stated": GradientCorrectionLearner,
+        "correction-hidden-weak": GradientCorrectionLearner,
+        "correction-hidden-stated": GradientCorrectionLearner,
+        "correction-hidden-gcw": GradientCorrectionLearner,
+        "correction-hidden-gcode": GradientCorrectionLearner,
+        "adam-slightly-wider": BackpropLearner,
     }
 
 

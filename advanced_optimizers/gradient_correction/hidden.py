@@ -49,10 +49,11 @@ class HiddenCorrection:
     step. Initially :math:`D` averages, :math:`P` is the identity and the gate is 0.
 
     **Training.** :math:`\theta` is trained so that the sum of :math:`a(0)` over a batch points in the direction of the
-    sum of :math:`\delta` over the previous batch. Each sum is the gradient of a bias added to :math:`h`, so the two can
-    be compared although their samples differ. The predictors of weight gradients are trained on the *next* step's
-    gradient instead; here that would require keeping a batch's hidden states until the next one, and in every
-    checkpoint. On average, the products of two neighboring batches are the same in either order.
+    sum of :math:`\delta` over the *previous* batch: what it learns to predict lies behind it, not ahead. Each sum is
+    the gradient of a bias added to :math:`h`, so the two can be compared although their samples differ. The predictors
+    of weight gradients are trained on the *next* step's gradient; here that would require keeping a batch's hidden
+    states until the next one, and in every checkpoint. On average, the products of two neighboring batches are the same
+    in either order as long as the network hardly changes between them.
 
     :meth:`attach` gives it the hidden state of each forward pass. The backward passes collect what is needed for
     training, and :meth:`train` applies it.
@@ -60,7 +61,8 @@ class HiddenCorrection:
     Args:
         found: The down-sampling in front of which to correct.
         strength: :math:`\beta`.
-        min_cosine: The smallest allowed cosine of :math:`\delta'` and :math:`\delta`, over the whole batch.
+        min_cosine: The smallest allowed cosine of :math:`\delta'` and :math:`\delta`, as one vector of all samples. The
+            gradients of weights sum over samples, and are not bounded by it.
         lr: Learning rate of Adam for :math:`\theta`.
         every: Train at every ``every``-th step.
     """

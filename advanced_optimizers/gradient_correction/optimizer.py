@@ -57,14 +57,19 @@ class GradientCorrectionOptimizer(GradientTransform):
     agree. Rows attend to rows. The outcome says how to mix each row's gradient and memory into the offset, and a gate
     that starts at zero scales it (:func:`~advanced_optimizers.gradient_correction.predictor.attention`).
 
-    **GC-ODE**, if only the parameters are given, moves each gradient along a learned differential equation in the
-    plane of gradient and memory (:func:`~advanced_optimizers.gradient_correction.predictor.history_ode`). With a
-    ``model`` it instead corrects the gradients of the hidden states before each down-sampling layer, by the adjoint of
-    a learned differential equation (:class:`HiddenCorrection`), and GC-W acts only on the last layer before each.
+    **GC-ODE** moves each gradient along a learned differential equation in the plane of gradient and memory
+    (:func:`~advanced_optimizers.gradient_correction.predictor.history_ode`).
+
+    **With a model**, other gradients are corrected, fewer and not more. GC-ODE leaves all parameters' gradients alone
+    and corrects those of the hidden states before each down-sampling, by the adjoint of a learned differential equation
+    (:class:`HiddenCorrection`); from there they go on to all layers before. GC-W acts only on the weight of the last
+    layer before each. So of six convolutions and a linear layer with three poolings, seven weights are corrected by
+    both without the model, and with it three weights by GC-W and three hidden states by GC-ODE.
 
     **Training.** Every ``train_every``-th gradient :math:`g_{t+1}` trains the predictors on the predictions of the
     previous step, with an Adam of their own, on :math:`\lVert \hat g_t / \lVert \hat g_t \rVert - g_{t+1} /
     \lVert g_{t+1} \rVert \rVert^2`. Each tensor has its own small predictors (71 and 49 parameters).
+    Those of hidden states are trained on the *previous* batch instead, see :class:`HiddenCorrection`.
 
     **Safety.** :math:`g'` is as long as :math:`g`, and their cosine is at least ``min_cosine``: otherwise :math:`g'` is
     turned back in their common plane. Where a prediction is not finite, :math:`g' = g`. Until training first opens a

@@ -123,11 +123,24 @@ def epochs_rule(compared: str, limit: float, reason: str, targets: Mapping[str, 
     listed = ", ".join(f"{100 * target:g} % on {task}" for task, target in targets.items())
     return (
         f"The ratio of the epochs to a fixed test accuracy ({listed}), {compared}, paired by seed (at least "
-        f"{MIN_SEEDS}), with the 95 % interval of its geometric mean. A run that does not reach it counts with its "
+        f"{MIN_SEEDS}), with the 95 % interval of its geometric mean. Accuracy is measured after each epoch and taken "
+        "to be linear in between: a run's count is where that line first meets the target, a fraction of an epoch "
+        "included, or 1 if the first epoch ends above it. A run that does not reach it counts with its "
         "length, and the ratio then only against the claim (the method's run) or only for it (the baseline's). "
         f"Supported: every interval ends at or below {limit:g} ({reason}); all must, so none is corrected. Not "
         "supported: a ratio is above it by a t-test of its logarithm, with Holm's correction over all of the claim's "
         "comparisons. Otherwise, and whenever a run diverged, inconclusive."
+    )
+
+
+def shorter_rule(compared: str, control: str, where: str, margin: float) -> str:
+    """Puts ``rules.compare_shorter`` into words."""
+    return (
+        f"The difference in test accuracy of the last epoch on {where}, {compared}, paired by seed (at least "
+        f"{MIN_SEEDS}), with its 95 % interval, and as a control that of {control}. Supported: the method's interval "
+        f"lies at or above a loss of {100 * margin:g} points, and the control's below it. Not supported: the method's "
+        "lies below it, or the control's at or above it, because then the shorter schedule alone explains the result. "
+        "Otherwise, and whenever a run diverged, inconclusive."
     )
 
 

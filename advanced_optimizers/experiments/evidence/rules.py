@@ -88,6 +88,53 @@ def _within_loss(row: Evidence, margin: float) -> Evidence:
     return replace(row, outcome=_side(loss, margin, p))
 
 
+def compare_shorter(data: RunData, *, margin: float, shorter: Comparison, control: Comparison) -> Verdict:
+    """Decides a claim that an algorithm does in a shorter run what its baseline does in a full one.
+
+    The time at which a run comes to a fixed accuracy follows from the length of its schedule, so it takes runs of both
+    lengths, and the baseline in the shorter run as a control.
+
+    Supported: the 95 % interval of the algorithm's difference, paired by seed, lies at or above ``-margin``, and that
+    of the control below it. Not supported: the algorithm's lies below it, or the control's at or above it, because then
+    the shorter schedule alone explains the result.
+
+    Args:
+        data: The runs of one study.
+        margin: Largest loss of test accuracy that does not matter, as a fraction in [0, 1].
+        shorter: The algorithm in the shorter run against the baseline in the full one.
+        control: The baseline in the shorter run against the baseline in the full one.
+
+    Raises:
+        ValueError: Two runs share a seed.
+    """
+    comparisons = (shorter, control)
+    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
+    if obstacle is not None:
+        return obstacle
+    rows = metric_evidence(data.frame, "test_accuracy", comparisons)
+    own, base = (replace(row, outcome=_side_of_loss(row.interval, margin)) for row in rows)
+    status: Status = "inconclusive"
+    if own.outcome == "above" or base.outcome == "within":
+        status = "not supported"
+    elif own.outcome == "within" and base.outcome == "above":
+        status = "supported"
+    sentence = "; ".join(
+        f"{row.comparison}: {row.estimate} (n = {row.interval.n}), {_LOSSES[row.outcome]}" for row in (own, base)
+    )
+    explained = " The baseline itself does with the shorter schedule." if base.outcome == "within" else ""
+    return Verdict(status, f"{sentence}.{explained}", (own, base))
+
+
+def _side_of_loss(difference: Interval, margin: float) -> str:
+    """On which side of the margin the interval of a difference lies."""
+    if difference.low >= -margin:
+        return "within"
+    return "above" if difference.high < -margin else "unclear"
+
+
+_LOSSES = {"within": "within the margin", "above": "a loss beyond the margin", "unclear": "on both sides of the margin"}
+
+
 def compare_epochs(
     data: RunData,
     *,

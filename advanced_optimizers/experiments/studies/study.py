@@ -168,7 +168,7 @@ class Task(BaseTask):
     width: float = 1.0
 
     def longer(self, factor: float) -> Task:
-        """The same task with more epochs, rounded up; in its trials, too."""
+        """The same task with this many times the epochs, rounded up; in its trials, too."""
         return replace(
             self, epochs=math.ceil(self.epochs * factor), tuning_epochs=math.ceil(self.tuning_epochs * factor)
         )
@@ -351,7 +351,7 @@ def in_both_profiles(
         quick: Tasks of the quick profile; on ``digits``, so that they need no download.
         label_noises: See :class:`Study`.
         left_out: Pairs of (model, algorithm) that are not run.
-        longer: For pairs of (model, algorithm), the factor by which they train longer.
+        longer: For pairs of (model, algorithm), the factor by which they train longer; below 1, shorter.
         wider: For pairs of (model, algorithm), the width of their network.
         **fields: The other fields of :class:`Study`, the same in both.
     """
