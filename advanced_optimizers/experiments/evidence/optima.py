@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from advanced_optimizers.experiments.evidence.comparisons import Status
 from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval, ratio_interval
 
 # Learning rates further apart than this are no neighbors: the minimum between them could lie anywhere.
@@ -191,6 +192,23 @@ class Bounds(NamedTuple):
         """The distance, its least possible one in either direction."""
         least, most = self.least.estimate, self.most.estimate
         return 0.0 if least <= 0 <= most else min(abs(least), abs(most))
+
+
+def judge_start(transferring: Mapping[int, Bounds], other: Bounds, octaves: float) -> Status:
+    """The verdict on a best learning rate that is said to stay from one width on.
+
+    Not supported if one move of the transferring algorithm exceeds ``octaves``. Supported if none of them can, while
+    the other algorithm's move does: otherwise there is nothing that the first one could mend.
+
+    Args:
+        transferring: Its moves by the greater width.
+        other: The other algorithm's move to the greatest width.
+        octaves: The limit, > 0.
+    """
+    judged = {bounds.judge(octaves) for bounds in transferring.values()}
+    if "moves" in judged:
+        return "not supported"
+    return "supported" if judged == {"stays"} and other.judge(octaves) == "moves" else "inconclusive"
 
 
 def optimum_bounds(optima: pd.DataFrame, task: str, algorithm: str, units: int) -> Bounds | None:

@@ -92,7 +92,7 @@ def find_transfer(points: pd.DataFrame, task: str, algorithm: str, units: int) -
     if units >= target:
         return None
     rates = int(own[own["units"] == own["units"].min()]["exponent"].nunique())
-    losses = own.set_index(["units", "seed", "exponent"])["loss"]
+    losses = own.set_index(["units", "seed", "exponent"])["loss"].sort_index()
     # The median is that of a run of full length on the machine of most runs; a diverged one is short.
     seconds = own.groupby(["units", "seed"])["seconds"].median()
     found: list[tuple[float, tuple[float, float], tuple[float, float]]] = []

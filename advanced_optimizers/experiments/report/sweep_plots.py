@@ -17,13 +17,14 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
 from advanced_optimizers.experiments.evidence.optima import find_optima, optimum_bounds, widths
 from advanced_optimizers.experiments.report.figure_style import BLACK, WIDTH, Style, drawn_styles, wrapped
-from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, mark_legend, panel_grid
+from advanced_optimizers.experiments.report.panels import label_columns, mark_legend, panel_grid
 
 # Of log losses: the initial loss over ten classes, which a network that does not learn keeps, and some room above it.
 _HIGHEST_LOSS = 3.0
-_AT_LEAST = "at least: the largest rate that trains"
+_AT_LEAST = "largest rate that trains"
 _OPTIMUM: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none", "markeredgewidth": 0.9}
 _CENSORED: dict[str, Any] = {**_OPTIMUM, "marker": ">", "markersize": 5.5}
+_ARROW: dict[str, Any] = {"marker": "$\\uparrow$", "markersize": 9, "linestyle": ""}
 _CROSS: dict[str, Any] = {"marker": "x", "markersize": 5, "linestyle": ""}
 
 
@@ -100,9 +101,13 @@ def optimum_by_width(optima: pd.DataFrame, *, labels: Labels, algorithms: Sequen
             axis.set_title(wrapped(labels.get(task, task), 76 // columns), loc="left")
         label_columns(axes, columns, "Units")
         figure.supylabel("log2 of the best learning rate")
-        algorithm_legend(figure, styles, labels)
+        marks: dict[str, dict[str, Any]] = {
+            labels.get(name, name): {"color": style.color, "marker": style.marker, "linestyle": style.line}
+            for name, style in styles.items()
+        }
         if (optima["ceiling"] > optima["exponent"]).any():
-            mark_legend(figure, {_AT_LEAST: {**_CENSORED, "marker": "^", "linestyle": ""}})
+            marks[_AT_LEAST] = _ARROW
+        mark_legend(figure, marks)
     return figure
 
 
@@ -180,9 +185,8 @@ def _draw_optima(axis: Axes, optima: pd.DataFrame, task: str, algorithm: str, st
         bounds = optimum_bounds(optima, task, algorithm, n)
         if bounds is not None:
             axis.vlines(n, bounds.low, bounds.high, color=style.color, linewidth=1.4)
-    censored = own[own["ceiling"] > own["exponent"]]
-    for n in sorted(set(censored["units"])):
-        axis.plot(n, means[n], color=BLACK, zorder=4, **{**_CENSORED, "marker": "^"})
+    censored = own[own["ceiling"] > own["exponent"]].groupby("units")["ceiling"].max()
+    axis.plot(censored.index, censored + 0.35, color=style.color, **_ARROW)
 
 
 def _width_axis(axis: Axes, units: Sequence[int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property, partial
 
 import pandas as pd
@@ -11,6 +10,7 @@ from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.optima import (
     Bounds,
     find_optima,
+    judge_start,
     optimum_bounds,
     select_optima,
     shift_bounds,
@@ -24,6 +24,16 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
 
 _NOTHING = "-"
+_COST_COLUMNS = (
+    "Narrow, and wide once (CPU s)",
+    "Wide (CPU s)",
+    "Time ratio",
+    "Loss at the transferred rate",
+    "Lowest loss",
+    "Loss ratio",
+    "Verdict",
+    "n",
+)
 _COST_WORDS = {"within": "as good", "beyond": "worse", "unclear": "unclear"}
 
 
@@ -133,26 +143,26 @@ class SweepResults(RecordedStudy[WidthSweep]):
         return [(task.name, units) for task in self.study.tasks for units in task.units[:-1]]
 
     def _starts_table(self) -> pd.DataFrame:
-        """What the rule for a move would say from every width on, one row per task and width."""
+        """The verdict on the best learning rate from every width on, one row per task and width."""
+        own = self.study.transferring
+        (other,) = (name for name in self.study.algorithms if name != own)
         rows = []
         for task, start in self._starts():
-            row: dict[str, object] = {"Task": label(task), "From (units)": start}
-            for algorithm in self.study.algorithms:
-                shifts = self._shifts(task, algorithm, start)
-                if not shifts:
-                    break
-                units = max(shifts, key=lambda n: shifts[n].size)
-                row[f"{label(algorithm)}: largest move (octaves)"] = f"{shifts[units].move()} at {units}"
-                row[f"{label(algorithm)}: verdict"] = self._judge(shifts)
-                row["n"] = min(bounds.n for bounds in shifts.values())
-            else:
-                rows.append(row)
+            shifts, others = self._shifts(task, own, start), self._shifts(task, other, start)
+            if not shifts or not others:
+                continue
+            units, widest = max(shifts, key=lambda n: shifts[n].size), max(others)
+            rows.append(
+                {
+                    "Task": label(task),
+                    "From (units)": start,
+                    f"{label(own)}: largest move (octaves)": f"{shifts[units].move()} at {units}",
+                    f"{label(other)}: move to {widest} (octaves)": others[widest].move(),
+                    "Verdict from here on": judge_start(shifts, others[widest], self.study.octaves),
+                    "n": min(bounds.n for bounds in [*shifts.values(), *others.values()]),
+                }
+            )
         return pd.DataFrame(rows)
-
-    def _judge(self, shifts: Mapping[int, Bounds]) -> str:
-        """One move is enough to have moved; staying needs every greater width."""
-        judged = {bounds.judge(self.study.octaves) for bounds in shifts.values()}
-        return "moves" if "moves" in judged else "unclear" if "unclear" in judged else "stays"
 
     def _shifts_table(self) -> pd.DataFrame:
         """The move of the optimum from every width to every greater one, one row per pair."""
@@ -169,31 +179,32 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     def _cost_table(self) -> pd.DataFrame:
         """The CPU time of tuning narrow and training wide once and the loss it gives, beside those of tuning wide."""
-        return pd.DataFrame(
-            self._cost_row(task, algorithm, start, find_transfer(self.points, task, algorithm, start))
-            for algorithm in self.study.algorithms
-            for task, start in self._starts()
-        )
+        cells = [(task, name, start) for name in self.study.algorithms for task, start in self._starts()]
+        transfers = [find_transfer(self.points, *cell) for cell in cells]
+        table = pd.DataFrame(self._cost_row(*cell, transfer) for cell, transfer in zip(cells, transfers, strict=True))
+        rates = sorted({transfer.rates for transfer in transfers if transfer is not None})
+        tried = f"{rates[0]} learning rates" if len(rates) == 1 else "as many learning rates"
+        return tables.noted(table, f"Geometric means over the seeds, with 95 % intervals; {tried} on both sides.")
 
     def _cost_row(self, task: str, algorithm: str, start: int, transfer: Transfer | None) -> dict[str, object]:
         row: dict[str, object] = {"Task": label(task), "Algorithm": label(algorithm), "Tuned at (units)": start}
+        cells = dict.fromkeys(_COST_COLUMNS, _NOTHING)
         if transfer is None:
-            return {**row, "Verdict": "rate not tried at the widest"}
+            return {**row, **cells, "Verdict": "rate not tried at the widest"}
         once, direct = (geometric_mean(column) for column in zip(*transfer.seconds, strict=True))
         loss, lowest = (geometric_mean(column) for column in zip(*transfer.losses, strict=True))
         cheaper = judge_ratio(transfer.time_ratio, 1.0) == "within"
-        side = transfer.judge_loss(self.study.loss_factor)
-        return {
-            **row,
-            "Narrow, and wide once (CPU s)": f"{once:.0f}",
-            f"Wide, {transfer.rates} rates (CPU s)": f"{direct:.0f}",
-            "Time ratio": transfer.time_ratio.bracket(digits=3),
-            "Loss at the transferred rate": f"{loss:.4f}",
-            "Lowest loss": f"{lowest:.4f}",
-            "Loss ratio": transfer.loss_words,
-            "Verdict": _COST_WORDS[side] if cheaper else "not cheaper",
-            "n": len(transfer.losses),
-        }
+        words = [
+            f"{once:.0f}",
+            f"{direct:.0f}",
+            transfer.time_ratio.bracket(digits=3),
+            f"{loss:.4f}",
+            f"{lowest:.4f}",
+            transfer.loss_words,
+            _COST_WORDS[transfer.judge_loss(self.study.loss_factor)] if cheaper else "not cheaper",
+            str(len(transfer.losses)),
+        ]
+        return {**row, **dict(zip(_COST_COLUMNS, words, strict=True))}
 
     def _seeds_words(self, task: SweepTask) -> str:
         counts = {units: len(self.study.seeds_at(task, units)) for units in task.units}

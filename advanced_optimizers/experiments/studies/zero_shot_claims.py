@@ -14,6 +14,7 @@ from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.optima import (
     Bounds,
     find_optima,
+    judge_start,
     loss_ratio,
     select_optima,
     shift_bounds,
@@ -82,11 +83,7 @@ def shift_on(points: pd.DataFrame, task: str, start: int = BASE_UNITS) -> Verdic
         f"Octaves that the optimum moves from {start} units: muP at most {stays[most].move()}, at {most} units; "
         f"standard parametrization {moves.move()} at {UNITS[-1]}."
     )
-    judged = {bounds.judge(OCTAVES) for bounds in stays.values()}
-    if "moves" in judged:
-        return Verdict("not supported", sentence)
-    mends = moves.judge(OCTAVES) == "moves"
-    return Verdict("supported" if judged == {"stays"} and mends else "inconclusive", sentence)
+    return Verdict(judge_start(stays, moves, OCTAVES), sentence)
 
 
 def widths_on(points: pd.DataFrame, task: str) -> Verdict:
