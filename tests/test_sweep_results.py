@@ -78,7 +78,7 @@ def test_the_table_of_costs_has_both_parametrizations_and_says_what_was_not_trie
 
 def test_the_protocol_is_the_sweeps(results: SweepResults) -> None:
     assert results.protocol["Units"].tolist() == ["64 to 4096"] * 2
-    assert results.protocol["Seeds"].tolist() == ["5 up to 2048 units, 3 above", "3"]
+    assert results.protocol["Seeds"].tolist() == ["5 up to 512 units, 3 above", "3"]
 
 
 def test_without_runs_there_are_pending_claims_and_no_figures(tmp_path: Path) -> None:
