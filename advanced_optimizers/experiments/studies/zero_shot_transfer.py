@@ -159,10 +159,11 @@ _MNIST = SweepTask(
         mup=dict.fromkeys(_NARROW, (-8, -2)) | dict.fromkeys((1024, 2048, 4096), (-6, -2)),
     ),
     # Added once these windows had been seen. In muP, the half octave between the optimum and the rate at which runs
-    # diverge, wherever the two are neighbors; in the standard parametrization, the best rate of 64 and 128 units.
+    # diverge, wherever the two are neighbors. In the standard parametrization, first the best rate of 64 and 128 units
+    # at 4096; as its loss was lower there than at the end of the window, then rates up to 2 ** -4 at every wide one.
     further_rates={
         MUP: dict.fromkeys((256, 512, 1024, 2048, 4096), (-2.5,)),
-        STANDARD: {4096: (-5.0,)},
+        STANDARD: {1024: (-4.0,), 2048: (-5.0, -4.0), 4096: (-5.0, -4.0)},
     },
     further_seeds=dict.fromkeys(_NARROW, (3, 4)),
 )
