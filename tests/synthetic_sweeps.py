@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
-from advanced_optimizers.experiments.studies.zero_shot_transfer import STANDARD
+from advanced_optimizers.experiments.studies.zero_shot_claims import STANDARD
 from tests.experiments_helpers import ENVIRONMENT
 
 FULL = get_study("mutransfer", "full")
@@ -25,12 +26,12 @@ def transferring(task: str, algorithm: str, units: int, seed: int) -> float:
     return start - 0.9 * moved + 0.05 * (seed - 1)
 
 
-def make_record(config: RunConfig, best: float, lowest: float = 0.0) -> RunRecord:
+def make_record(config: RunConfig, best: float, lowest: float = 0.0, seconds: float | None = None) -> RunRecord:
     """A run whose log loss is a parabola around ``best``; wider networks have a lower loss and take longer."""
     units = round(64 * config.width)
     away = math.log2(float(config.hyperparameters["lr"])) - best
     loss = math.exp(0.3 * away**2 + lowest) / units
-    seconds = (units / 64) ** 1.5
+    seconds = (units / 64) ** 1.5 if seconds is None else seconds
     final = {"train_loss": loss, "train_accuracy": 0.9, "seconds": seconds, "cpu_seconds": seconds}
     return RunRecord(
         config=config,
@@ -41,6 +42,12 @@ def make_record(config: RunConfig, best: float, lowest: float = 0.0) -> RunRecor
         total_seconds=seconds,
         peak_memory_bytes=2**20,
     )
+
+
+def diverged(config: RunConfig) -> RunRecord:
+    """A run that ended without a loss."""
+    record = make_record(config, 0.0)
+    return replace(record, status="diverged", final={**record.final, "train_loss": None})
 
 
 def make_records(sweep: WidthSweep = FULL, places: Places = transferring) -> list[RunRecord]:

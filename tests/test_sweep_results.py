@@ -37,7 +37,7 @@ def results(root: Path) -> SweepResults:
 
 
 def test_the_tables_say_where_the_optima_are(results: SweepResults) -> None:
-    assert list(results.tables) == ["mutransfer-claims", "mutransfer-optima", "mutransfer-cost"]
+    assert list(results.tables) == [f"mutransfer-{name}" for name in ("claims", "optima", "starts", "shifts", "cost")]
     optima = results.tables["mutransfer-optima"]
     assert set(optima["Task"][14:]) == {"cifar10-jpeg, three-layer MLP"}
     standard, mup = optima.iloc[-8], optima.iloc[-1]
@@ -47,19 +47,38 @@ def test_the_tables_say_where_the_optima_are(results: SweepResults) -> None:
     ]
     assert mup["log2 of the best rate"] == "-4.50 ± 0.12"
     assert optima.attrs["note"].endswith("n = 3.")
-    assert standard["Move from 512 units (octaves)"].startswith("-2.70 [-2.70")
-    assert optima["Move from 512 units (octaves)"].tolist()[:4] == ["-"] * 4
+    assert optima.iloc[0]["log2 of the best rate"] == "-5.50 ± 0.10 (n = 5)"
+    assert mup["At the largest rate that trains"] == "no"
     wide = optima.attrs["Runs"][-1].split()
     assert {results.frame.set_index("run_id").loc[run_id, "algorithm"] for run_id in wide} == {"mup-sgd"}
     assert len({run_id for ids in optima.attrs["Runs"] for run_id in ids.split()}) == len(results.frame)
+
+
+def test_the_tables_have_a_verdict_from_every_width_on(results: SweepResults) -> None:
+    starts, shifts = (results.tables[f"mutransfer-{name}"] for name in ("starts", "shifts"))
+    assert starts["From (units)"].tolist() == [64, 128, 256, 512, 1024, 2048] * 2
+    assert starts["Verdict from here on"].tolist() == (["supported"] * 5 + ["inconclusive"]) * 2
+    assert len(shifts) == 2 * 21
+    last = shifts.iloc[-1]
+    assert (last["From (units)"], last["To (units)"], last["n"]) == (2048, 4096, 3)
+    assert last["SGD, standard parametrization (octaves)"] == "-0.90 [-0.90, -0.90]"
+    assert set(shifts["SGD, muP: verdict"]) == {"stays"}
+
+
+def test_the_table_of_costs_has_both_parametrizations_and_says_what_was_not_tried(results: SweepResults) -> None:
     cost = results.tables["mutransfer-cost"]
-    assert cost["Tuned at (units)"].tolist() == [64, 64]
-    assert cost["Ratio [95 % interval]"][1].startswith("0.25")
+    assert cost["Tuned at (units)"].tolist() == [64, 128, 256, 512, 1024, 2048] * 4
+    mup, standard = (cost[cost["Algorithm"] == labels()[name]] for name in ("mup-sgd", "standard-sgd"))
+    assert set(mup["Verdict"]) == {"as good"}
+    assert set(mup["Loss ratio"]) == {"1.00 [1.00, 1.00]"}
+    assert mup["Time ratio"].iloc[0].startswith("0.145 [0.145, 0.145]")
+    assert standard["Verdict"].iloc[-6:].tolist()[:2] == ["rate not tried at the widest"] * 2
+    assert cost.attrs["note"].startswith("Geometric means over the seeds")
 
 
 def test_the_protocol_is_the_sweeps(results: SweepResults) -> None:
     assert results.protocol["Units"].tolist() == ["64 to 4096"] * 2
-    assert results.protocol["Seeds"].tolist() == [3, 3]
+    assert results.protocol["Seeds"].tolist() == ["5 up to 512 units, 3 above", "3"]
 
 
 def test_without_runs_there_are_pending_claims_and_no_figures(tmp_path: Path) -> None:
@@ -74,7 +93,7 @@ def test_figures_are_drawn_from_all_runs(results: SweepResults) -> None:
     for kept in results.figures.values():
         assert len(kept.run_ids) == len(results.frame)
         figure = kept.draw()
-        assert "n = 3 seeds" in kept.full_caption
+        assert "n = 3 to 5 seeds" in kept.full_caption
         assert figure.get_suptitle() == ""
         assert text_problems(figure) == []
         assert plt.get_fignums() == []
@@ -128,6 +147,26 @@ def test_figures_of_sweeps_that_diverged_are_drawn() -> None:
     sweep_plots.optimum_by_width(find_optima(points), labels=labels())
 
 
+def test_a_censored_optimum_has_a_mark_of_its_own() -> None:
+    columns = sweep_points(pd.DataFrame(), 64).columns
+    rows = [
+        ("digits-mlp3", "mup-sgd", units, seed, k, float("inf") if k > cliff else 2.0**-k / units, 1.0)
+        for units, cliff in ((64, -2), (128, -3))
+        for seed in (0, 1)
+        for k in (-5, -4, -3, -2, -1)
+    ]
+    points = pd.DataFrame(rows, columns=columns)
+    for figure, mark in (
+        (sweep_plots.loss_by_rate(points, labels=labels()), ">"),
+        (sweep_plots.optimum_by_width(find_optima(points), labels=labels()), "$\\uparrow$"),
+    ):
+        places = [x for line in figure.axes[0].lines if line.get_marker() == mark for x in line.get_xdata()]
+        assert len(places) == 2
+        words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert "largest rate that trains" in words
+        assert text_problems(figure) == []
+
+
 def test_nothing_to_draw_is_an_error() -> None:
     empty = sweep_points(pd.DataFrame(), 64)
     with pytest.raises(ValueError, match="run the study first"):
@@ -158,9 +197,15 @@ def test_the_reports_blocks(root: Path) -> None:
     context = ReportContext(root)
     of_mup = {**CIFAR, "algorithm": "mup-sgd", "units": "4096"}
     assert render_block(context, "optimum", of_mup) == "-4.50 ± 0.12 (n = 3)"
-    shift = render_block(context, "shift", {**of_mup, "algorithm": "standard-sgd"})
+    shift = render_block(context, "shift", {**of_mup, "algorithm": "standard-sgd", "start": "64"})
     assert shift == "-2.70 [-2.70, -2.70] octaves (n = 3)"
-    assert render_block(context, "cost", CIFAR).endswith("(n = 3)")
+    of_cost = {**CIFAR, "algorithm": "mup-sgd", "start": "64"}
+    assert render_block(context, "cost", {**of_cost, "ratio": "loss"}) == "1.00 [1.00, 1.00] (n = 3)"
+    assert render_block(context, "cost", {**of_cost, "ratio": "time"}) == "0.145 [0.145, 0.145] (n = 3)"
+    standard = {**of_cost, "algorithm": "standard-sgd", "ratio": "loss"}
+    assert render_block(context, "cost", standard) == "*not tried*"
+    with pytest.raises(ValueError, match="no ratio is named 'times'; did you mean time"):
+        render_block(context, "cost", {**of_cost, "ratio": "times"})
     assert "64 to 4096" in render_block(context, "protocol", {"study": "mutransfer"})
     assert render_block(context, "verdict", {"claim": "mutransfer-optimum-stays"}) == "supported"
     assert render_block(context, "table", {"name": "mutransfer-cost", "study": "mutransfer"}).startswith("| Task")
@@ -173,9 +218,10 @@ def test_the_reports_blocks(root: Path) -> None:
 def test_blocks_without_runs_wait_and_mistakes_are_named(tmp_path: Path) -> None:
     context = ReportContext(tmp_path)
     arguments = {**CIFAR, "algorithm": "mup-sgd", "units": "4096"}
-    for key in ("optimum", "shift"):
-        assert render_block(context, key, arguments) == "*no run yet*"
-    assert render_block(context, "cost", CIFAR) == "*no run yet*"
+    assert render_block(context, "optimum", arguments) == "*no run yet*"
+    assert render_block(context, "shift", {**arguments, "start": "64"}) == "*no run yet*"
+    of_cost = {**CIFAR, "algorithm": "mup-sgd", "start": "64", "ratio": "loss"}
+    assert render_block(context, "cost", of_cost) == "*no run yet*"
     assert render_block(context, "table", {"name": "mutransfer-optima", "study": "mutransfer"}) == "*no run yet*"
     for argument, name, value in (
         ("task", "task", "mnist-mlp"),

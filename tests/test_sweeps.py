@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +18,14 @@ from advanced_optimizers.experiments.studies.registry import STUDIES, get_study
 from advanced_optimizers.experiments.studies.reproducing import reproduce
 from advanced_optimizers.experiments.studies.running import recorded_configs, run_study
 from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
-from advanced_optimizers.experiments.studies.zero_shot_transfer import BASE_UNITS
+from advanced_optimizers.experiments.studies.zero_shot_claims import BASE_UNITS
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.loop import train
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import train_until
 
+ROOT = Path(__file__).parents[1]
 WINDOWS = {64: (-6, -5), 128: (-6, -6)}
 TINY = WidthSweep(
     name="tiny-sweep",
@@ -42,7 +45,8 @@ TINY = WidthSweep(
     algorithms=("standard-sgd", "mup-sgd"),
     seeds=(0, 1),
     transferring="mup-sgd",
-    from_units=64,
+    octaves=1.0,
+    loss_factor=1.1,
 )
 (TASK,) = TINY.tasks
 SWEEPS = [study for study in STUDIES.values() if isinstance(study, WidthSweep)]
@@ -71,10 +75,30 @@ def test_a_sweep_asks_for_every_rate_of_every_window_once(sweep: WidthSweep, sto
         for task in sweep.tasks
         for algorithm, windows in task.windows.items()
         for units, (low, high) in windows.items()
-        for exponent in range(low, high + 1)
-        for seed in sweep.seeds
+        for exponent in [*range(low, high + 1), *task.further_rates.get(algorithm, {}).get(units, ())]
+        for seed in [*sweep.seeds, *task.further_seeds.get(units, ())]
     }
     assert [config.seed for config in configs] == sorted(config.seed for config in configs)
+
+
+def test_further_rates_and_seeds_add_runs_and_change_none(store: RunStore) -> None:
+    more = replace(TASK, further_rates={"mup-sgd": {128: (-5.5, -6.0)}}, further_seeds={64: (2,)})
+    before, after = (
+        {config.run_id: config for config in replace(TINY, tasks=(task,)).configs(store)} for task in (TASK, more)
+    )
+    assert set(before) < set(after)
+    added = [config for run_id, config in after.items() if run_id not in before]
+    asked = {(c.algorithm, BASE_UNITS * c.width, math.log2(c.hyperparameters["lr"]), c.seed) for c in added}
+    assert asked == {("mup-sgd", 128, -5.5, 0), ("mup-sgd", 128, -5.5, 1)} | {
+        (algorithm, 64, exponent, 2) for algorithm in TINY.algorithms for exponent in (-6, -5)
+    }
+
+
+def test_every_recorded_run_of_the_network_is_still_asked_for() -> None:
+    asked = {config.run_id for config in get_study("mutransfer", "full").configs(None)}  # type: ignore[arg-type]
+    recorded = {path.stem.split("-")[-1] for path in (ROOT / "results" / "runs").glob("*-mlp3/**/*.json")}
+    assert len(recorded) >= 501
+    assert recorded <= asked
 
 
 @every_sweep

@@ -20,8 +20,9 @@ from advanced_optimizers.experiments.evidence.comparisons import (
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS
-from advanced_optimizers.experiments.evidence.optima import find_transfer, optimum_interval, shift_interval
+from advanced_optimizers.experiments.evidence.optima import optimum_bounds, shift_bounds
 from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.evidence.transfers import find_transfer
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
@@ -196,26 +197,29 @@ def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> s
     """log2 of the best learning rate of a sweep: mean ± half-width of the 95 % interval, and n."""
     results = context.sweep(task)
     _check_width(results, task, algorithm, units)
-    interval = optimum_interval(results.optima, task, algorithm, int(units))
-    return f"{interval.plus_minus()} (n = {interval.n})" if interval else _PENDING
+    bounds = optimum_bounds(results.optima, task, algorithm, int(units))
+    return f"{bounds.place()} (n = {bounds.n})" if bounds else _PENDING
 
 
-def _shift(context: ReportContext, task: str, algorithm: str, units: str) -> str:
-    """How many octaves the best learning rate moves up to a width, with its 95 % interval, and n."""
+def _shift(context: ReportContext, task: str, algorithm: str, start: str, units: str) -> str:
+    """How many octaves the best learning rate moves between two widths, with its 95 % interval, and n."""
     results = context.sweep(task)
-    _check_width(results, task, algorithm, units)
-    interval = shift_interval(results.optima, task, algorithm, int(units), results.study.from_units)
-    return f"{interval.bracket(signed=True)} octaves (n = {interval.n})" if interval else _PENDING
+    for width in (start, units):
+        _check_width(results, task, algorithm, width)
+    bounds = shift_bounds(results.optima, task, algorithm, int(units), int(start))
+    return f"{bounds.move()} octaves (n = {bounds.n})" if bounds else _PENDING
 
 
-def _cost(context: ReportContext, task: str) -> str:
-    """The CPU time of tuning narrow and training wide once, relative to tuning wide, with its interval, and n."""
+def _cost(context: ReportContext, task: str, algorithm: str, start: str, ratio: str) -> str:
+    """The CPU ``time`` of tuning narrow and training wide once over that of tuning wide, or the ``loss`` it gives."""
     results = context.sweep(task)
-    transfer = None if results.missing else find_transfer(results.points, task, results.study.transferring)
+    _check_width(results, task, algorithm, start)
+    _check("ratio", ratio, {"time": 0, "loss": 0})
+    transfer = find_transfer(results.points, task, algorithm, int(start))
     if transfer is None:
-        return _PENDING if results.missing else "*no transfer*"
-    ratio = ratio_interval(transfer.pairs)
-    return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
+        return _PENDING if results.missing else "*not tried*"
+    words = transfer.time_ratio.bracket(digits=3) if ratio == "time" else transfer.loss_words
+    return f"{words} (n = {len(transfer.losses)})"
 
 
 def _verdict(context: ReportContext, claim: str) -> str:

@@ -82,15 +82,17 @@ def loss_by_rate(points: pd.DataFrame) -> str:
     """For ``sweep_plots.loss_by_rate``."""
     return (
         f"Mean of the last epoch, with the range as a band ({_count(_seeds(points))} seeds). The optimum between the "
-        "learning rates tried is read off a parabola, and drawn at the lowest loss recorded."
+        "learning rates tried is read off a parabola, and drawn at the lowest loss recorded; next to a rate at which "
+        "runs diverge it is at least the largest rate that trains."
     )
 
 
 def optimum_by_width(optima: pd.DataFrame) -> str:
     """For ``sweep_plots.optimum_by_width``."""
     return (
-        f"Mean with its 95 % interval ({_count(_seeds(optima))} seeds). The learning rates tried are one octave apart; "
-        "the optimum between them is read off a parabola."
+        f"Mean with its 95 % interval ({_count(_seeds(optima))} seeds). Most learning rates tried are one octave "
+        "apart; the optimum between them is read off a parabola. An optimum at the largest rate that trains lies "
+        "between it and the one that diverges: the mark stands at its least, the bar reaches to its most."
     )
 
 

@@ -15,13 +15,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
-from advanced_optimizers.experiments.evidence.optima import find_optima, optimum_interval, widths
+from advanced_optimizers.experiments.evidence.optima import find_optima, optimum_bounds, widths
 from advanced_optimizers.experiments.report.figure_style import BLACK, WIDTH, Style, drawn_styles, wrapped
-from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, mark_legend, panel_grid
+from advanced_optimizers.experiments.report.panels import label_columns, mark_legend, panel_grid
 
 # Of log losses: the initial loss over ten classes, which a network that does not learn keeps, and some room above it.
 _HIGHEST_LOSS = 3.0
+_AT_LEAST = "largest rate that trains"
 _OPTIMUM: dict[str, Any] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none", "markeredgewidth": 0.9}
+_CENSORED: dict[str, Any] = {**_OPTIMUM, "marker": ">", "markersize": 5.5}
+_ARROW: dict[str, Any] = {"marker": "$\\uparrow$", "markersize": 9, "linestyle": ""}
 _CROSS: dict[str, Any] = {"marker": "x", "markersize": 5, "linestyle": ""}
 
 
@@ -67,6 +70,8 @@ def loss_by_rate(points: pd.DataFrame, *, labels: Labels, algorithms: Sequence[s
         handles = [Line2D([], [], color=color, linewidth=2.5, label=str(units)) for units, color in shades.items()]
         figure.legend(handles=handles, loc="outside right center", frameon=False, title="Units")
         marks = {"optimum, with its 95 % interval": {**_OPTIMUM, "linewidth": 1}}
+        if (optima["ceiling"] > optima["exponent"]).any():
+            marks[_AT_LEAST] = {**_CENSORED, "linewidth": 1}
         diverged = not np.isfinite(points["loss"]).all()
         mark_legend(figure, {**marks, "runs diverged": _CROSS} if diverged else marks)
     return figure
@@ -96,7 +101,13 @@ def optimum_by_width(optima: pd.DataFrame, *, labels: Labels, algorithms: Sequen
             axis.set_title(wrapped(labels.get(task, task), 76 // columns), loc="left")
         label_columns(axes, columns, "Units")
         figure.supylabel("log2 of the best learning rate")
-        algorithm_legend(figure, styles, labels)
+        marks: dict[str, dict[str, Any]] = {
+            labels.get(name, name): {"color": style.color, "marker": style.marker, "linestyle": style.line}
+            for name, style in styles.items()
+        }
+        if (optima["ceiling"] > optima["exponent"]).any():
+            marks[_AT_LEAST] = _ARROW
+        mark_legend(figure, marks)
     return figure
 
 
@@ -154,15 +165,16 @@ def _mark_diverged(axis: Axes, panel: pd.DataFrame, shades: Mapping[int, str]) -
 
 
 def _mark_optimum(axis: Axes, optima: pd.DataFrame, task: str, algorithm: str, units: int) -> None:
-    """An open circle, through which the curve and the interval stay visible."""
+    """An open circle, through which the curve and the interval stay visible; a triangle where it is censored."""
     own = optima[(optima["task"] == task) & (optima["algorithm"] == algorithm) & (optima["units"] == units)]
     loss, exponent = float(own["loss"].mean()), float(own["exponent"].mean())
     if not math.isfinite(loss):
         return
-    interval = optimum_interval(optima, task, algorithm, units)
-    if interval is not None:
-        axis.hlines(loss, interval.low, interval.high, color=BLACK, linewidth=1, zorder=3)
-    axis.plot(exponent, loss, color=BLACK, zorder=4, **_OPTIMUM)
+    bounds = optimum_bounds(optima, task, algorithm, units)
+    if bounds is not None:
+        axis.hlines(loss, bounds.low, bounds.high, color=BLACK, linewidth=1, zorder=3)
+    censored = (own["ceiling"] > own["exponent"]).any()
+    axis.plot(exponent, loss, color=BLACK, zorder=4, **(_CENSORED if censored else _OPTIMUM))
 
 
 def _draw_optima(axis: Axes, optima: pd.DataFrame, task: str, algorithm: str, style: Style) -> None:
@@ -170,9 +182,11 @@ def _draw_optima(axis: Axes, optima: pd.DataFrame, task: str, algorithm: str, st
     means = own.groupby("units")["exponent"].mean()
     axis.plot(means.index, means, color=style.color, marker=style.marker, linestyle=style.line)
     for n in widths(optima, task, algorithm):
-        interval = optimum_interval(optima, task, algorithm, n)
-        if interval is not None:
-            axis.vlines(n, interval.low, interval.high, color=style.color, linewidth=1.4)
+        bounds = optimum_bounds(optima, task, algorithm, n)
+        if bounds is not None:
+            axis.vlines(n, bounds.low, bounds.high, color=style.color, linewidth=1.4)
+    censored = own[own["ceiling"] > own["exponent"]].groupby("units")["ceiling"].max()
+    axis.plot(censored.index, censored + 0.35, color=style.color, **_ARROW)
 
 
 def _width_axis(axis: Axes, units: Sequence[int]) -> None:

@@ -8,21 +8,33 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.optima import (
+    Bounds,
     find_optima,
-    find_transfer,
-    optimum_interval,
+    judge_start,
+    optimum_bounds,
     select_optima,
-    shift_interval,
+    shift_bounds,
     sweep_points,
     widths,
 )
-from advanced_optimizers.experiments.evidence.statistics import ratio_interval
+from advanced_optimizers.experiments.evidence.transfers import Transfer, find_transfer, geometric_mean, judge_ratio
 from advanced_optimizers.experiments.report import evidence_tables, notes, sweep_plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
-from advanced_optimizers.experiments.studies.sweep import WidthSweep
+from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
 
 _NOTHING = "-"
+_COST_COLUMNS = (
+    "Narrow, and wide once (CPU s)",
+    "Wide (CPU s)",
+    "Time ratio",
+    "Loss at the transferred rate",
+    "Lowest loss",
+    "Loss ratio",
+    "Verdict",
+    "n",
+)
+_COST_WORDS = {"within": "as good", "beyond": "worse", "unclear": "unclear"}
 
 
 class SweepResults(RecordedStudy[WidthSweep]):
@@ -48,7 +60,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
                 "Training images": f"{100 * task.data_fraction:g} %",
                 "Epochs": task.epochs,
                 "Batch size": task.batch_size,
-                "Seeds": len(self.study.seeds),
+                "Seeds": self._seeds_words(task),
             }
             for task in self.study.tasks
         )
@@ -60,6 +72,8 @@ class SweepResults(RecordedStudy[WidthSweep]):
         built = {f"{name}-claims": evidence_tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.points.empty:
             built[f"{name}-optima"] = self._optima_table()
+            built[f"{name}-starts"] = self._starts_table()
+            built[f"{name}-shifts"] = self._shifts_table()
             built[f"{name}-cost"] = self._cost_table()
         return built
 
@@ -104,41 +118,98 @@ class SweepResults(RecordedStudy[WidthSweep]):
 
     def _optimum_row(self, task: str, algorithm: str, units: int, n: int) -> dict[str, object]:
         chosen = select_optima(self.optima, task, algorithm, units)
-        start = self.study.from_units
-        shift = shift_interval(self.optima, task, algorithm, units, start) if units > start else None
-        interval = optimum_interval(self.optima, task, algorithm, units)
+        bounds = optimum_bounds(self.optima, task, algorithm, units)
         count = f" (n = {len(chosen)})" if len(chosen) != n else ""
-        best = f"{interval.plus_minus()}{count}" if interval else _NOTHING
+        place = f"{bounds.place()}{count}" if bounds else _NOTHING
         edge = "" if chosen["resolved"].all() else ", at the end of the sweep"
+        censored = int((chosen["ceiling"] > chosen["exponent"]).sum())
         return {
             "Task": label(task),
             "Algorithm": label(algorithm),
             "Units": units,
-            "log2 of the best rate": f"{best}{edge}",
-            f"Move from {start} units (octaves)": shift.bracket(signed=True) if shift else _NOTHING,
+            "log2 of the best rate": f"{place}{edge}",
+            "At the largest rate that trains": f"{censored} of {len(chosen)} seeds" if censored else "no",
             "Lowest loss (mean)": f"{chosen['loss'].mean():.4f}",
         }
 
-    def _cost_table(self) -> pd.DataFrame:
-        """The CPU time of tuning narrow and training wide once, compared with tuning wide, one row per task."""
+    def _shifts(self, task: str, algorithm: str, start: int) -> dict[int, Bounds]:
+        """How far the optimum moves from a width to each greater one."""
+        wider = [units for units in widths(self.optima, task, algorithm) if units > start]
+        found = {units: shift_bounds(self.optima, task, algorithm, units, start) for units in wider}
+        return {units: bounds for units, bounds in found.items() if bounds is not None}
+
+    def _starts(self) -> list[tuple[str, int]]:
+        """Every task with every width but the greatest."""
+        return [(task.name, units) for task in self.study.tasks for units in task.units[:-1]]
+
+    def _starts_table(self) -> pd.DataFrame:
+        """The verdict on the best learning rate from every width on, one row per task and width."""
+        own = self.study.transferring
+        (other,) = (name for name in self.study.algorithms if name != own)
         rows = []
-        for task in (task.name for task in self.study.tasks):
-            transfer = find_transfer(self.points, task, self.study.transferring)
-            if transfer is None:
+        for task, start in self._starts():
+            shifts, others = self._shifts(task, own, start), self._shifts(task, other, start)
+            if not shifts or not others:
                 continue
-            transferred, direct = (pd.Series(side).mean() for side in zip(*transfer.pairs, strict=True))
-            ratio = ratio_interval(transfer.pairs).bracket(digits=3) if len(transfer.pairs) > 1 else _NOTHING
+            units, widest = max(shifts, key=lambda n: shifts[n].size), max(others)
             rows.append(
                 {
                     "Task": label(task),
-                    "Tuned at (units)": transfer.units,
-                    "Trained at (units)": transfer.target,
-                    "Tuning narrow, training wide once (CPU s)": f"{transferred:.0f}",
-                    "Tuning wide (CPU s)": f"{direct:.0f}",
-                    "Ratio [95 % interval]": ratio,
-                    "Loss at the transferred rate": f"{transfer.loss:.4f}",
-                    "Loss at the tuned rate": f"{transfer.direct_loss:.4f}",
-                    "n": len(transfer.pairs),
+                    "From (units)": start,
+                    f"{label(own)}: largest move (octaves)": f"{shifts[units].move()} at {units}",
+                    f"{label(other)}: move to {widest} (octaves)": others[widest].move(),
+                    "Verdict from here on": judge_start(shifts, others[widest], self.study.octaves),
+                    "n": min(bounds.n for bounds in [*shifts.values(), *others.values()]),
                 }
             )
         return pd.DataFrame(rows)
+
+    def _shifts_table(self) -> pd.DataFrame:
+        """The move of the optimum from every width to every greater one, one row per pair."""
+        rows = []
+        for task, start in self._starts():
+            by_algorithm = {name: self._shifts(task, name, start) for name in self.study.algorithms}
+            for units in sorted(set.intersection(*map(set, by_algorithm.values()))):
+                row: dict[str, object] = {"Task": label(task), "From (units)": start, "To (units)": units}
+                for name, shifts in by_algorithm.items():
+                    row[f"{label(name)} (octaves)"] = shifts[units].move()
+                    row[f"{label(name)}: verdict"] = shifts[units].judge(self.study.octaves)
+                rows.append({**row, "n": by_algorithm[self.study.transferring][units].n})
+        return pd.DataFrame(rows)
+
+    def _cost_table(self) -> pd.DataFrame:
+        """The CPU time of tuning narrow and training wide once and the loss it gives, beside those of tuning wide."""
+        cells = [(task, name, start) for name in self.study.algorithms for task, start in self._starts()]
+        transfers = [find_transfer(self.points, *cell) for cell in cells]
+        table = pd.DataFrame(self._cost_row(*cell, transfer) for cell, transfer in zip(cells, transfers, strict=True))
+        rates = sorted({transfer.rates for transfer in transfers if transfer is not None})
+        tried = f"{rates[0]} learning rates" if len(rates) == 1 else "as many learning rates"
+        return tables.noted(table, f"Geometric means over the seeds, with 95 % intervals; {tried} on both sides.")
+
+    def _cost_row(self, task: str, algorithm: str, start: int, transfer: Transfer | None) -> dict[str, object]:
+        row: dict[str, object] = {"Task": label(task), "Algorithm": label(algorithm), "Tuned at (units)": start}
+        cells = dict.fromkeys(_COST_COLUMNS, _NOTHING)
+        if transfer is None:
+            return {**row, **cells, "Verdict": "rate not tried at the widest"}
+        once, direct = (geometric_mean(column) for column in zip(*transfer.seconds, strict=True))
+        loss, lowest = (geometric_mean(column) for column in zip(*transfer.losses, strict=True))
+        cheaper = judge_ratio(transfer.time_ratio, 1.0) == "within"
+        words = [
+            f"{once:.0f}",
+            f"{direct:.0f}",
+            transfer.time_ratio.bracket(digits=3),
+            f"{loss:.4f}",
+            f"{lowest:.4f}",
+            transfer.loss_words,
+            _COST_WORDS[transfer.judge_loss(self.study.loss_factor)] if cheaper else "not cheaper",
+            str(len(transfer.losses)),
+        ]
+        return {**row, **dict(zip(_COST_COLUMNS, words, strict=True))}
+
+    def _seeds_words(self, task: SweepTask) -> str:
+        counts = {units: len(self.study.seeds_at(task, units)) for units in task.units}
+        least, most = min(counts.values()), max(counts.values())
+        if least == most:
+            return str(most)
+        up_to = max(units for units, count in counts.items() if count == most)
+        return f"{most} up to {up_to} units, {least} above"

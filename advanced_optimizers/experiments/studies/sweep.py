@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
@@ -11,6 +11,8 @@ from advanced_optimizers.experiments.studies.study import BaseStudy, BaseTask
 
 # By number of hidden units, the lowest and the highest log2 of the learning rate.
 Windows = Mapping[int, tuple[int, int]]
+# By number of hidden units, single values of it.
+Exponents = Mapping[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +25,30 @@ class SweepTask(BaseTask):
             as an optimum (see ``evidence.optima``).
         data_fraction: Fraction of the training images used, in (0, 1].
         base_units: Hidden units of the network at width 1.
+        further_rates: By algorithm, log2 of further learning rates, which were added once the windows had been seen:
+            half octaves where an optimum stands next to a rate at which runs diverge, and rates that were chosen at
+            another width.
+        further_seeds: Seeds beside those of the study, by number of hidden units.
     """
 
     windows: Mapping[str, Windows]
     data_fraction: float
     base_units: int
+    further_rates: Mapping[str, Exponents] = field(default_factory=dict)
+    further_seeds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def units(self) -> list[int]:
         """The widths at which all algorithms are trained, as numbers of hidden units; the narrowest first."""
         return sorted(set.intersection(*(set(window) for window in self.windows.values())))
 
-    def run(self, algorithm: str, units: int, exponent: int, seed: int) -> RunConfig:
+    def exponents(self, algorithm: str, units: int) -> list[float]:
+        """log2 of the learning rates at one width, the lowest first."""
+        low, high = self.windows[algorithm][units]
+        further = self.further_rates.get(algorithm, {}).get(units, ())
+        return sorted({*map(float, range(low, high + 1)), *further})
+
+    def run(self, algorithm: str, units: int, exponent: float, seed: int) -> RunConfig:
         """One run, with the constant learning rate ``2 ** exponent``."""
         return RunConfig(
             dataset=self.dataset,
@@ -60,27 +74,32 @@ class WidthSweep(BaseStudy):
     Attributes:
         tasks: What is trained.
         transferring: The algorithm whose best learning rate is claimed to be the same at every width.
-        from_units: The width from which a move of the optimum is counted: narrower networks are too far from the
-            infinite-width limit that the claim is about.
+        octaves: An optimum that stays within this many octaves has not moved.
+        loss_factor: A learning rate carries over if the loss that it gives is at most this many times the lowest one.
     """
 
     tasks: tuple[SweepTask, ...]
     transferring: str
-    from_units: int
+    octaves: float
+    loss_factor: float
 
     @property
     def base_units(self) -> int:
         """Hidden units of the network at width 1."""
         return self.tasks[0].base_units
 
+    def seeds_at(self, task: SweepTask, units: int) -> tuple[int, ...]:
+        """The seeds that are trained at one width of a task."""
+        return (*self.seeds, *task.further_seeds.get(units, ()))
+
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """Every run, seed by seed; within a seed, the widest networks of each task come first."""
         return [
             task.run(algorithm, units, exponent, seed)
-            for seed in self.seeds
+            for seed in sorted({s for task in self.tasks for units in task.units for s in self.seeds_at(task, units)})
             for task in self.tasks
             for units in reversed(task.units)
+            if seed in self.seeds_at(task, units)
             for algorithm in self.algorithms
-            for low, high in [task.windows[algorithm][units]]
-            for exponent in range(low, high + 1)
+            for exponent in task.exponents(algorithm, units)
         ]
