@@ -18,7 +18,7 @@ from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.studies.registry import decide_claims
-from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _AnyStudy = TypeVar("_AnyStudy", bound=BaseStudy)
 
@@ -62,11 +62,8 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @cached_property
     def expected(self) -> list[RunConfig]:
-        """Every run that the study is based on; only the tuning trials until those are finished."""
-        try:
-            return self.study.configs(self.store)
-        except MissingRunsError:
-            return self.study.tuning_configs()
+        """Every run that the study is based on, as far as tuning is finished."""
+        return self.study.known_configs(self.store)
 
     @cached_property
     def missing(self) -> list[RunConfig]:

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ from advanced_optimizers.experiments.studies.beforehand import check_data, check
 from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError, make_engine
 from advanced_optimizers.experiments.studies.registry import load_topic_file, topic_files
 from advanced_optimizers.experiments.studies.retraining import retraining_store
-from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.studies.study import BaseStudy
 from advanced_optimizers.experiments.training.loop import RunBusyError, train_or_load
 
 _RETRY_SECONDS = 2.0
@@ -250,7 +250,4 @@ def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
     Raises:
         RecordError: A tuning trial is damaged, so it is not known which runs it led to.
     """
-    configs = study.tuning_configs()
-    with suppress(MissingRunsError):
-        configs = study.configs(store)
-    return [config for config in configs if store.has(config)]
+    return [config for config in study.known_configs(store) if store.has(config)]
