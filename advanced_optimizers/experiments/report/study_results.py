@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.report.tunings import tuning_figures_of, tuning_tables_of
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -114,7 +115,7 @@ class StudyResults(RecordedStudy[Study]):
                 built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict, labels=labels())
         if self.measurements is not None:
             built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
-        return built
+        return built | tuning_tables_of(self.study, self.store)
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
@@ -137,7 +138,7 @@ class StudyResults(RecordedStudy[Study]):
                     tuple(run_id for row in evidence for run_id in row.run_ids),
                     note=notes.paired_differences(evidence),
                 )
-        return built | self._curve_figures() | self._overhead_figure()
+        return built | self._curve_figures() | self._overhead_figure() | tuning_figures_of(self.study, self.store)
 
     @cached_property
     def metrics(self) -> list[str]:

@@ -294,11 +294,11 @@ class Study(BaseStudy):
             for config in self.trial_configs(task, algorithm)
         ]
 
-    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
-        """The trial whose hyperparameters the comparison uses.
+    def trial_records(self, store: RunStore, task: Task, algorithm: str) -> list[RunRecord]:
+        """The records of :meth:`trial_configs`.
 
         Raises:
-            MissingRunsError: A trial has no record yet, or every trial diverged.
+            MissingRunsError: A trial has no record yet.
         """
         configs = self.trial_configs(task, algorithm)
         records = [record for config in configs if (record := store.load(config)) is not None]
@@ -307,6 +307,15 @@ class Study(BaseStudy):
                 f"{len(configs) - len(records)} of {len(configs)} tuning trials of {algorithm} on {task.name} have no "
                 f"record: {self.command}"
             )
+        return records
+
+    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
+        """The trial whose hyperparameters the comparison uses.
+
+        Raises:
+            MissingRunsError: A trial has no record yet, or every trial diverged.
+        """
+        records = self.trial_records(store, task, algorithm)
         try:
             return best_trial(records)
         except ValueError as error:
