@@ -174,9 +174,9 @@ def _scale(axis: Axes, which: str) -> None:
     (axis.set_xscale if which == "x" else axis.set_yscale)("log")
     own = axis.xaxis if which == "x" else axis.yaxis
     low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
-    shown = [p for p in _PERCENTAGES if low <= p <= high]
+    shown: list[float] = [p for p in _PERCENTAGES if low <= p <= high]
     if len(shown) < 2:  # a narrow range has its own round numbers
-        shown = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high).tolist()
+        shown = [float(p) for p in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
     own.set_major_locator(FixedLocator(shown))
     own.set_minor_locator(NullLocator())
     own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -90,7 +90,8 @@ class RetuningResults(VariantResults[Retuning]):
 
     def _outcomes(self) -> tuple[list[Evidence], dict[str, Evidence]]:
         """Every comparison of the study's claims by the seeds of the first tuning, and, by its words, by tunings."""
-        first, again = [], {}
+        first: list[Evidence] = []
+        again: dict[str, Evidence] = {}
         for comparisons in self._families():
             first += evidence_by_seeds(self.frame, comparisons, next(iter(self.study.variants)))
             again |= {str(r.comparison): r for r in evidence_by_tunings(self.frame, comparisons, self.runs)}

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from advanced_optimizers._checks import check_integer
@@ -35,21 +36,27 @@ def sample_hyperparameters(
     """
     check_integer("trials", trials, low=1)
     check_integer("first", first, low=0)
+    points = _points(tuple(search_space.items()), first + trials, seed)
+    return [dict(point) for point in points[first:]]
+
+
+@cache  # the same few spaces are asked for again and again
+def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) -> list[Hyperparameters]:
     optuna = _import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    distributions = {name: _distribution(optuna, space) for name, space in search_space.items()}
+    distributions = {name: _distribution(optuna, space) for name, space in search_space}
     # The sampler infers the search space from the first finished trial, whose point is drawn separately: discard it.
     study.tell(study.ask(distributions), 0.0)
     points: list[Hyperparameters] = []
-    for _ in range(first + trials):
+    for _ in range(count):
         trial = study.ask(distributions)
         study.tell(trial, 0.0)
         points.append({name: _rounded(value) for name, value in sorted(trial.params.items())})
-    return points[first:]
+    return points
 
 
 def best_trial(records: Sequence[RunRecord]) -> RunRecord:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
@@ -106,7 +107,8 @@ class VariantStudy(BaseStudy):
 
     def known_configs(self, store: RunStore) -> list[RunConfig]:
         """The tuning trials of all variants, and the runs of every algorithm, task and variant that is tuned."""
-        return _once(config for study in self.comparisons().values() for config in study.known_configs(store))
+        known = (config for study in self.comparisons().values() for config in study.known_configs(store))
+        return _once(chain(self.tuning_configs(), known))
 
 
 class Retuning(VariantStudy):
