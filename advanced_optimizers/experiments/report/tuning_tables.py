@@ -179,13 +179,15 @@ def lengths_table(
                 "Short against full on the test set [95 % interval]": (
                     f"{found.estimate} (n = {found.interval.n})" if found else _NOTHING
                 ),
+                "Winner's curse (points)": _curse(best - at_short, found),
                 "Outcome": _outcome(short, full, found),
             }
         )
         run_ids.append([t.run_id for tuning in (short, full) for t in tuning.trials])
     note = (
         "Rank correlation (Spearman) of the validation accuracies of the same 12 points. The gap on validation images "
-        "is that of the two chosen points in full-length trials: never negative, since one of them was chosen by it."
+        "is that of the two chosen points in full-length trials: never negative, since one of them was chosen by it. "
+        "The winner's curse is what is left of it when the gap of the runs on the test set is taken off."
     )
     return with_runs(noted(pd.DataFrame(rows), note if rows else ""), run_ids)
 
@@ -294,6 +296,10 @@ def _scatter_row(task: str, name: str, means: Mapping[str, str], found: Scatter)
         "sd of seeds": f"{100 * found.seeds:.2f}",
         "Ratio [95 % interval]": found.ratio.bracket(),
     }
+
+
+def _curse(gap: float, found: Evidence | None) -> str:
+    return _NOTHING if found is None else f"{100 * (gap + found.interval.estimate):+.2f}"
 
 
 def _outcome(short: Tuning, full: Tuning, found: Evidence | None) -> str:

@@ -25,8 +25,8 @@ def finished_tunings(study: Study, store: RunStore) -> list[Tuning]:
                 continue
             with suppress(MissingRunsError):
                 trials = study.trial_records(store, task, algorithm)
-                study.chosen_trial(store, task, algorithm)
-                found.append(Tuning(task.name, algorithm, study.search_space(task, algorithm), trials))
+                if any(trial.status == "completed" for trial in trials):
+                    found.append(Tuning(task.name, algorithm, study.search_space(task, algorithm), trials))
     return found
 
 
