@@ -29,6 +29,7 @@ EVERY_BLOCK = {
     "rule": {"claim": "fer-overhead"},
     "table": {"study": "fer", "name": "fer-hyperparameters"},
     "figure": {"name": "fer-test-accuracy"},
+    "edges": {},
     "runs": {"study": "fer"},
     "protocol": {"study": "fer"},
     "file": {"path": "results/tables/fer-timing.md"},
@@ -128,6 +129,7 @@ class TestFilling:
             "fer-flipping-curves",
             "fer-consistency",
             "fer-overhead",
+            "fer-trials",
             "verdicts",
         }
         context.figures = {"fer-overhead": context.figures["fer-overhead"]}

@@ -270,6 +270,14 @@ def test_one_missing_trial_is_enough(store: RunStore) -> None:
     assert recorded_configs(TINY, store) == [config for config in TINY.tuning_configs() if config != missing]
 
 
+def test_the_runs_of_what_is_tuned_are_known_while_the_rest_waits(store: RunStore) -> None:
+    record_trials(TINY, store)
+    whole = TINY.configs(store)
+    assert TINY.known_configs(store) == whole
+    store.path(TINY.trial_configs(TINY.tasks[0], "fer-sgd")[1]).unlink()
+    assert TINY.known_configs(store) == [c for c in whole if c.split == "validation" or c.algorithm == "sgd"]
+
+
 def test_a_damaged_trial_is_not_a_missing_one(store: RunStore) -> None:
     record_trials(TINY, store)
     path = store.path(TINY.tuning_configs()[0])

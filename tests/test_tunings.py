@@ -206,12 +206,19 @@ def test_many_algorithms_that_tuning_does_not_scatter_refute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gap", "status"), [(0.0, "supported"), (-0.0003, "supported"), (-0.01, "not supported"), (0.01, "supported")]
+    ("gap", "status"), [(0.0001, "supported"), (-0.0003, "supported"), (-0.01, "not supported"), (0.01, "supported")]
 )
 def test_the_choice_of_short_trials(gap: float, status: str) -> None:
     frame = frame_of({("short", "adam"): around(0.98 + gap, 5), ("full", "adam"): around(0.98, 5, 5e-4)})
     data = RunData(frame)
     assert decide_trial_length(data, task=TASK, algorithms=("adam",), variants=LENGTHS, margin=0.002).status == status
+
+
+def test_the_same_choice_costs_nothing_and_is_not_corrected_for() -> None:
+    same = {(length, "adam"): around(0.98, 5, 5e-4) for length in LENGTHS}
+    data = RunData(frame_of(same))
+    verdict = decide_trial_length(data, task=TASK, algorithms=("adam",), variants=LENGTHS, margin=0.002)
+    assert (verdict.status, "1 identical" in verdict.sentence) == ("supported", True)
 
 
 def test_a_choice_that_scatters_decides_nothing() -> None:

@@ -222,6 +222,8 @@ def compare_variants(
 ) -> dict[str, Evidence]:
     """By algorithm, its test accuracy in the first variant against that in the second, paired by seed.
 
+    Where both are the same runs, the outcome is ``identical``, and there is nothing to correct for.
+
     Args:
         frame: The runs of the variants.
         task: The task.
@@ -235,17 +237,19 @@ def compare_variants(
         common = sorted(own.keys() & base.keys())
         if len(common) > 1:
             results[name] = compare_paired({s: own[s] for s in common}, {s: base[s] for s in common})
-    judgements = judge_within(list(results.values()), [margin] * len(results), higher_is_better=True)
+    tested = {name: result for name, result in results.items() if not result.identical}
+    judgements = judge_within(list(tested.values()), [margin] * len(tested), higher_is_better=True)
+    judged = dict(zip(tested, judgements, strict=True))
     return {
         name: Evidence(
             Comparison(task, name, name, margin=margin),
             _METRIC,
             result.difference,
-            judgement.outcome,
+            judged[name].outcome if name in judged else "identical",
             result,
-            judgement.p_holm,
+            judged[name].p_holm if name in judged else None,
         )
-        for (name, result), judgement in zip(results.items(), judgements, strict=True)
+        for name, result in results.items()
     }
 
 
@@ -273,7 +277,7 @@ def decide_trial_length(
     status: Status = "inconclusive"
     if outcomes["worse"]:
         status = "not supported"
-    elif outcomes["better"] + outcomes["equivalent"] == len(rows):
+    elif not outcomes["undecided"]:
         status = "supported"
     tally = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     worst = min(rows, key=lambda name: rows[name].interval.estimate)

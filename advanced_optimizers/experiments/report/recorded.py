@@ -62,7 +62,7 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     @cached_property
     def expected(self) -> list[RunConfig]:
-        """Every run that the study is based on, as far as tuning is finished."""
+        """Every run that the study is based on; until tuning is finished, without those that depend on it."""
         return self.study.known_configs(self.store)
 
     @cached_property

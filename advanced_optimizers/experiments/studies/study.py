@@ -129,7 +129,7 @@ class BaseStudy:
         return [*self.tuning_configs(), *self.final_configs(store)]
 
     def known_configs(self, store: RunStore) -> list[RunConfig]:
-        """The runs that can be named so far: the tuning trials, and what follows from those that are finished."""
+        """The runs that the study is based on, as far as they can be told before tuning is finished."""
         try:
             return self.configs(store)
         except MissingRunsError:
@@ -338,18 +338,19 @@ class Study(BaseStudy):
             MissingRunsError: Tuning is not finished.
         """
         everything = [(task, algorithm) for task in self.tasks for algorithm in self.algorithms_on(task)]
-        return self._runs({pair: self.chosen(store, *pair) for pair in everything})
+        return self._runs_with({pair: self.chosen(store, *pair) for pair in everything})
 
     def known_configs(self, store: RunStore) -> list[RunConfig]:
-        """The tuning trials, and the runs of every algorithm and task whose tuning is finished."""
+        """See :meth:`BaseStudy.known_configs`; the runs of an algorithm on a task are known once it is tuned there."""
         chosen = {}
         for task in self.tasks:
             for algorithm in self.algorithms_on(task):
                 with suppress(MissingRunsError):
                     chosen[task, algorithm] = self.chosen(store, task, algorithm)
-        return [*self.tuning_configs(), *self._runs(chosen)]
+        return [*self.tuning_configs(), *self._runs_with(chosen)]
 
-    def _runs(self, chosen: Mapping[tuple[Task, str], Hyperparameters]) -> list[RunConfig]:
+    def _runs_with(self, chosen: Mapping[tuple[Task, str], Hyperparameters]) -> list[RunConfig]:
+        """The runs of the comparison for which hyperparameters are given."""
         # The loop over seeds is outside: an interrupted study has complete comparisons of its first seeds.
         return [
             self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)

@@ -6,8 +6,7 @@ The training loop knows nothing about algorithms; topics bring their own learner
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from advanced_optimizers.experiments.data.datasets import Batch
 from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.training.precision import autocast_of
 
 
 class StepResult(NamedTuple):
@@ -82,7 +82,7 @@ class BackpropLearner:
         self.model = setting.model
         self.optimizer = optimizer
         self.scheduler = _schedule(setting, optimizer)
-        self.autocast = _autocast(setting)
+        self.autocast = autocast_of(setting.config.precision, next(setting.model.parameters()).device)
 
     def start_epoch(self, epoch: int) -> None:
         """Does nothing."""
@@ -144,9 +144,3 @@ def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler
     max_lr = [group["lr"] for group in optimizer.param_groups]
     total_steps = config.epochs * setting.steps_per_epoch + 1  # so that the last step still learns
     return OneCycleLR(optimizer, max_lr, total_steps=total_steps, pct_start=0.3, cycle_momentum=False)
-
-
-def _autocast(setting: Setting) -> Callable[[], AbstractContextManager[Any]]:
-    device = next(setting.model.parameters()).device.type
-    enabled = setting.config.precision == "bfloat16"
-    return lambda: torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
