@@ -19,11 +19,12 @@ from advanced_optimizers import (
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.tunings import finished_tunings
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, get_study
+from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study
 from advanced_optimizers.experiments.studies.tuning import at_the_edge, moved, place_in, sample_hyperparameters
-from advanced_optimizers.experiments.studies.variants import Variant, VariantStudy, variants_in_both_profiles
+from advanced_optimizers.experiments.studies.variants import Retuning, Variant, VariantStudy, variants_in_both_profiles
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
-from tests.experiments_helpers import make_record
+from tests.experiments_helpers import TINY, make_record
 
 STUDIES_OF_TUNING = [study for study in STUDIES.values() if isinstance(study, VariantStudy)]
 every_study = pytest.mark.parametrize("study", STUDIES_OF_TUNING, ids=lambda study: study.profile + study.name)
@@ -250,6 +251,23 @@ def test_the_quick_profile_has_two_trials_and_two_seeds_per_variant() -> None:
     )
     assert (full.trials, full.seeds) == (12, (0, 1, 2, 3, 4, 7, 8, 9))
     assert (quick.trials, quick.seeds, quick.comparison("b").first_point) == (2, (0, 1, 7, 8), 2)
+
+
+def test_a_study_of_variants_is_run_like_any_other(store: RunStore) -> None:
+    study = Retuning(
+        name="tiny-retuning",
+        title="?",
+        profile="quick",
+        tasks=TINY.tasks,
+        algorithms=TINY.algorithms,
+        seeds=(0, 7),
+        trials=1,
+        variants={"tuning 1": Variant(seeds=(0,)), "tuning 2": Variant(block=1, trial_seed=7, seeds=(7,))},
+    )
+    outcome = run_study(study, store, progress=False)
+    assert outcome.trained == 2 * 2 * len(TINY.algorithms) * len(TINY.tasks)
+    assert run_study(study, store, progress=False).trained == 0
+    assert {record.config.seed for record in outcome.records} == {0, 7}
 
 
 def test_every_claim_about_tuning_names_its_task() -> None:

@@ -57,6 +57,11 @@ class VariantStudy(BaseStudy):
     variants: Mapping[str, Variant]
     left_out: frozenset[tuple[str, str]] = frozenset()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics in which the variants are compared."""
+        return ("test_accuracy",)
+
     def comparison(self, name: str) -> Study:
         """One variant as a study."""
         variant = self.variants[name]
