@@ -120,6 +120,15 @@ def test_by_tunings_the_mean_of_a_tuning_is_one_value() -> None:
     assert interval.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.001 / math.sqrt(3))
 
 
+@pytest.mark.parametrize(("tunings", "runs", "share"), [(1, 5, 1 / 3), (3, 3, 0.05)])
+def test_one_tuning_calls_a_third_of_true_ties_different(tunings: int, runs: int, share: float) -> None:
+    # The report says so: tuning and seeds scatter equally, and neither algorithm is better.
+    rng, count = np.random.default_rng(5), 20_000
+    sides = [rng.normal(size=(count, tunings, 1)) + rng.normal(size=(count, tunings, runs)) for _ in range(2)]
+    differences = (sides[0] - sides[1]).reshape(count, runs) if tunings == 1 else (sides[0] - sides[1]).mean(axis=2)
+    assert (stats.ttest_1samp(differences, 0.0, axis=1).pvalue < 0.05).mean() == pytest.approx(share, abs=0.01)
+
+
 # --- The number of trials ---------------------------------------------------------------------------------------------
 
 
