@@ -32,6 +32,7 @@ EVERY_BLOCK = {
     "rule": {"claim": "fer-overhead"},
     "table": {"study": "fer", "name": "fer-hyperparameters"},
     "figure": {"name": "fer-test-accuracy"},
+    "edges": {},
     "runs": {"study": "fer"},
     "tally": {},
     "changed-rules": {},
@@ -145,6 +146,7 @@ class TestFilling:
             "fer-flipping-curves",
             "fer-consistency",
             "fer-overhead",
+            "fer-trials",
             "verdicts",
         }
         context.figures = {"fer-overhead": context.figures["fer-overhead"]}

@@ -21,7 +21,6 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import optimum_bounds, shift_bounds
-from advanced_optimizers.experiments.evidence.statistics import ratio_interval
 from advanced_optimizers.experiments.evidence.transfers import find_transfer
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
@@ -33,6 +32,7 @@ from advanced_optimizers.experiments.report.recorded import RecordedStudy, Study
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.report.tuning_tables import edges_table
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
@@ -286,7 +286,7 @@ def _table(context: ReportContext, study: str, name: str) -> str:
     results = context.study(study)
     built = results.tables
     unmeasured = isinstance(results, StudyResults) and results.measurements is None
-    if name not in built and (results.frame.empty or unmeasured):
+    if name not in built and (results.missing or unmeasured):
         return _PENDING
     _check("table", name, built)
     return tables.to_markdown(built[name])
@@ -309,6 +309,14 @@ def _runs(context: ReportContext, study: str) -> str:
 def _protocol(context: ReportContext, study: str) -> str:
     """The protocol of a study's tasks."""
     return tables.to_markdown(context.study(study).protocol)
+
+
+def _edges(context: ReportContext) -> str:
+    """The choices of all comparisons that lie at the edge of their range, each once."""
+    built = [results.tables for results in context.results.values() if isinstance(results, StudyResults)]
+    return tables.to_markdown(
+        edges_table([table for own in built for name, table in own.items() if name.endswith("-ranges")])
+    )
 
 
 def _file(context: ReportContext, path: str) -> str:
@@ -343,6 +351,7 @@ BLOCKS: dict[str, Block] = {
     "figure": _figure,
     "runs": _runs,
     "protocol": _protocol,
+    "edges": _edges,
     "file": _file,
 }
 

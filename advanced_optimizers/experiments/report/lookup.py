@@ -16,6 +16,7 @@ from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.tables import value_words
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
+from advanced_optimizers.experiments.studies.variants import VariantStudy
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _metrics(study: BaseStudy, metric: str | None, frame: pd.DataFrame) -> list[
     """The metrics to print: the one that is asked for, or those that the study compares and that are recorded."""
     recorded = [name for name in METRICS if name in frame and frame[name].notna().any()]
     if metric is None:
-        compared = study.metrics if isinstance(study, Study) else ("train_loss",)
+        compared = study.metrics if isinstance(study, Study | VariantStudy) else ("train_loss",)
         return [name for name in compared if name in recorded]
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)

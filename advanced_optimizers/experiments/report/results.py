@@ -8,11 +8,25 @@ from typing import Any
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.report.variant_results import (
+    MovedRangesResults,
+    RetuningResults,
+    TrialLengthResults,
+    UntunedResults,
+)
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
+from advanced_optimizers.experiments.studies.variants import MovedRanges, Retuning, TrialLength, Untuned
 
 # The class for the results of each kind of study; a new kind needs a row here.
-RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {Study: StudyResults, WidthSweep: SweepResults}
+RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
+    Study: StudyResults,
+    WidthSweep: SweepResults,
+    Retuning: RetuningResults,
+    TrialLength: TrialLengthResults,
+    Untuned: UntunedResults,
+    MovedRanges: MovedRangesResults,
+}
 
 
 def results_of(study: BaseStudy, root: Path) -> RecordedStudy[Any]:

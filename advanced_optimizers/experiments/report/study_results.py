@@ -26,6 +26,7 @@ from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
+from advanced_optimizers.experiments.report.tunings import tuning_figures_of, tuning_tables_of
 from advanced_optimizers.experiments.studies.baselines import MARGINS_BY_METRIC
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
@@ -130,7 +131,7 @@ class StudyResults(RecordedStudy[Study]):
                 built[f"{name}-seconds"] = stated_seconds_table(
                     self.measurements, self.study.stated_seconds, labels=labels()
                 )
-        return built
+        return built | tuning_tables_of(self.study, self.store)
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
@@ -153,7 +154,7 @@ class StudyResults(RecordedStudy[Study]):
                     tuple(run_id for row in evidence for run_id in row.run_ids),
                     note=notes.paired_differences(evidence),
                 )
-        return built | self._curve_figures() | self._overhead_figure()
+        return built | self._curve_figures() | self._overhead_figure() | tuning_figures_of(self.study, self.store)
 
     @cached_property
     def metrics(self) -> list[str]:

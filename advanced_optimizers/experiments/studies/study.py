@@ -12,7 +12,7 @@ from advanced_optimizers.experiments.records.config import Hyperparameters, RunC
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
-from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 
 # The seeds and the tuning budget of the full profile.
 SEEDS = (0, 1, 2, 3, 4)
@@ -173,13 +173,18 @@ class Task(BaseTask):
             self, epochs=math.ceil(self.epochs * factor), tuning_epochs=math.ceil(self.tuning_epochs * factor)
         )
 
-    def trial(self, algorithm: str, hyperparameters: Hyperparameters) -> RunConfig:
+    def with_full_trials(self) -> Task:
+        """The same task with trials as long as the runs, on as much data."""
+        return replace(self, tuning_epochs=self.epochs, tuning_fraction=1.0)
+
+    def trial(self, algorithm: str, hyperparameters: Hyperparameters, seed: int = 0) -> RunConfig:
         """One tuning trial: clean labels, and accuracy on a held-out part of the training set."""
         return RunConfig(
             dataset=self.dataset,
             model=self.model,
             algorithm=algorithm,
             hyperparameters=hyperparameters,
+            seed=seed,
             epochs=self.tuning_epochs,
             data_fraction=self.tuning_fraction,
             batch_size=self.batch_size,
@@ -220,6 +225,10 @@ class Study(BaseStudy):
         protocols: By (task, algorithm), a protocol that differs from the task's: longer or wider.
         tuned_as: By algorithm, another algorithm of the study whose chosen hyperparameters it takes over; it has no
             trials of its own.
+        first_point: Index, in each algorithm's sequence of points, of the point of the first trial.
+        trial_seed: Seed of the trials.
+        ranges: By (task, algorithm), ranges that differ from those of the algorithm's search space.
+        untuned: By algorithm, hyperparameters that are given instead of tuned; it has no trials.
         targets: By task, a test accuracy in [0, 1]; the epochs until a run reaches it are counted.
         time_limit: The longest time per epoch, relative to the baseline's, with which the study's claim about time
             holds; None if it makes no such claim.
@@ -237,6 +246,10 @@ class Study(BaseStudy):
     left_out: frozenset[tuple[str, str]] = frozenset()
     protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
     tuned_as: Mapping[str, str] = field(default_factory=dict)
+    first_point: int = 0
+    trial_seed: int = 0
+    ranges: Mapping[tuple[str, str], Mapping[str, Range]] = field(default_factory=dict)
+    untuned: Mapping[str, Hyperparameters] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
     stated_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -253,6 +266,7 @@ class Study(BaseStudy):
             study,
             left_out=frozenset((names[task], algorithm) for task, algorithm in self.left_out),
             protocols={(names[task], name): other.on(dataset) for (task, name), other in self.protocols.items()},
+            ranges={(names[task], algorithm): ranges for (task, algorithm), ranges in self.ranges.items()},
             targets={names.get(task, task): target for task, target in self.targets.items()},
         )
 
@@ -267,8 +281,12 @@ class Study(BaseStudy):
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
         """The tuning trials of one algorithm on one task, or of the algorithm whose hyperparameters it takes over."""
         algorithm = self.tuned_as.get(algorithm, algorithm)
-        points = sample_hyperparameters(ALGORITHMS[algorithm].search_space, self.trials)
-        return [self.protocol(task, algorithm).trial(algorithm, point) for point in points]
+        points = sample_hyperparameters(self.search_space(task, algorithm), self.trials, first=self.first_point)
+        return [self.protocol(task, algorithm).trial(algorithm, point, self.trial_seed) for point in points]
+
+    def search_space(self, task: Task, algorithm: str) -> dict[str, Range]:
+        """The ranges that are searched for an algorithm on a task."""
+        return {**ALGORITHMS[algorithm].search_space, **self.ranges.get((task.name, algorithm), {})}
 
     def tuning_configs(self) -> list[RunConfig]:
         """All tuning trials."""
@@ -276,15 +294,15 @@ class Study(BaseStudy):
             config
             for task in self.tasks
             for algorithm in self.algorithms_on(task)
-            if algorithm not in self.tuned_as
+            if algorithm not in self.tuned_as and algorithm not in self.untuned
             for config in self.trial_configs(task, algorithm)
         ]
 
-    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
-        """The trial whose hyperparameters the comparison uses.
+    def trial_records(self, store: RunStore, task: Task, algorithm: str) -> list[RunRecord]:
+        """The records of :meth:`trial_configs`.
 
         Raises:
-            MissingRunsError: A trial has no record yet, or every trial diverged.
+            MissingRunsError: A trial has no record yet.
         """
         configs = self.trial_configs(task, algorithm)
         records = [record for config in configs if (record := store.load(config)) is not None]
@@ -293,10 +311,29 @@ class Study(BaseStudy):
                 f"{len(configs) - len(records)} of {len(configs)} tuning trials of {algorithm} on {task.name} have no "
                 f"record: {self.command}"
             )
+        return records
+
+    def chosen_trial(self, store: RunStore, task: Task, algorithm: str) -> RunRecord:
+        """The trial whose hyperparameters the comparison uses.
+
+        Raises:
+            MissingRunsError: A trial has no record yet, or every trial diverged.
+        """
+        records = self.trial_records(store, task, algorithm)
         try:
             return best_trial(records)
         except ValueError as error:
             raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
+
+    def chosen(self, store: RunStore, task: Task, algorithm: str) -> Hyperparameters:
+        """The hyperparameters that the comparison uses: those of the chosen trial, or those that were given.
+
+        Raises:
+            MissingRunsError: See :meth:`chosen_trial`.
+        """
+        if algorithm in self.untuned:
+            return self.untuned[algorithm]
+        return self.chosen_trial(store, task, algorithm).config.hyperparameters
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs of the comparison, with the hyperparameters that tuning chose.
@@ -304,13 +341,8 @@ class Study(BaseStudy):
         Raises:
             MissingRunsError: Tuning is not finished.
         """
-        return self._runs_with(
-            {
-                (task, algorithm): self.chosen_trial(store, task, algorithm).config.hyperparameters
-                for task in self.tasks
-                for algorithm in self.algorithms_on(task)
-            }
-        )
+        everything = [(task, algorithm) for task in self.tasks for algorithm in self.algorithms_on(task)]
+        return self._runs_with({pair: self.chosen(store, *pair) for pair in everything})
 
     def known_configs(self, store: RunStore) -> list[RunConfig]:
         """See :meth:`BaseStudy.known_configs`; the runs of an algorithm on a task are known once it is tuned there."""
@@ -318,7 +350,7 @@ class Study(BaseStudy):
         for task in self.tasks:
             for algorithm in self.algorithms_on(task):
                 with suppress(MissingRunsError):
-                    chosen[task, algorithm] = self.chosen_trial(store, task, algorithm).config.hyperparameters
+                    chosen[task, algorithm] = self.chosen(store, task, algorithm)
         return [*self.tuning_configs(), *self._runs_with(chosen)]
 
     def _runs_with(self, chosen: Mapping[tuple[Task, str], Hyperparameters]) -> list[RunConfig]:

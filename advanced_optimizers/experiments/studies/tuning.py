@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from advanced_optimizers._checks import check_integer
@@ -19,26 +21,38 @@ from advanced_optimizers.experiments.training.algorithms import Range
 _SIGNIFICANT_DIGITS = 4
 
 
-def sample_hyperparameters(search_space: Mapping[str, Range], trials: int, seed: int = 0) -> list[Hyperparameters]:
+def sample_hyperparameters(
+    search_space: Mapping[str, Range], trials: int, seed: int = 0, first: int = 0
+) -> list[Hyperparameters]:
     """Returns points of a scrambled Sobol sequence in a search space.
+
+    The sequence is nested: more trials begin with the same points, so a further tuning goes on where one stopped.
 
     Args:
         search_space: The range of each hyperparameter.
         trials: Number of points, >= 1.
         seed: Scrambles the sequence; the same seed produces the same points.
+        first: Index of the first point in the sequence, >= 0.
     """
     check_integer("trials", trials, low=1)
+    check_integer("first", first, low=0)
+    points = _points(tuple(search_space.items()), first + trials, seed)
+    return [dict(point) for point in points[first:]]
+
+
+@cache  # the same few spaces are asked for again and again
+def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) -> list[Hyperparameters]:
     optuna = _import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    distributions = {name: _distribution(optuna, space) for name, space in search_space.items()}
+    distributions = {name: _distribution(optuna, space) for name, space in search_space}
     # The sampler infers the search space from the first finished trial, whose point is drawn separately: discard it.
     study.tell(study.ask(distributions), 0.0)
     points: list[Hyperparameters] = []
-    for _ in range(trials):
+    for _ in range(count):
         trial = study.ask(distributions)
         study.tell(trial, 0.0)
         points.append({name: _rounded(value) for name, value in sorted(trial.params.items())})
@@ -55,6 +69,33 @@ def best_trial(records: Sequence[RunRecord]) -> RunRecord:
     if not completed:
         raise ValueError(f"all {len(records)} trials diverged: the search space needs smaller learning rates")
     return max(completed, key=_score)
+
+
+def at_the_edge(chosen: float, space: Range, trials: Sequence[float]) -> bool:
+    """Whether a chosen value lies at the edge of its range, so that a better one may lie outside.
+
+    It does if it is in the outermost of the ``n`` equal strata of the range, on the range's own scale, where ``n`` is
+    the number of trials, or if it is the lowest or the highest value that was tried.
+
+    Args:
+        chosen: The value of the chosen trial.
+        space: The range that was searched.
+        trials: The values of all trials.
+    """
+    place = place_in(chosen, space)
+    outermost = 1 / len(trials)
+    return place < outermost or place > 1 - outermost or chosen in (min(trials), max(trials))
+
+
+def place_in(value: float, space: Range) -> float:
+    """Where a value lies in a range, on the range's scale: 0 at its low end, 1 at its high end."""
+    low, high, at = (math.log(x) if space.log else x for x in (space.low, space.high, value))
+    return (at - low) / (high - low)
+
+
+def moved(space: Range, octaves: int) -> Range:
+    """The range with both ends multiplied by ``2 ** octaves``, so that as many trials lie as densely as before."""
+    return replace(space, low=space.low * 2.0**octaves, high=space.high * 2.0**octaves)
 
 
 def _score(record: RunRecord) -> tuple[float, float]:
