@@ -76,11 +76,6 @@ def improvement_rule(metric: str, compared: str, margins: str, size: str = "") -
     )
 
 
-def metric_rule(metric: str, compared: str, size: str = "") -> str:
-    """To be deleted with its last uses, in gradient correction and localized learning: a rule without margins."""
-    return improvement_rule(metric, compared, "", size)
-
-
 def claimed_gain_words(over: str) -> str:
     """What the rule of a claim with stated gains adds to ``improvement_rule``, as its ``size``.
 
