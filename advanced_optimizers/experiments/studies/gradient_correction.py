@@ -226,9 +226,9 @@ _CLAIMS = (
         rule=overhead_rule(f"{_WORDS}Adam", COURSEWORK_RATIO, "14.2 / 13.1"),
         decide=partial(compare_overhead, limit=COURSEWORK_RATIO, comparisons=_against("adam", "adam", margins=None)),
         former=FormerRule(
-            rule=f"The ratio of the seconds of an epoch, {FORMER_WORDS}Adam, from epochs run in turn in one process (at "
-            "least 5 pairs), with the 95 % interval of its geometric mean. Supported: every interval ends at or below "
-            "1.084 (14.2 / 13.1). Not supported: an interval starts above it. Otherwise inconclusive.",
+            rule=f"The ratio of the seconds of an epoch, {FORMER_WORDS}Adam, from epochs run in turn in one process "
+            "(at least 5 pairs), with the 95 % interval of its geometric mean. Supported: every interval ends at or "
+            "below 1.084 (14.2 / 13.1). Not supported: an interval starts above it. Otherwise inconclusive.",
             verdict="not supported",
             result="Of 3 comparisons: 3 above. Least in favor: Gradient correction, Adam against Adam on MNIST, MLP, "
             "clean labels, 2.672 [2.596, 2.751] times (n = 9).",
