@@ -156,9 +156,10 @@ show_protocol(results)
 # ## Loss against learning rate
 #
 # Where muTransfer holds, the minima of all widths stand above one another, and a wider network has a lower loss. In the
-# standard parametrization (left) the minima move to smaller learning rates. In muP (right) they stay on `cifar10-jpeg`;
-# on MNIST they move to larger ones, up to the rate above which training diverges. A triangle marks such an optimum: it
-# is at least the largest rate that trains.
+# standard parametrization (left) the minima move to smaller learning rates, and on MNIST the widest networks have a
+# second minimum at a large one, beyond rates at which some seeds get stuck. In muP (right) they stay on `cifar10-jpeg`;
+# on MNIST they move to larger rates, up to those above which training diverges. A triangle marks such an optimum: it is
+# at least the largest rate that trains.
 
 # %%
 show_figure(results, "mutransfer-sweep")
