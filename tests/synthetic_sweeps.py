@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.studies.claims.zero_shot_transfer import STANDARD
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
-from advanced_optimizers.experiments.studies.zero_shot_claims import STANDARD
 from tests.experiments_helpers import ENVIRONMENT
 
 FULL = get_study("mutransfer", "full")

@@ -12,8 +12,7 @@ from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdic
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.studies.registry import decide_claims
-from advanced_optimizers.experiments.studies.zero_shot_claims import (
+from advanced_optimizers.experiments.studies.claims.zero_shot_transfer import (
     BASE_UNITS,
     CLAIMS,
     LOSS_FACTOR,
@@ -24,6 +23,7 @@ from advanced_optimizers.experiments.studies.zero_shot_claims import (
     TASKS,
     UNITS,
 )
+from advanced_optimizers.experiments.studies.registry import decide_claims
 from tests.synthetic_sweeps import FULL, Places, diverged, every_config, make_record, make_records, place_of
 from tests.synthetic_sweeps import transferring as transfers
 

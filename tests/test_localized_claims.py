@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import RunData
-from advanced_optimizers.experiments.studies.localized_claims import COURSEWORK_RATIO, MARGIN, PAPER_RATIO
-from advanced_optimizers.experiments.studies.localized_former_rules import FORMER
+from advanced_optimizers.experiments.studies.claims.localized_learning import COURSEWORK_RATIO, MARGIN, PAPER_RATIO
+from advanced_optimizers.experiments.studies.claims.localized_learning_former import FORMER
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 

@@ -14,11 +14,11 @@ from torch import nn
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.claims.zero_shot_transfer import BASE_UNITS
 from advanced_optimizers.experiments.studies.registry import STUDIES, get_study
 from advanced_optimizers.experiments.studies.reproducing import reproduce
 from advanced_optimizers.experiments.studies.running import recorded_configs, run_study
 from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
-from advanced_optimizers.experiments.studies.zero_shot_claims import BASE_UNITS
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.loop import train

@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.evidence.transfers import (
     judge_ratio,
 )
 from advanced_optimizers.experiments.records.frames import records_frame
-from advanced_optimizers.experiments.studies.zero_shot_claims import BASE_UNITS, MUP, STANDARD
+from advanced_optimizers.experiments.studies.claims.zero_shot_transfer import BASE_UNITS, MUP, STANDARD
 from tests.synthetic_sweeps import make_records
 
 TASK = "cifar10-jpeg-mlp3"

@@ -27,8 +27,7 @@ from advanced_optimizers.experiments.report import evidence_tables, notes, plots
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
 from advanced_optimizers.experiments.report.tunings import tuning_figures_of, tuning_tables_of
-from advanced_optimizers.experiments.studies.baselines import MARGINS_BY_METRIC
-from advanced_optimizers.experiments.studies.registry import CLAIMS
+from advanced_optimizers.experiments.studies.registry import CLAIMS, MARGINS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
@@ -94,7 +93,8 @@ class StudyResults(RecordedStudy[Study]):
 
     def evidence(self, metric: str) -> list[Evidence]:
         """Every algorithm compared with its baseline in one metric; each comparison is read by itself."""
-        comparisons = baseline_comparisons(self.frame, MARGINS_BY_METRIC.get(metric))
+        margins = {task: margin for (column, task), margin in MARGINS.items() if column == metric}
+        comparisons = baseline_comparisons(self.frame, margins)
         return metric_evidence(self.frame, metric, comparisons, all_needed=False)
 
     @property

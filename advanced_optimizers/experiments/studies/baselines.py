@@ -89,4 +89,5 @@ TOPIC = Topic(
         )
         for base in BASES
     },
+    margins=MARGINS_BY_METRIC,
 )

@@ -38,7 +38,7 @@ from advanced_optimizers.experiments.studies.baselines import (
     build_base,
 )
 from advanced_optimizers.experiments.studies.baselines import TOPIC as BASELINES
-from advanced_optimizers.experiments.studies.former_rules import FORMER
+from advanced_optimizers.experiments.studies.claims.former import FORMER
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range

@@ -36,9 +36,9 @@ from advanced_optimizers.experiments.studies.baselines import (
     MARGINS,
     MNIST2,
 )
-from advanced_optimizers.experiments.studies.former_rules import FORMER
-from advanced_optimizers.experiments.studies.forward_signal_pipeline import BENCHMARK as PIPELINE
-from advanced_optimizers.experiments.studies.forward_signal_pipeline import CLAIM as PIPELINE_CLAIM
+from advanced_optimizers.experiments.studies.claims.former import FORMER
+from advanced_optimizers.experiments.studies.claims.pipeline import BENCHMARK as PIPELINE
+from advanced_optimizers.experiments.studies.claims.pipeline import CLAIM as PIPELINE_CLAIM
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm

@@ -19,7 +19,7 @@ from advanced_optimizers.experiments.studies.baselines import (
     MNIST2,
     base_and_own,
 )
-from advanced_optimizers.experiments.studies.localized_claims import CLAIMED, CLAIMS, PAPER_RATIO
+from advanced_optimizers.experiments.studies.claims.localized_learning import CLAIMED, CLAIMS, PAPER_RATIO
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range

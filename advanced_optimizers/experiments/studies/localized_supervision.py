@@ -28,7 +28,7 @@ from advanced_optimizers.experiments.studies.baselines import (
     MARGINS,
     MNIST2,
 )
-from advanced_optimizers.experiments.studies.localized_claims import CONTROL
+from advanced_optimizers.experiments.studies.claims.localized_learning import CONTROL
 from advanced_optimizers.experiments.studies.localized_learning import LocalizedLearner, first_two, localized
 from advanced_optimizers.experiments.studies.study import in_both_profiles
 from advanced_optimizers.experiments.studies.topic import Topic

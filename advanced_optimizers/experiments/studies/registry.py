@@ -30,6 +30,8 @@ from advanced_optimizers.experiments.training.trackers import TRACKERS
 TOPICS: dict[str, Topic] = {}
 STUDIES: dict[tuple[str, str], BaseStudy] = {}
 CLAIMS: dict[str, Claim] = {}
+# By metric and task, the largest difference that does not matter.
+MARGINS: dict[tuple[str, str], float] = {}
 # The topic files that were loaded, with the topics' names; worker processes load them too.
 _FILES: dict[Path, str] = {}
 
@@ -53,6 +55,11 @@ def register(name: str, topic: Topic) -> None:
         ("tracker", TRACKERS, topic.trackers),
         ("study", STUDIES, {(study.name, study.profile): study for study in topic.studies}),
         ("claim", CLAIMS, {claim.key: claim for claim in topic.claims}),
+        (
+            "margin",
+            MARGINS,
+            {(metric, task): m for metric, by_task in topic.margins.items() for task, m in by_task.items()},
+        ),
     ]
     for kind, table, rows in additions:
         for taken in table.keys() & rows.keys():

@@ -26,6 +26,7 @@ class Topic:
         metrics: Quantities that its algorithms report.
         curves: How such quantities are plotted over the epochs.
         trackers: By name, functions that build a tracker, which every run updates after each epoch.
+        margins: By metric and task, the largest difference that does not matter, in the unit that is recorded.
     """
 
     title: str
@@ -36,3 +37,4 @@ class Topic:
     metrics: tuple[Metric, ...] = ()
     curves: tuple[Curve, ...] = ()
     trackers: Mapping[str, Callable[[int], Tracker]] = field(default_factory=dict)
+    margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

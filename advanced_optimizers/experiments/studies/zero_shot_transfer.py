@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from advanced_optimizers._base import build_optimizer
 from advanced_optimizers.experiments.studies.baselines import CIFAR_ALTERNATIVES
-from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep, Windows
-from advanced_optimizers.experiments.studies.topic import Topic
-from advanced_optimizers.experiments.studies.zero_shot_claims import (
+from advanced_optimizers.experiments.studies.claims.zero_shot_transfer import (
     BASE_UNITS,
     CLAIMS,
     LOSS_FACTOR,
@@ -19,6 +17,8 @@ from advanced_optimizers.experiments.studies.zero_shot_claims import (
     OCTAVES,
     STANDARD,
 )
+from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep, Windows
+from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
 from advanced_optimizers.experiments.training.models import ImageShape, Model, build_model, scaled

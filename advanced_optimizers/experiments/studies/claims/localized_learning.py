@@ -29,7 +29,7 @@ from advanced_optimizers.experiments.evidence.rules import (
 )
 from advanced_optimizers.experiments.studies.baselines import MARGIN_WORDS, MARGINS
 from advanced_optimizers.experiments.studies.baselines import TOPIC as BASELINES
-from advanced_optimizers.experiments.studies.localized_former_rules import FORMER
+from advanced_optimizers.experiments.studies.claims.localized_learning_former import FORMER
 
 PAPER = "paper (Krithivasan et al., 2022)"
 CONTROL = "our control"
