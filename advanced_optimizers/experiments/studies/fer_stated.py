@@ -162,12 +162,13 @@ def _published_words(where: str) -> str:
 
 def _claims_on(task: str) -> tuple[Claim, ...]:
     where, name = _WORDS_ON[task], task.split("-")[0]
+    short = where.removeprefix("on ")
     acting, published = _acting_words(where), _published_words(where)
     return (
         Claim(
             key=f"fer-stated-beats-adam-{name}",
             method="Gradient consistency",
-            short=f"as stated, {name}: beats Adam",
+            short=f"as stated: beats Adam, {short}",
             study="fer-stated",
             text="Where it acts, gradient consistency beats Adam: at the coursework's own values, at these and Adam's "
             f"learning rate, and at full weight ({where}).",
@@ -181,7 +182,7 @@ def _claims_on(task: str) -> tuple[Claim, ...]:
         Claim(
             key=f"flipping-stated-reduces-rfe-{name}",
             method="Flipping error reduction",
-            short=f"as published, {name}: fewer flips",
+            short=f"as published: fewer flips, {short}",
             study="flipping-stated",
             text=f"At its authors' values, FER reduces flipping errors (RFE) {where}.",
             source=PAPER,
@@ -202,7 +203,7 @@ def _claims_on(task: str) -> tuple[Claim, ...]:
         Claim(
             key=f"flipping-stated-accuracy-{name}",
             method="Flipping error reduction",
-            short=f"as published, {name}: better",
+            short=f"as published: better, {short}",
             study="flipping-stated",
             text=f"At its authors' values, FER generalizes better {where}.",
             source=PAPER,

@@ -110,7 +110,7 @@ def _epochs_claim(key: str, algorithm: str, task: str, what: str, where: str, fo
     return Claim(
         key=key,
         method="Gradient correction",
-        short=f"20 % fewer epochs ({_short(what, where)})",
+        short=f"20 % fewer epochs, {_short(what, where)}",
         study="correction-shorter",
         text=f"Gradient correction ({what}) needs about 20 % fewer epochs, on {where}.",
         source=PAPER,
@@ -132,7 +132,7 @@ def _strength_claim(key: str, prefix: str, task: str, what: str, where: str) -> 
     return Claim(
         key=key,
         method="Gradient correction",
-        short=f"better at 0.05, 0.1 ({_short(what, where)})",
+        short=f"better at 0.05, 0.1, {_short(what, where)}",
         study="correction-stated",
         text="At the coursework's own strength of 0.1, and at half of it, gradient correction is an improvement "
         f"({what}, on {where}).",

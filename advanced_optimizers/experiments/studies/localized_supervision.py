@@ -145,7 +145,7 @@ def _claim(task: str, name: str, key: str, where: str) -> Claim:
     return Claim(
         key=key,
         method="Localized learning",
-        short=f"supervised at {rate}, {where.split('-')[0]}",
+        short=f"supervised at {rate}, {where}",
         study="localized-supervision",
         text=f"Weak supervision helps localized learning where the loss rises: at a Hebbian rate of {rate}, {where}.",
         source=CONTROL,

@@ -56,6 +56,14 @@ def _but(models: Mapping[str, Collection[str]], algorithms: Sequence[str]) -> se
     return {(model, name) for model, own in models.items() for name in algorithms if name not in own}
 
 
+# The tasks in the figure of all verdicts.
+_SHORT = {
+    "mnist-mlp": "MNIST",
+    "mnist-mlp2": "MNIST, 512-256",
+    "cifar10-jpeg-convnet": "cifar10-jpeg",
+    "cifar10-jpeg-vgg": "cifar10-jpeg, VGG",
+}
+
 # ---- further tunings ------------------------------------------------------------------------------------------------
 
 # Seed numbers of the further tunings' trials and runs: 100 times the tuning's number, and up.
@@ -102,7 +110,7 @@ def _retuning_claims(task: str) -> tuple[Claim, ...]:
         Claim(
             key=f"retuning-{task}",
             method="Tuning",
-            short=f"outcomes stay, {task}",
+            short=f"outcomes stay, {_SHORT[task]}",
             study="retuning",
             text=f"On {task}, the outcomes of the main comparisons do not hang on one tuning.",
             source=CONTROL,
@@ -121,7 +129,7 @@ def _retuning_claims(task: str) -> tuple[Claim, ...]:
         Claim(
             key=f"scatter-{task}",
             method="Tuning",
-            short=f"scatters as seeds do, {task}",
+            short=f"scatters as seeds do, {_SHORT[task]}",
             study="retuning",
             text=f"On {task}, tuning scatters at least as much as seeds do.",
             source=CONTROL,
@@ -147,7 +155,7 @@ def _length_claim(task: str) -> Claim:
     return Claim(
         key=f"trial-length-{task}",
         method="Tuning",
-        short=f"short trials suffice, {task}",
+        short=f"short trials suffice, {_SHORT[task]}",
         study="trial-length",
         text=f"On {task}, short trials choose as well as trials of full length.",
         source=CONTROL,
@@ -222,7 +230,7 @@ def _moving_claim(task: str) -> Claim:
     return Claim(
         key=f"moved-ranges-{task}",
         method="Tuning",
-        short=f"edges do not matter, {task}",
+        short=f"edges do not matter, {_SHORT[task]}",
         study="moved-ranges",
         text=f"On {task}, a choice at the edge of its range does not change an outcome.",
         source=CONTROL,
