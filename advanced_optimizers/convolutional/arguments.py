@@ -26,11 +26,7 @@ def check_smoothing(group: dict[str, Any], default_kernel: str) -> None:
     if size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, so that a kernel has a center, got {size}")
     start_of(group["kernel"], size, default_kernel)
-    axes = group["axes"]
-    as_tuple = tuple(sorted(axes)) if isinstance(axes, list | tuple) and all(type(a) is int for a in axes) else axes
-    if as_tuple not in AXES:
-        raise ValueError(f"axes must be one of {', '.join(map(repr, AXES))}, got {axes!r}")
-    group["axes"] = as_tuple
+    group["axes"] = _checked_axes(group["axes"])
     group["min_gain"] = check_range("min_gain", group["min_gain"], low=-1.0, high=1.0, open_high=True)
     group["norm_preserving"] = check_bool("norm_preserving", group["norm_preserving"])
     if group["permute_axes"] is not None:
@@ -38,6 +34,13 @@ def check_smoothing(group: dict[str, Any], default_kernel: str) -> None:
         group["permute_axes"] = int(check_range("permute_axes", seed, high=2**32, open_high=True))
     if "momentum" in group:
         check_range("momentum", group["momentum"], low=0.0, high=1.0, open_high=True)
+
+
+def _checked_axes(axes: Any) -> tuple[int, ...] | None:
+    are_integers = isinstance(axes, list | tuple) and all(type(axis) is int for axis in axes)
+    if axes is None or (are_integers and tuple(sorted(axes)) in AXES):
+        return None if axes is None else tuple(sorted(axes))
+    raise ValueError(f"axes must be one of {', '.join(map(repr, AXES))}, got {axes!r}")
 
 
 def arguments_of_base(

@@ -151,7 +151,8 @@ class _Smoothing(GradientTransform):
         state = self.state[p]
         if "order" not in state:
             places = [id(q) for group in self.param_groups for q in group["params"]]
-            rng = torch.Generator().manual_seed(seed + (places.index(id(p)) << 32))
+            # A generator takes 32 bits; the odd factor keeps those of different tensors apart.
+            rng = torch.Generator().manual_seed((seed + 0x9E3779B9 * places.index(id(p))) % 2**32)
             orders = [torch.randperm(seen.shape[axis], generator=rng) for axis in seen.axes]
             state["order"] = torch.cat(orders).to(p.device)
         order: Tensor = state["order"]

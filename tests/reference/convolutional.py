@@ -144,7 +144,8 @@ def kernel_gradients(
         if axes == ():
             x, up, axis = g.reshape(-1), upstream.reshape(-1), 0
         else:
-            x = smooth(g, axes[:i] + axes[i + 1 :], thetas[:i] + thetas[i + 1 :])
+            others = axes[:i] + axes[i + 1 :]
+            x = smooth(g, others, thetas[:i] + thetas[i + 1 :]) if others else g
             up, axis = upstream, axes[i]
         found.append(np.array([np.vdot(up, along(neighbors(x.shape[axis], m), x, axis)) for m in range(len(theta))]))
     return found
