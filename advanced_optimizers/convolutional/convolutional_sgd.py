@@ -197,13 +197,13 @@ class ConvolutionalSGD(_Smoothing):
             start = start_of(group["kernel"], group["kernel_size"], self._START)
             w = constant(start, -1.0, loss.dtype, loss.device)
             history.append(w)
-        if previous is None:
-            previous = torch.full_like(loss, math.nan)
+        if previous is None:  # the first loss is only remembered
+            group["present_kernel"], group["previous_loss"] = w, loss
+            return
         w, previous = (each.to(loss) for each in (w, previous))
-        adapted = followed(w, loss, previous, group["kernel_lr"])
-        history.append(adapted)
-        group["present_kernel"] = adapted
+        group["present_kernel"] = followed(w, loss, previous, group["kernel_lr"])
         group["previous_loss"] = torch.where(loss.isnan(), previous, loss)
+        history.append(group["present_kernel"])
 
     # ---- what it has become --------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class ConvolutionalSGD(_Smoothing):
         return all_taps(with_least_gain(w, settings["min_gain"]) if effective else w).cpu()
 
     def get_kernel_history(self, group: int = 0) -> list[Tensor]:
-        """The kernel (k,) at the start and after each loss; of a long training at every n-th, at most 1000 in all."""
+        """The kernel (k,) at the start and after each loss but the first; of a long training every n-th, at most 1000."""
         history = self._histories.get(group)
         return [] if history is None else [all_taps(w) for w in history.read()]
 
