@@ -222,7 +222,7 @@ class ConvolutionalSGD(_Smoothing):
         return all_taps(with_least_gain(w, settings["min_gain"]) if effective else w).cpu()
 
     def get_kernel_history(self, group: int = 0) -> list[Tensor]:
-        """The kernel (k,) at the start and after each loss but the first; of a long training every n-th, at most 1000."""
+        """The kernel (k,) at the start and after each loss but the first; of many, every n-th, at most 1000."""
         history = self._histories.get(group)
         return [] if history is None else [all_taps(w) for w in history.read()]
 

@@ -105,12 +105,13 @@ def softmax(values: Array) -> Array:
 class PublishedConvolutionalSGDv2:
     """One kernel of one axis and one of two, shared by all tensors, as the softmax of free values.
 
-    They start as the values of a normalized Gaussian, whose softmax is nearly a box. Every fifth step they descend
-    MSE(y, s) - cos(y, g) / 2 by central differences, one value after the other, tensor after tensor; s is the average of
-    the gradients including the present one.
+    They start as the values of a normalized Gaussian, whose softmax is nearly a box. On every fifth gradient of a
+    tensor they descend MSE(y, s) - cos(y, g) / 2 by central differences, one value after the other, tensor after
+    tensor; s is the average of the gradients including the present one. From filters nothing is learned.
     """
 
     EVERY = 5
+    DIFFERENCE = 1e-3
 
     def __init__(self, kernel_size: int = 3, kernel_lr: float = 0.01, noise_estimation_momentum: float = 0.99) -> None:
         self.size = kernel_size + (kernel_size % 2 == 0)  # even sizes are enlarged without a word
@@ -118,24 +119,24 @@ class PublishedConvolutionalSGDv2:
         line = np.exp(-0.5 * ((np.arange(self.size) - self.size // 2) / (self.size / 4)) ** 2)
         self.values = {1: line / line.sum(), 2: np.outer(line, line) / line.sum() ** 2}
         self.signals: dict[int, Array] = {}
-        self.steps = 0
+        self.steps: dict[int, int] = {}
 
     def kernel(self, axes: int) -> Array:
         values = self.values[axes]
         return softmax(values.reshape(-1)).reshape(values.shape)
 
     def transform(self, grads: list[Array | None]) -> list[Array | None]:
-        self.steps += 1
         return [None if g is None else self._smooth(i, g) for i, g in enumerate(grads)]
 
     def _smooth(self, i: int, g: Array) -> Array:
+        self.steps[i] = self.steps.get(i, 0) + 1
         old = self.signals.get(i)
         self.signals[i] = g.copy() if old is None else self.beta * old + (1 - self.beta) * g
         axes = self.axes_of(g)
         if axes == 0:
             return g
         y = self.smooth(g, axes)
-        if self.steps % self.EVERY == 0:
+        if self.steps[i] % self.EVERY == 0 and (axes == 1 or g.ndim == 2):
             self._learn(g, self.signals[i], axes)
         return y
 
@@ -161,11 +162,11 @@ class PublishedConvolutionalSGDv2:
         values = self.values[axes].reshape(-1)
         for k in range(values.size):
             here = values[k]
-            values[k] = here + DIFFERENCE
+            values[k] = here + self.DIFFERENCE
             above = self.loss(g, s, axes)
-            values[k] = here - DIFFERENCE
+            values[k] = here - self.DIFFERENCE
             below = self.loss(g, s, axes)
-            values[k] = here - self.kernel_lr * (above - below) / (2 * DIFFERENCE)
+            values[k] = here - self.kernel_lr * (above - below) / (2 * self.DIFFERENCE)
 
     def hear(self, loss: float) -> None:
         """Nothing depends on it."""
