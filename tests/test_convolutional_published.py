@@ -66,7 +66,7 @@ def test_version_2_starts_as_a_box_and_enlarges_even_sizes():
     published = PublishedConvolutionalSGDv2(kernel_size=5)
     assert published.kernel(1).tolist() == pytest.approx([0.179, 0.208, 0.227, 0.208, 0.179], abs=1e-3)
     assert published.kernel(2).min() >= 0.0387
-    assert published.kernel(2).max() <= 0.0429
+    assert published.kernel(2).max() <= 0.0430
     assert PublishedConvolutionalSGDv2(kernel_size=4).size == 5
 
 
