@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from advanced_optimizers import ConvolutionalSGD, LocalLossConvSGD
+from advanced_optimizers.experiments.studies import registry  # noqa: F401  (it registers the networks)
+from advanced_optimizers.experiments.training.models import build_model
 from tests.reference.convolutional_published import (
     AsPublished,
     PublishedConvolutionalSGD,
@@ -97,3 +99,32 @@ def test_only_the_first_version_s_kernel_hears_the_loss():
     for loss in (1.0, 0.5):
         model.hear(loss)
     assert model.w[2] == pytest.approx(0.27273, abs=1e-5)
+
+
+# ---- the published test networks -------------------------------------------------------------------------------------
+
+NETWORKS = {
+    "simplenet": [784, 128, 128, 10],
+    "deepnet": [784, *[64] * 6, 10],
+    "illconditioned": [784, 256, 128, 10],
+}
+
+
+def linear_layers(name: str, width: float = 1.0) -> list[nn.Linear]:
+    torch.manual_seed(0)
+    model = build_model(name, (1, 28, 28), 10, width)
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    return [layer for layer in model if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.parametrize(("name", "sizes"), NETWORKS.items())
+def test_the_networks_have_the_published_sizes(name, sizes):
+    layers = linear_layers(name)
+    assert [layer.in_features for layer in layers] + [10] == sizes
+    assert [layer.out_features for layer in layers] == sizes[1:]
+    assert linear_layers(name, 0.5)[0].out_features == sizes[1] // 2
+
+
+def test_the_ill_conditioned_network_s_weights_have_unlike_scales():
+    bounds = [float(layer.weight.abs().max()) * layer.in_features**0.5 for layer in linear_layers("illconditioned")]
+    assert bounds == pytest.approx([10.0, 0.1, 5.0], rel=0.02)

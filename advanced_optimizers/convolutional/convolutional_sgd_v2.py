@@ -146,9 +146,10 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         if group["kernel_lr"] == 0.0:
             return
         for each in smoothed:
-            signal = self._signal(each)
+            signal, state = self._signal(each), self.state[each.param]
             if signal is None:
-                self.state[each.param]["signal"] = each.x.clone().view(each.param.shape)
+                state["signal"] = each.x.clone().view(each.param.shape)
+                state.setdefault("power", each.x.new_zeros(()))  # torch's flat checkpoints keep a first step's names
             else:
                 signal.lerp_(each.x, 1.0 - group["noise_estimation_momentum"])
 
