@@ -126,5 +126,5 @@ def test_the_networks_have_the_published_sizes(name, sizes):
 
 
 def test_the_ill_conditioned_network_s_weights_have_unlike_scales():
-    bounds = [float(layer.weight.abs().max()) * layer.in_features**0.5 for layer in linear_layers("illconditioned")]
+    bounds = [layer.weight.abs().max().item() * layer.in_features**0.5 for layer in linear_layers("illconditioned")]
     assert bounds == pytest.approx([10.0, 0.1, 5.0], rel=0.02)
