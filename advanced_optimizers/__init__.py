@@ -12,6 +12,7 @@ from advanced_optimizers import _moved
 
 if TYPE_CHECKING:
     from advanced_optimizers._create import create_optimizer, list_optimizers
+    from advanced_optimizers.convolutional import ConvolutionalSGD, ConvolutionalSGDv2, LocalLossConvSGD
     from advanced_optimizers.fer_optimizer import (
         FEROptimizer,
         FlippingErrorReduction,
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ConvolutionalSGD",
+    "ConvolutionalSGDv2",
     "CoordinateGrowth",
     "CoordinateRow",
     "CorrectionRecord",
@@ -77,6 +80,7 @@ __all__ = [
     "GradientCorrectionOptimizer",
     "LearnResult",
     "LocalLoss",
+    "LocalLossConvSGD",
     "LocalizedOptimizer",
     "MuAdam",
     "MuAdamW",
@@ -111,7 +115,14 @@ __all__ = [
     "set_base_shapes",
 ]
 
-_ROOMS = ("fer_optimizer", "forward_signal", "gradient_correction", "localized_learning", "zero_shot_transfer")
+_ROOMS = (
+    "convolutional",
+    "fer_optimizer",
+    "forward_signal",
+    "gradient_correction",
+    "localized_learning",
+    "zero_shot_transfer",
+)
 _moved.install()
 
 

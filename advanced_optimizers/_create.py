@@ -97,14 +97,18 @@ def list_optimizers(filter: str = "*") -> list[str]:
 
 def takes_parameters(name: str) -> bool:
     """Whether an optimizer is made from parameters alone; the others need the model."""
+    return next(iter(inspect.signature(maker_of(name)).parameters)) == "params"
+
+
+def maker_of(name: str) -> Maker:
+    """The class of an optimizer, or the function that makes it."""
     _, makers = _find(name)
-    return next(iter(inspect.signature(makers[0]).parameters)) == "params"
+    return makers[0]
 
 
 def summary(name: str) -> str:
     """The first line of an optimizer's documentation."""
-    _, makers = _find(name)
-    return (makers[0].__doc__ or "").strip().partition("\n")[0]
+    return (maker_of(name).__doc__ or "").strip().partition("\n")[0]
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------

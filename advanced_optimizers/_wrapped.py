@@ -159,7 +159,14 @@ class WrappedOptimizer(Optimizer):
         self._update()
         if len(self.base.state) != len(self._shared_state):
             self._share_state()
+        if closure is not None:
+            self._hear(loss)
         return loss
+
+    def _hear(self, loss: Any) -> None:
+        """Told what the closure returned, after the update; tells it to a wrapper inside, whose step got no closure."""
+        if isinstance(self.base, WrappedOptimizer):
+            self.base._hear(loss)
 
     def _update(self) -> None:
         """Updates parameters and state. The gradients have been checked, and autograd is off."""

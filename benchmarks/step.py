@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 import advanced_optimizers
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
+from advanced_optimizers import (
+    ConvolutionalSGD,
+    ConvolutionalSGDv2,
+    FEROptimizer,
+    GradientCorrectionOptimizer,
+    LocalLossConvSGD,
+)
 from advanced_optimizers._base import GradientTransform
 from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.zero_shot_transfer import MuAdam, MuSGD, set_base_shapes
@@ -46,6 +53,8 @@ UNLIKE_STEPS = 8
 #   Adam           g, p, m, v            p, m, v                  7
 #   FER            g, memory             memory, g'               4  and the base reads g' instead of g
 #   Correction     g, memory             memory, g'           4.5  with another g written and read at every fourth step
+#   Convolutional  g                     g'                       2  and the base reads g' instead of g, as below
+#   v2             g, signal             signal, g'               4
 #   OrthoGrad      g, p                  g'                       3  and the base reads g' instead of g
 #   Lookahead      p, slow               p, slow              4 / 5  every fifth step
 #   MuSGD, MuAdam  their base's, in several parameter groups
@@ -55,6 +64,18 @@ SGD_WORDS, ADAM_WORDS = 5.0, 7.0
 TRANSFORMS: dict[type[GradientTransform], tuple[str, float]] = {
     FEROptimizer: ("FER", 4.0),
     GradientCorrectionOptimizer: ("Correction", 4.5),
+    ConvolutionalSGD: ("ConvolutionalSGD", 2.0),
+    LocalLossConvSGD: ("LocalLossConvSGD", 2.0),
+    ConvolutionalSGDv2: ("ConvolutionalSGDv2", 4.0),
+}
+# The sizes of kernels and the steps between two that they learn from, of which the convolutional optimizers' costs are
+# made: each over the SGD that is theirs.
+CONVOLUTIONS: dict[str, tuple[float, Callable[..., Any]]] = {
+    "ConvolutionalSGD, 5 taps": (2.0, partial(ConvolutionalSGD, kernel_size=5)),
+    "LocalLossConvSGD, 5 taps, every 4th": (2.0, partial(LocalLossConvSGD, kernel_size=5, kernel_every=4)),
+    "ConvolutionalSGDv2, 5 taps, fixed": (2.0, partial(ConvolutionalSGDv2, kernel_size=5, kernel_lr=0.0)),
+    "ConvolutionalSGDv2, 5 taps, every 10th": (4.0, partial(ConvolutionalSGDv2, kernel_size=5, kernel_every=10)),
+    "ConvolutionalSGDv2, 5 taps, every 4th": (4.0, partial(ConvolutionalSGDv2, kernel_size=5, kernel_every=4)),
 }
 ORTHOGRAD_WORDS, LOOKAHEAD_WORDS = 3.0, 4.0 / 5.0
 
@@ -132,6 +153,7 @@ def available_contenders() -> list[Contender]:
         Contender("Adam, foreach", None, ADAM_WORDS, lambda p: Adam(p, foreach=True)),
         Contender("Adam, fused", None, ADAM_WORDS, lambda p: Adam(p, fused=True)),
         *(row for transform in exported_transforms() for row in _transform_rows(transform)),
+        *(_convolution_row(name, words, build) for name, (words, build) in CONVOLUTIONS.items()),
         Contender(
             "MuSGD momentum, fused", "SGD momentum, fused", SGD_WORDS, lambda p: MuSGD(mu_model(p), **_SGD_SETTINGS)
         ),
@@ -170,9 +192,17 @@ def _transform_rows(transform: type[Any]) -> list[Contender]:
     name, own = TRANSFORMS.get(transform, (transform.__name__, None))
     sgd, adam = (None if own is None else base + own for base in (SGD_WORDS, ADAM_WORDS))
     return [
-        Contender(f"{name} over SGD", "SGD momentum, fused", sgd, lambda p: transform(p, SGD, _SGD_SETTINGS)),
-        Contender(f"{name} over Adam", "Adam, fused", adam, lambda p: transform(p, Adam, {"lr": 1e-3})),
+        Contender(f"{name} over SGD", "SGD momentum, fused", sgd, lambda p: _over(transform, p, SGD, _SGD_SETTINGS)),
+        Contender(f"{name} over Adam", "Adam, fused", adam, lambda p: _over(transform, p, Adam, {"lr": 1e-3})),
     ]
+
+
+def _over(transform: Callable[..., Any], p: list[nn.Parameter], base: type[Any], settings: dict[str, Any]) -> Any:
+    return transform(p, base_optimizer=base, base_optimizer_kwargs=settings)
+
+
+def _convolution_row(name: str, words: float, build: Callable[..., Any]) -> Contender:
+    return Contender(name, "SGD momentum, fused", SGD_WORDS + words, lambda p: _over(build, p, SGD, _SGD_SETTINGS))
 
 
 def mu_model(params: list[nn.Parameter]) -> nn.Module:

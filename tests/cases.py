@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import itertools
 import os
 import sys
@@ -38,8 +39,18 @@ def find_cases(folder: Path) -> tuple[Case, ...]:
 
 
 def pairs(cases: tuple[Case, ...]) -> tuple[tuple[Case, Case], ...]:
-    """All ordered pairs of outer and inner transform; the simplest one is always there as a partner."""
-    return tuple(itertools.permutations(cases if SCALED in cases else (*cases, SCALED), 2))
+    """All ordered pairs of outer and inner transform; the simplest one is always there as a partner.
+
+    Two transforms that have a hyperparameter of the same name are refused as a pair: they share one ``param_groups``.
+    """
+    ordered = itertools.permutations(cases if SCALED in cases else (*cases, SCALED), 2)
+    return tuple((outer, inner) for outer, inner in ordered if not own_arguments(outer) & own_arguments(inner))
+
+
+def own_arguments(case: Case) -> set[str]:
+    """The names of a transform's hyperparameters, without what it passes on to its base optimizer."""
+    passed_on = {"params", "lr", "momentum", "base_optimizer", "base_optimizer_kwargs"}
+    return set(inspect.signature(case.build).parameters) - passed_on
 
 
 CASES = find_cases(Path(os.environ.get("CONTRACT_CASES", HERE)).resolve())

@@ -13,8 +13,11 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 
 from advanced_optimizers import (
+    ConvolutionalSGD,
+    ConvolutionalSGDv2,
     FEROptimizer,
     GradientCorrectionOptimizer,
+    LocalLossConvSGD,
     MuAdam,
     MuAdamW,
     MuReadout,
@@ -56,6 +59,10 @@ def correction(params: Iterable[Tensor], **more: Any) -> GradientCorrectionOptim
     return GradientCorrectionOptimizer(params, SGD, MOMENTUM, **strengths, **more)
 
 
+def convolution(kind: Callable[..., Optimizer], **settings: Any) -> Callable[[nn.Module], Optimizer]:
+    return lambda model: kind(model.parameters(), 0.1, kernel_size=5, **settings)
+
+
 # A name, its model and its optimizer.
 OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optimizer]]] = {
     "adam": (plain, lambda model: Adam(model.parameters())),
@@ -67,6 +74,9 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
         lambda model: correction(model.parameters(), model=model, example_input=torch.ones(2, 1, 8, 8).double()),
     ),
     "fer over correction": (plain, lambda model: FEROptimizer(model.parameters(), correction, {}, 0.5)),
+    "convolution": (plain, convolution(ConvolutionalSGD)),
+    "local convolution": (plain, convolution(LocalLossConvSGD, kernel_every=2)),
+    "convolution v2": (plain, convolution(ConvolutionalSGDv2, kernel_every=2)),
     "mu sgd": (scaled, lambda model: MuSGD(model, **MOMENTUM)),
     "mu adam": (scaled, lambda model: MuAdam(model, lr=1e-2)),
     "mu adamw": (scaled, lambda model: MuAdamW(model, lr=1e-2, weight_decay=0.1)),
@@ -120,6 +130,20 @@ def train_and_save(name: str) -> dict[str, Any]:
     optimizer = OPTIMIZERS[name][1](model)
     run(nn.parallel.DistributedDataParallel(model), optimizer)
     return optimizer.state_dict()
+
+
+def follow_losses(losses: list[list[float]]) -> tuple[Tensor, Tensor]:
+    """The kernel after this process's losses, and one that heard the means of all processes' losses."""
+    p = nn.Parameter(torch.zeros(8))
+    p.grad = torch.ones(8)
+    followed = ConvolutionalSGD([p], kernel_size=5, kernel_lr=0.1)
+    for loss in losses[dist.get_rank()]:
+        followed.step(lambda loss=loss: loss)
+    of_means = torch.tensor(losses, dtype=torch.float64).mean(dim=0).tolist()
+    expected = ConvolutionalSGD([p], kernel_size=5, kernel_lr=0.1)
+    for mean in of_means:
+        expected.step(lambda mean=mean: mean)
+    return followed.get_kernel(), expected.get_kernel()
 
 
 # ---- ZeroRedundancyOptimizer: each process steps and keeps the state of a part of the parameters --------------------

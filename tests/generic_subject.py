@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
+from advanced_optimizers import ConvolutionalSGDv2, FEROptimizer, GradientCorrectionOptimizer
 from advanced_optimizers._base import GradientTransform, WrappedOptimizer
 
 
@@ -48,12 +48,18 @@ class Nothing(GradientTransform):
         return grads
 
 
+# Torch's tests leave out what is torch's default, where the convolutional optimizers have one of their own.
+NO_MOMENTUM: dict[Any, dict[str, float]] = {torch.optim.SGD: {"momentum": 0.0}, torch.optim.RMSprop: {"momentum": 0.0}}
+
 WRAPS: dict[str, Callable[..., Optimizer]] = {
     "bare": lambda params, base, kwargs: base(params, **kwargs),
     "wrapped": lambda params, base, kwargs: WrappedOptimizer(params, base, kwargs, {}),
     "nothing": Nothing,
     "fer": FEROptimizer,
     "correction": GradientCorrectionOptimizer,
+    "convolution": lambda params, base, kwargs: ConvolutionalSGDv2(
+        params, base_optimizer=base, base_optimizer_kwargs={**NO_MOMENTUM.get(base, {}), **kwargs}, kernel_every=1
+    ),
 }
 INFOS = {
     info.optim_cls.__name__: info

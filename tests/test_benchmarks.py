@@ -29,6 +29,7 @@ from benchmarks.result import Result, aligned
 from benchmarks.timing import bandwidth, block_means, block_sums, interleaved, memory_passes, ratios, spread, timed
 from tests.experiments_helpers import PYPROJECT
 
+SMOOTHING = ("ConvolutionalSGD", "LocalLossConvSGD")
 SHAPES = [torch.Size(shape) for shape in ((40, 30), (30,), (6, 4, 3, 3), (1,))]
 
 
@@ -145,14 +146,22 @@ class TestStep:
         contenders = {c.name: c for c in step.available_contenders()}
         added = {c.name: c.words - contenders[c.base].words for c in contenders.values() if c.base is not None}
         # FER: reads g and memory, writes memory and g'. Gradient correction: the same, and writes and reads another g
-        # every fourth step. OrthoGrad: reads g and p, writes g'. Lookahead: reads and writes p and the slow weights,
-        # every fifth step.
+        # every fourth step. The convolutional optimizers: read g and write g'; version 2 also reads and writes the
+        # average of the gradients, where its kernels learn. OrthoGrad: reads g and p, writes g'. Lookahead: reads and
+        # writes p and the slow weights, every fifth step.
         assert added == pytest.approx(
             {
                 "FER over SGD": 4,
                 "FER over Adam": 4,
                 "Correction over SGD": 4.5,
                 "Correction over Adam": 4.5,
+                **{f"{name} over {base}": 2 for name in SMOOTHING for base in ("SGD", "Adam")},
+                **{f"ConvolutionalSGDv2 over {base}": 4 for base in ("SGD", "Adam")},
+                "ConvolutionalSGD, 5 taps": 2,
+                "LocalLossConvSGD, 5 taps, every 4th": 2,
+                "ConvolutionalSGDv2, 5 taps, fixed": 2,
+                "ConvolutionalSGDv2, 5 taps, every 10th": 4,
+                "ConvolutionalSGDv2, 5 taps, every 4th": 4,
                 "OrthoGrad over Adam": 3,
                 "Lookahead over Adam": 0.8,
                 "MuSGD momentum, fused": 0,

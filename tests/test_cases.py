@@ -14,7 +14,8 @@ from torch.optim import Adam
 
 from tests import test_contract
 from tests.case import Case
-from tests.cases import CASES, HERE, find_cases, pairs
+from tests.cases import CASES, HERE, find_cases, own_arguments, pairs
+from tests.cases_convolutional import LOCAL_LOSS, VERSION_2
 from tests.cases_fer import FER
 from tests.cases_scaled import SCALED
 from tests.contract import contract_tests, run_contract
@@ -78,6 +79,13 @@ def test_a_folder_without_proper_rows_is_refused(files, match, tmp_path):
 def test_a_single_transform_nests_with_the_simplest_one():
     assert [(a.name, b.name) for a, b in pairs((FER,))] == [("fer", "scaled"), ("scaled", "fer")]
     assert len(pairs((FER, SCALED))) == 2
+
+
+def test_transforms_with_a_hyperparameter_of_the_same_name_are_not_nested():
+    assert not own_arguments(LOCAL_LOSS) & own_arguments(FER)
+    names = [(a.name, b.name) for a, b in pairs((LOCAL_LOSS, VERSION_2))]
+    assert ("local loss", "convolutional sgd v2") not in names
+    assert len(names) == 4  # each of them with the simplest one, in both orders
 
 
 # ---- tests that do not apply -------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(
     not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo"
 )
 HIDDEN = "correction of hidden states"
-WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction"]
+CONVOLUTIONS = ["convolution", "local convolution", "convolution v2"]
+WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction", *CONVOLUTIONS]
 SCALED = ["mu sgd", "mu adam", "mu adamw", "mu transfer"]
 whole = cache(cases.train_whole)
 
@@ -55,6 +56,12 @@ def test_ddp_equals_one_process_with_the_whole_batch(name):
 def test_the_state_is_the_same_in_both_processes(name):
     first, second = values(cases.train_and_save, name)
     assert_close(first["state"], second["state"], **BITWISE)
+
+
+def test_a_kernel_that_follows_the_loss_follows_the_mean_over_the_processes():
+    first, second = values(cases.follow_losses, [[1.0, 0.5, 0.9], [1.0, 1.2, 0.2]])
+    assert_close(first, second, **BITWISE)
+    assert_close(first[0], first[1], **BITWISE)  # as in one process that hears the means
 
 
 def test_corrections_of_hidden_states_keep_the_parameters_equal_but_learn_from_their_own_part():
@@ -109,7 +116,7 @@ def test_fsdp2_equals_one_process_with_the_whole_batch(name):
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_fsdp2_is_refused_by_name_and_nothing_changes(name):
-    owner = "GradientCorrectionOptimizer" if name == "correction" else "FEROptimizer"
+    owner = type(cases.OPTIMIZERS[name][1](cases.model_of(name))).__name__
     for message, stayed, states in values(cases.refuse_sharded, name):
         assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape (4, 1, 3, 3): ")
         assert stayed

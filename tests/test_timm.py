@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers import (
+    ConvolutionalSGDv2,
     FEROptimizer,
     FlippingErrorReduction,
     GradientCorrectionOptimizer,
@@ -54,7 +55,7 @@ def train(model: nn.Module, optimizer: Optimizer, seeds: range, every: int = 1, 
 
 
 def test_the_names():
-    assert NAMES == ["fer", "gradientcorrection"]
+    assert NAMES == ["convolutionalsgd", "convolutionalsgdv2", "fer", "gradientcorrection", "locallossconvsgd"]
     assert set(NAMES) <= set(list_optimizers())
     assert timm.optim.get_optimizer_info("fer").description.startswith("Gradient-consistency FER")
     assert register_optimizers() == NAMES
@@ -91,7 +92,7 @@ def test_layer_decay_and_a_schedule_scale_each_layers_rate(name: str):
     assert any(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
-@every_name
+@pytest.mark.parametrize("name", ["fer", "gradientcorrection"])
 def test_it_is_our_class_with_our_arguments(name: str):
     model, other = vit(), vit()
     kind = FEROptimizer if name == "fer" else GradientCorrectionOptimizer
@@ -102,6 +103,12 @@ def test_it_is_our_class_with_our_arguments(name: str):
     settings = {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-6}
     train(other, kind(decay[1:], torch.optim.Adam, settings), range(4))
     torch.testing.assert_close(model.state_dict(), other.state_dict(), rtol=0.0, atol=1e-6)
+
+
+def test_a_momentum_reaches_the_optimizers_over_sgd():
+    optimizer = create_optimizer_v2(vit(), "convolutionalsgdv2", lr=0.01, momentum=0.8, kernel_size=5)
+    assert type(optimizer) is ConvolutionalSGDv2
+    assert (optimizer.param_groups[0]["momentum"], optimizer.param_groups[0]["kernel_size"]) == (0.8, 5)
 
 
 @pytest.mark.parametrize(("base", "kind"), [("lamb", "Lamb"), ("adamw", "AdamW"), ("sgd", "SGD"), ("momentum", "SGD")])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
+from advanced_optimizers import ConvolutionalSGDv2, FEROptimizer, GradientCorrectionOptimizer, LocalLossConvSGD
 from advanced_optimizers._base import WrappedOptimizer
 from tests.cases_scaled import Scaled
 from tests.harness import feed, make_gradients, make_params
@@ -24,6 +24,8 @@ WRAPPERS: dict[str, Wrap] = {
     "fer": lambda params: FEROptimizer(params, **ADAM),
     "fer over sgd": lambda params: FEROptimizer(params, SGD, {"lr": 1e-2}),
     "correction": lambda params: GradientCorrectionOptimizer(params, **ADAM),
+    "convolution": lambda params: ConvolutionalSGDv2(params, 1e-2, kernel_every=2),
+    "fer over convolution over adam": lambda params: FEROptimizer(params, LocalLossConvSGD, ADAM),
     "fer over correction": lambda params: FEROptimizer(params, GradientCorrectionOptimizer, ADAM),
 }
 every_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)

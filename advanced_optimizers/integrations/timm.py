@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from advanced_optimizers import create_optimizer, list_optimizers
 from advanced_optimizers._base import ParamsT
 from advanced_optimizers._checks import unknown_name
-from advanced_optimizers._create import summary, takes_parameters
+from advanced_optimizers._create import maker_of, summary, takes_parameters
 
 __all__ = ["register_optimizers"]
 
@@ -37,7 +38,7 @@ def register_optimizers() -> list[str]:
         >>> import torch
         >>> from advanced_optimizers.integrations.timm import register_optimizers
         >>> register_optimizers()
-        ['fer', 'gradientcorrection']
+        ['convolutionalsgd', 'convolutionalsgdv2', 'fer', 'gradientcorrection', 'locallossconvsgd']
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = timm.optim.create_optimizer_v2(model, "fer", lr=1e-3, weight_decay=0.05)
         >>> [group["weight_decay"] for group in optimizer.param_groups]
@@ -45,7 +46,9 @@ def register_optimizers() -> list[str]:
     """
     ours = {name.replace("_", ""): name for name in list_optimizers() if takes_parameters(name)}
     for name in ours.keys() - set(names_in_timm()):
-        info = OptimInfo(name, partial(_create, ours[name]), summary(ours[name]), has_betas=True)
+        over_sgd = "momentum" in inspect.signature(maker_of(ours[name])).parameters
+        make = partial(_create, ours[name])
+        info = OptimInfo(name, make, summary(ours[name]), has_betas=not over_sgd, has_momentum=over_sgd)
         default_registry.register(info)
     return sorted(ours)
 

@@ -100,9 +100,13 @@ class BackpropLearner:
         loss = self.loss(logits, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.update(loss.detach())
         self.scheduler.step()
         return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == batch.labels).sum())
+
+    def update(self, loss: Tensor) -> None:
+        """Takes one step of the optimizer with the gradients of a loss."""
+        self.optimizer.step()
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
