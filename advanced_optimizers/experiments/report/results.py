@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 
 # The class for the results of each kind of study; a new kind needs a row here.
-RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {Study: StudyResults, WidthSweep: SweepResults}
+RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
+    Study: StudyResults,
+    WidthSweep: SweepResults,
+    RateSweep: RateResults,
+}
 
 
 def results_of(study: BaseStudy, root: Path) -> RecordedStudy[Any]:

@@ -151,6 +151,8 @@ class Task(BaseTask):
         precision: See ``RunConfig``.
         augment: See ``RunConfig``.
         width: See ``RunConfig``.
+        data_fraction: Fraction of the training images that a run of the comparison uses.
+        schedule: See ``RunConfig``; trials follow it, too.
     """
 
     tuning_epochs: int
@@ -158,6 +160,8 @@ class Task(BaseTask):
     precision: str = "float32"
     augment: bool = False
     width: float = 1.0
+    data_fraction: float = 1.0
+    schedule: str = "one-cycle"
 
     def longer(self, factor: float) -> Task:
         """The same task with more epochs, rounded up; in its trials, too."""
@@ -178,6 +182,7 @@ class Task(BaseTask):
             precision=self.precision,
             augment=self.augment,
             width=self.width,
+            schedule=self.schedule,
             split="validation",
         )
 
@@ -192,9 +197,11 @@ class Task(BaseTask):
             epochs=self.epochs,
             label_noise=label_noise,
             batch_size=self.batch_size,
+            data_fraction=self.data_fraction,
             precision=self.precision,
             augment=self.augment,
             width=self.width,
+            schedule=self.schedule,
         )
 
 
