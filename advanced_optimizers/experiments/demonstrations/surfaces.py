@@ -86,7 +86,7 @@ def quadratic(curvatures: Point = (1.0, 50.0), degrees: float = 0.0, start: Poin
         minima=((0.0, 0.0),),
         lowest=0.0,
         start=start,
-        box=(-9.0, 4.0, -4.0, 4.0),
+        box=(-9.0, 4.0, -7.0 if degrees else -4.0, 4.0),
     )
 
 

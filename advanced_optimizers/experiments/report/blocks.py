@@ -23,9 +23,10 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
-from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
 _PENDING = "*no run yet*"
@@ -248,6 +249,12 @@ def _protocol(context: ReportContext, study: str) -> str:
     return tables.to_markdown(context.study(study).protocol)
 
 
+def _statements(context: ReportContext, topic: str) -> str:
+    """A topic's statements, each with its word."""
+    _check("topic", topic, {name: known for name, known in TOPICS.items() if known.statements})
+    return tables.to_markdown(statements_table(TOPICS[topic].statements, context.verdicts))
+
+
 def _file(context: ReportContext, path: str) -> str:
     """The text of a generated file under ``results/``, for example a benchmark's table."""
     whole = (context.root / path).resolve()
@@ -273,6 +280,7 @@ BLOCKS: dict[str, Block] = {
     "figure": _figure,
     "runs": _runs,
     "protocol": _protocol,
+    "statements": _statements,
     "file": _file,
 }
 

@@ -27,8 +27,13 @@ class DecayLearner(BackpropLearner):
     """Gradient descent whose learning rate follows one of torch's schedulers."""
 
     def __init__(self, setting: Setting, make: MakeScheduler) -> None:
+        config = setting.config
+        if config.schedule != "constant":
+            raise ValueError(
+                f"schedule must be 'constant' for {config.algorithm}, which has one of its own, got {config.schedule!r}"
+            )
         super().__init__(setting, build(setting, "gd"))
-        self.scheduler = make(self.optimizer, setting.config.epochs * setting.steps_per_epoch)
+        self.scheduler = make(self.optimizer, config.epochs * setting.steps_per_epoch)
 
 
 def drops(optimizer: Optimizer, steps: int, factor: float) -> LRScheduler:
