@@ -30,8 +30,9 @@
 # $$m_t = \beta_1 m_{t-1} + (1 - \beta_1)\, g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2)\, g_t^2, \quad
 # \theta_t = \theta_{t-1} - \eta\, \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 #
-# [Section 8 of the report](../coursework_report.md#8-results-the-lectures-toolbox) has the same table of statements, and
-# [section 9.6](../coursework_report.md#96-the-lectures-toolbox) the rules that decide those that need training runs.
+# [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
+# and [section 7b.4](../coursework_report.md#7b4-the-lectures-claims-and-their-rules) the rules that decide those that
+# need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is
 # wrong, the mistake may be the summary's, and the table says so. The networks are small, and train for a few epochs.

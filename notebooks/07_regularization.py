@@ -24,8 +24,9 @@
 # Dropout ([arXiv 1207.0580](https://arxiv.org/abs/1207.0580)) sets activations to zero at random in training. Batch
 # normalization ([arXiv 1502.03167](https://arxiv.org/abs/1502.03167)) gives each feature of a batch mean 0 and variance 1.
 #
-# [Section 8 of the report](../coursework_report.md#8-results-the-lectures-toolbox) has the same table of statements, and
-# [section 9.6](../coursework_report.md#96-the-lectures-toolbox) the rules that decide those that need training runs.
+# [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
+# and [section 7b.4](../coursework_report.md#7b4-the-lectures-claims-and-their-rules) the rules that decide those that
+# need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is
 # wrong, the mistake may be the summary's, and the table says so. The networks are small.
