@@ -232,11 +232,11 @@ except ValueError as error:
     print(str(error).split(",")[0])
 for _ in range(4):
     norm(batch)
-early = norm.eval()(batch)
+early = norm.eval()(batch).detach()
 mean, deviation = float(early.mean()), float(early.std())
 print(f"evaluation after 5 steps: mean {mean:+.2f}, standard deviation {deviation:.2f}")
 norm.train()
-apart = float((norm(batch[:8])[0] - norm(batch)[0]).abs().max())
+apart = float((norm(batch[:8])[0] - norm(batch)[0]).detach().abs().max())
 print(f"the same image in another batch: {apart:.2f} apart")
 assert apart > 0.01 < abs(mean)
 

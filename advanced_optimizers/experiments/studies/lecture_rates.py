@@ -7,6 +7,7 @@ from functools import partial
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
 from advanced_optimizers.experiments.evidence.rates import easier_wants_larger, good_rate_rule, rate_is_good
+from advanced_optimizers.experiments.studies.baselines import CIFAR_ALTERNATIVES
 from advanced_optimizers.experiments.studies.lecture import SUMMARY
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep, RateTask
 from advanced_optimizers.experiments.studies.study import SEEDS
@@ -25,7 +26,14 @@ _FULL = (
     RateTask(dataset="mnist", model="mlp128", epochs=4, batch_size=64, data_fraction=_PART),
     RateTask(dataset="mnist", model="mlp2", epochs=4, batch_size=64, data_fraction=_PART),
     RateTask(dataset="mnist", model="deep256", epochs=4, batch_size=64, data_fraction=_PART),
-    RateTask(dataset="cifar10-jpeg", model="convnet", epochs=4, batch_size=64, data_fraction=0.1),
+    RateTask(
+        dataset="cifar10-jpeg",
+        model="convnet",
+        epochs=4,
+        batch_size=64,
+        data_fraction=0.1,
+        alternatives=CIFAR_ALTERNATIVES,
+    ),
 )
 _QUICK = (
     RateTask(dataset="digits", model="linear", epochs=4, batch_size=64),

@@ -20,7 +20,7 @@ _OPTIMIZERS = (
     Statement(
         key="2",
         text="With momentum, the ball rolls over small bumps.",
-        finding="On our bumpy bowl it does, and gradient descent sticks at every rate. Bumps twice as high stop both.",
+        finding="On our bumpy bowl it does, and gradient descent sticks. Bumps twice as high stop both.",
         word="supported with a limit",
         shown="00, bumps",
     ),
@@ -94,14 +94,14 @@ _OPTIMIZERS = (
     Statement(
         key="12",
         text="For classification, take 3e-4.",
-        finding="All of the tasks are classification, and their best rates differ.",
+        finding="All of our tasks are classification: one rate would have to serve all of them.",
         claims=("lecture-adam-classification",),
         shown="00, Adam's rate",
     ),
     Statement(
         key="13",
         text="Lower the rate by 2 or by 10 every fifty operations; that may lower the loss.",
-        finding="Epochs are meant, not operations. A lower rate lowers the noise of the steps, and with it the loss.",
+        finding="Epochs are meant, not operations. A lower rate makes steps less noisy, so the loss can fall at once.",
         claims=("lecture-decay-better", "lecture-decay-loss"),
         shown="00, decay",
         garbled=True,
@@ -140,7 +140,7 @@ _REGULARIZATION = (
     ),
     Statement(
         key="17b",
-        text="L1 is a term of the loss, so it can be left to automatic differentiation.",
+        text="(Not in the summary, but common.) L1 is a term of the loss: automatic differentiation does the rest.",
         finding="Then no weight becomes exactly zero. A proximal step (soft threshold) makes zeros.",
         word="imprecise",
         shown="07, zeros",
