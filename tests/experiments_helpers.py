@@ -47,7 +47,7 @@ ENVIRONMENT: dict[str, Any] = {
     "finished_at": "2026-01-01T00:01:00+00:00",
 }
 
-_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5}
+_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5, "lecture-adam": 0.005, "lecture-constant": 0.5}
 _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
     "flipping": {"mu": 0.5, "gamma": 0.3},
@@ -57,6 +57,10 @@ _OWN = {
         for which in ("", "-hidden", "-shorter", "-hidden-shorter", "-hidden-gcw", "-hidden-gcode")
     },
     **{f"correction-hidden-{strength}": {"lr": 0.01} for strength in ("weak", "stated")},
+    "lecture-rmsprop": {"lr": 0.005},
+    "lecture-adadelta": {"lr": 3.0},
+    "lecture-gd": {"lr": 0.5},
+    "lecture-dropout": {"lr": 0.01, "strength": 0.2},
 }
 
 # Arguments of `make_config` for a run of the convolutional network, in half precision and with augmentation.

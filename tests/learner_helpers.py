@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.training.algorithms import build_learner
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import FOR_ANY_MODEL, make_config
@@ -21,11 +21,21 @@ SAMPLES = 360
 BATCH_SIZE = 60
 STEPS = SAMPLES // BATCH_SIZE
 
+# Rows that bring their schedule along, and rows whose steps differ from a prediction: they draw at random (from torch's
+# own generator, which the training loop keeps), or have batch statistics.
+OWN_SCHEDULE = tuple(f"lecture-{name}" for name in ("constant", "halved", "tenth", "cosine"))
+AUGMENTING = tuple(
+    name for name in ALGORITHMS if name.startswith(("lecture-shift", "lecture-rotation", "lecture-flip"))
+)
+NOT_AS_PREDICTED = (*AUGMENTING, "lecture-dropout", "lecture-batch-norm")
+
 every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
+every_scheduled = pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if name not in OWN_SCHEDULE])
 
 
 def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
-    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **changes})
+    own = {"schedule": "constant"} if algorithm in OWN_SCHEDULE else {}
+    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **own, **changes})
     torch.manual_seed(seed)
     setting = Setting(
         config=config,
@@ -48,6 +58,7 @@ def make_batches(seed: int = 0) -> data.Batches:
 def train_epochs(learner: Any, batches: data.Batches, first: int, last: int) -> list[Tensor]:
     losses = []
     for epoch in range(first, last + 1):
+        torch.manual_seed(epoch)  # the training loop's checkpoints hold torch's generator; the learner's state does not
         learner.start_epoch(epoch)
         losses += [learner.step(batch).loss for batch in batches]
     return losses

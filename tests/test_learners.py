@@ -21,11 +21,15 @@ from advanced_optimizers.experiments.training.learners import BackpropLearner, S
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, hyperparameters_of, make_config, model_of
 from tests.learner_helpers import (
+    AUGMENTING,
     BITWISE,
+    NOT_AS_PREDICTED,
+    OWN_SCHEDULE,
     SAMPLES,
     STEPS,
     cross_entropy,
     every_algorithm,
+    every_scheduled,
     loaded,
     make_batches,
     make_learner,
@@ -44,13 +48,17 @@ def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
     losses = train_epochs(learner, make_batches(), 1, 6)
     assert all(loss.shape == () and math.isfinite(loss) and not loss.requires_grad for loss in losses)
     assert before > 2.2  # no better than guessing
-    assert cross_entropy(learner) < (0.8 if algorithm == "readout" else 0.5) * before
+    # Few epochs on images that are moved by a quarter of their side, or turned around, teach little.
+    share = 0.8 if algorithm == "readout" else 1.0 if algorithm in AUGMENTING else 0.5
+    assert cross_entropy(learner) < share * before
 
 
 @every_algorithm
 @pytest.mark.parametrize("schedule", ["one-cycle", "constant"])
 @pytest.mark.parametrize("changes", [{}, CONVNET], ids=["mlp", "convnet"])
 def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: str, changes: dict[str, Any]) -> None:
+    if algorithm in OWN_SCHEDULE and schedule != "constant":
+        pytest.skip("it has a schedule of its own, and refuses another")
     learner = make_learner(algorithm, schedule=schedule, **changes)
     train_epochs(learner, make_batches(1), 1, 2)
     other = make_learner(algorithm, seed=1, schedule=schedule, **changes)  # none of its state may remain
@@ -63,7 +71,9 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
 
 
 # The other networks have batch statistics, so their logits differ in training mode.
-@pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if model_of(name) == "mlp"])
+@pytest.mark.parametrize(
+    "algorithm", [name for name in FOR_ANY_MODEL if model_of(name) == "mlp" and name not in NOT_AS_PREDICTED]
+)
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)
     for batch in make_batches():
@@ -261,7 +271,7 @@ def rates_of(learner: Any, epochs: int) -> list[float]:
     return rates
 
 
-@every_algorithm
+@every_scheduled
 def test_one_cycle_peaks_at_lr_and_ends_near_zero(algorithm: str) -> None:
     learner = make_learner(algorithm, epochs=8)
     lr = hyperparameters_of(algorithm)["lr"]
@@ -296,7 +306,7 @@ def test_the_shortest_runs_have_a_schedule(epochs: int) -> None:
         learner.step(batch)
 
 
-@every_algorithm
+@every_scheduled
 def test_a_constant_schedule_stays(algorithm: str) -> None:
     learner = make_learner(algorithm, schedule="constant")
     assert set(rates_of(learner, 2)) == {hyperparameters_of(algorithm)["lr"]}

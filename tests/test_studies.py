@@ -146,6 +146,7 @@ def test_trials_are_measured_on_held_out_training_images(study: Study) -> None:
             precision=task.precision,
             augment=task.augment,
             width=task.width,
+            schedule=task.schedule,
             split="validation",
         )
         assert config == expected
@@ -193,6 +194,8 @@ def test_the_comparison_follows_its_tasks_protocol_on_the_test_set(study: Study,
             precision=task.precision,
             augment=task.augment,
             width=task.width,
+            data_fraction=task.data_fraction,
+            schedule=task.schedule,
             split="test",
         )
         assert config == protocol

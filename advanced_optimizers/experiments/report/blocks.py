@@ -30,10 +30,11 @@ from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.report.tuning_tables import edges_table
-from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
 _PENDING = "*no run yet*"
@@ -319,6 +320,12 @@ def _edges(context: ReportContext) -> str:
     )
 
 
+def _statements(context: ReportContext, topic: str) -> str:
+    """A topic's statements, each with its word."""
+    _check("topic", topic, {name: known for name, known in TOPICS.items() if known.statements})
+    return tables.to_markdown(statements_table(TOPICS[topic].statements, context.verdicts))
+
+
 def _file(context: ReportContext, path: str) -> str:
     """The text of a generated file under ``results/``, for example a benchmark's table."""
     whole = (context.root / path).resolve()
@@ -352,6 +359,7 @@ BLOCKS: dict[str, Block] = {
     "runs": _runs,
     "protocol": _protocol,
     "edges": _edges,
+    "statements": _statements,
     "file": _file,
 }
 

@@ -20,8 +20,9 @@ from advanced_optimizers.experiments.records.paths import output_root
 from advanced_optimizers.experiments.report import plots
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.tables import to_markdown, unbroken
-from advanced_optimizers.experiments.studies.registry import get_study
+from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS, get_study
 from advanced_optimizers.experiments.studies.running import Workers, run_study
 
 # A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
@@ -106,15 +107,46 @@ def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
         _show_picture(plots.save_figure(figure, Path(folder) / "drawing.png", []).read_bytes(), caption, full)
 
 
+def show_animation(svg: bytes, caption: str, note: str = "") -> None:
+    """Displays an animated SVG, which needs no script.
+
+    Args:
+        svg: From ``surface_plots.animation``.
+        caption: What it shows, in a few words; also its alternative text.
+        note: What its marks mean, in sentences.
+    """
+    _show_picture(svg, caption, f"{_sentence(caption)} {note}".rstrip(), kind="svg+xml")
+
+
+def show_statements(topic: str, profile: str = "full") -> None:
+    """Displays a topic's statements with the words that they get by the runs of a profile.
+
+    Args:
+        topic: The topic's name, such as ``lecture_statements``.
+        profile: ``full`` or ``quick``; in the quick profile, too few seeds decide nothing.
+
+    Raises:
+        ValueError: There is no such topic, or it has no statements.
+    """
+    known = {name: found for name, found in TOPICS.items() if found.statements}
+    if topic not in known:
+        raise unknown_name("topic", topic, known)
+    statements = known[topic].statements
+    studies = dict.fromkeys(CLAIMS[key].study for statement in statements for key in statement.claims)
+    root = output_root(profile)
+    verdicts = [results_of(get_study(study, profile), root).verdicts for study in studies]
+    _show_markdown(statements_table(statements, {key: v for found in verdicts for key, v in found.items()}))
+
+
 def _show_markdown(table: pd.DataFrame) -> None:
     display(Markdown(to_markdown(table)))
 
 
-def _show_picture(png: bytes, alternative: str, caption: str) -> None:
+def _show_picture(picture: bytes, alternative: str, caption: str, kind: str = "png") -> None:
     """Displays a picture with its caption below; as HTML, since Jupyter has no alternative text for an image."""
-    source = f"data:image/png;base64,{b64encode(png).decode()}"
-    picture = f'<img src="{source}" alt="{html.escape(_sentence(alternative))}" width="{_FIGURE_WIDTH}">'
-    display(HTML(f"<p>{picture}<br>\n<em>{html.escape(unbroken(caption))}</em></p>"))
+    source = f"data:image/{kind};base64,{b64encode(picture).decode()}"
+    image = f'<img src="{source}" alt="{html.escape(_sentence(alternative))}" width="{_FIGURE_WIDTH}">'
+    display(HTML(f"<p>{image}<br>\n<em>{html.escape(unbroken(caption))}</em></p>"))
 
 
 def _sentence(words: str) -> str:

@@ -96,6 +96,12 @@ def optimum_by_width(optima: pd.DataFrame) -> str:
     )
 
 
+def error_by_rate(points: pd.DataFrame) -> str:
+    """For ``rate_plots.error_by_rate``."""
+    seeds = _count(points.groupby(["task", "algorithm"])["seed"].nunique())
+    return f"Mean of the last epoch, with the range as a band ({seeds} seeds). A run that diverged counts as 100 %."
+
+
 def coordinate_sizes(checks: Mapping[str, Sequence[Any]]) -> str:
     """For ``sweep_plots.coordinate_sizes``."""
     seeds = _count(len({row.seed for row in rows}) for rows in checks.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
@@ -14,6 +15,7 @@ from advanced_optimizers.experiments.report.variant_results import (
     TrialLengthResults,
     UntunedResults,
 )
+from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from advanced_optimizers.experiments.studies.variants import MovedRanges, Retuning, TrialLength, Untuned
@@ -26,6 +28,7 @@ RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
     TrialLength: TrialLengthResults,
     Untuned: UntunedResults,
     MovedRanges: MovedRangesResults,
+    RateSweep: RateResults,
 }
 
 

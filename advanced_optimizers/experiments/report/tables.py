@@ -136,17 +136,24 @@ def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy"
 
 
 def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
-    """How long and on what a study trains, and its tuning budget, one row per task."""
+    """How long and on what a study trains, and its tuning budget, one row per task.
+
+    A study on a part of the training images, or at a constant learning rate, says so in a column more.
+    """
+    partly = any(task.data_fraction < 1.0 for task in study.tasks)
+    constant = any(task.schedule == "constant" for task in study.tasks)
     return pd.DataFrame(
         {
             "Task": labels.get(task.name, task.name),
+            **({"Training images": f"{100 * task.data_fraction:.3g} %"} if partly else {}),
+            **({"Learning rate": task.schedule} if constant else {}),
             "Epochs": task.epochs,
             "Batch size": task.batch_size,
             "Precision": task.precision,
             "Crop and flip": "yes" if task.augment else "no",
             "Seeds": len(study.seeds),
             "Tuning, for each algorithm": f"{study.trials} trials of {task.tuning_epochs} epochs on "
-            f"{100 * task.tuning_fraction:g} % of the tuning split, clean labels",
+            f"{100 * task.tuning_fraction:.3g} % of the tuning split, clean labels",
         }
         for task in study.tasks
     )

@@ -75,6 +75,7 @@ def _check_names(name: str, topic: Topic) -> None:
     metrics = {*METRICS, *(metric.column for metric in topic.metrics)}
     curves = {*CURVES, *(curve.column for curve in topic.curves)}
     studies = {study.name for study in topic.studies}
+    own_claims = {claim.key: claim for claim in topic.claims}
     baselines = [row.baseline for row in topic.algorithms.values() if row.baseline is not None]
     used: list[tuple[str, str, Collection[str]]] = [
         *(("algorithm", baseline, algorithms) for baseline in baselines),
@@ -87,6 +88,7 @@ def _check_names(name: str, topic: Topic) -> None:
             for task in study.tasks
             for dataset in (task.dataset, *task.alternatives)
         ),
+        *(("claim", key, {**CLAIMS, **own_claims}) for statement in topic.statements for key in statement.claims),
         *(("metric", m, metrics) for study in topic.studies if isinstance(study, Study) for m in study.metrics),
         *(("curve", c, curves) for study in topic.studies if isinstance(study, Study) for c in study.curves),
     ]

@@ -159,6 +159,8 @@ class Task(BaseTask):
         precision: See ``RunConfig``.
         augment: See ``RunConfig``.
         width: See ``RunConfig``.
+        data_fraction: Fraction of the training images that a run of the comparison uses.
+        schedule: See ``RunConfig``; trials follow it, too.
     """
 
     tuning_epochs: int
@@ -166,6 +168,8 @@ class Task(BaseTask):
     precision: str = "float32"
     augment: bool = False
     width: float = 1.0
+    data_fraction: float = 1.0
+    schedule: str = "one-cycle"
 
     def longer(self, factor: float) -> Task:
         """The same task with this many times the epochs, rounded up; in its trials, too."""
@@ -191,6 +195,7 @@ class Task(BaseTask):
             precision=self.precision,
             augment=self.augment,
             width=self.width,
+            schedule=self.schedule,
             split="validation",
         )
 
@@ -205,9 +210,11 @@ class Task(BaseTask):
             epochs=self.epochs,
             label_noise=label_noise,
             batch_size=self.batch_size,
+            data_fraction=self.data_fraction,
             precision=self.precision,
             augment=self.augment,
             width=self.width,
+            schedule=self.schedule,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
+from advanced_optimizers.experiments.evidence.statement import Statement
 from advanced_optimizers.experiments.studies.study import BaseStudy
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 from advanced_optimizers.experiments.training.models import Model
@@ -27,6 +28,7 @@ class Topic:
         curves: How such quantities are plotted over the epochs.
         trackers: By name, functions that build a tracker, which every run updates after each epoch.
         margins: By metric and task, the largest difference that does not matter, in the unit that is recorded.
+        statements: What a source states that is no paper; the claims that decide some of them may be other topics'.
     """
 
     title: str
@@ -38,3 +40,4 @@ class Topic:
     curves: tuple[Curve, ...] = ()
     trackers: Mapping[str, Callable[[int], Tracker]] = field(default_factory=dict)
     margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    statements: tuple[Statement, ...] = ()

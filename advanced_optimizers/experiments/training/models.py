@@ -73,7 +73,8 @@ def scaled(units: int, width: float) -> int:
     return max(1, round(units * width))
 
 
-def _mlp(image_shape: ImageShape, num_classes: int, width: float, *, hidden: Sequence[int]) -> nn.Sequential:
+def mlp(image_shape: ImageShape, num_classes: int, width: float, *, hidden: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them: ``hidden`` units, from the input on; without any, a linear model."""
     sizes = [math.prod(image_shape), *(scaled(units, width) for units in hidden)]
     layers = [layer for inputs, outputs in pairwise(sizes) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
@@ -157,8 +158,8 @@ class ResNet18(nn.Sequential):
 
 
 MODELS: dict[str, Model] = {
-    "mlp": Model(label="MLP", build=partial(_mlp, hidden=(512,))),
-    "mlp2": Model(label="MLP of 512-256", build=partial(_mlp, hidden=(512, 256))),
+    "mlp": Model(label="MLP", build=partial(mlp, hidden=(512,))),
+    "mlp2": Model(label="MLP of 512-256", build=partial(mlp, hidden=(512, 256))),
     "convnet": Model(label="ConvNet", build=_convnet, smallest_side=4),
     "vgg": Model(label="VGG", build=_vgg, smallest_side=4),
     "resnet18": Model(label="ResNet-18", build=ResNet18, smallest_side=4),
