@@ -107,13 +107,13 @@ def _check_names(name: str, topic: Topic) -> None:
 def load_topics() -> None:
     """Registers the topic of each module of this package that has one.
 
-    A topic without algorithms of its own is about those of the others, so it comes after them.
+    A topic without algorithms and models of its own is about those of the others, so it comes after them.
     """
     package = __name__.rpartition(".")[0]
     names = [module_info.name for module_info in pkgutil.iter_modules([str(Path(__file__).parent)])]
     found = {name: getattr(importlib.import_module(f"{package}.{name}"), "TOPIC", None) for name in names}
     topics = {name: topic for name, topic in found.items() if isinstance(topic, Topic) and name not in TOPICS}
-    for name in sorted(topics, key=lambda name: not topics[name].algorithms):
+    for name in sorted(topics, key=lambda name: not (topics[name].algorithms or topics[name].models)):
         register(name, topics[name])
 
 
