@@ -279,14 +279,14 @@ class TestTable:
                 tasks = {task.name for task in study.tasks}
                 assert comparison.task in tasks
                 assert {comparison.algorithm, comparison.baseline} <= set(study.algorithms)
-                assert comparison.label_noise in study.label_noises
+                assert comparison.label_noise in getattr(study, "label_noises", (0.0,))
 
     def test_a_rule_that_replaced_another_says_what_that_had_said(self) -> None:
         changed = {key: claim.former for key, claim in CLAIMS.items() if claim.former is not None}
         assert {"fer-beats-baselines", "fer-overhead", "sigprop-time", "sigprop-learns-features"} <= changed.keys()
         for key, former in changed.items():
             assert former.rule != CLAIMS[key].rule
-            assert former.verdict in ("supported", "not supported", "inconclusive")
+            assert former.verdict in ("supported", "not supported", "inconclusive", "pending")
             assert all(text.endswith(".") for text in (former.rule, former.result, former.why))
 
     def test_no_outcome_is_a_tie(self) -> None:
