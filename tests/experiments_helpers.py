@@ -57,6 +57,7 @@ _OWN = {
         for which in ("", "-hidden", "-shorter", "-hidden-shorter", "-hidden-gcw", "-hidden-gcode")
     },
     **{f"correction-hidden-{strength}": {"lr": 0.01} for strength in ("weak", "stated")},
+    "correction-hidden-gcode": {"gcw_strength": 0.3, "gcode_strength": 0.3, "lr": 0.01},
 }
 
 # Arguments of `make_config` for a run of the convolutional network, in half precision and with augmentation.
