@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Libraries that some tests load phone home unless told not to; tests use no network.
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from advanced_optimizers.experiments.records import machine
 from advanced_optimizers.experiments.records.store import RunStore
 
 torch.set_num_threads(1)
@@ -28,6 +30,14 @@ def rng() -> torch.Generator:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)  # layers draw their first weights from the global generator
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _sources() -> Iterator[None]:
+    """The topic files that a module's tests load are part of the code that runs are bound to: not in other modules."""
+    before = list(machine.FURTHER_SOURCES)
+    yield
+    machine.FURTHER_SOURCES[:] = before
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ _OWN = {
         for which in ("", "-hidden", "-shorter", "-hidden-shorter", "-hidden-gcw", "-hidden-gcode")
     },
     **{f"correction-hidden-{strength}": {"lr": 0.01} for strength in ("weak", "stated")},
+    "correction-hidden-gcode": {"gcw_strength": 0.3, "gcode_strength": 0.3, "lr": 0.01},
     "lecture-rmsprop": {"lr": 0.005},
     "lecture-adadelta": {"lr": 3.0},
     "lecture-gd": {"lr": 0.5},

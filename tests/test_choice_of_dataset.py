@@ -122,7 +122,7 @@ def test_another_choice_is_an_error_that_names_the_choices(study: Study, dataset
 
 
 def test_a_topic_with_an_unknown_alternative_is_refused() -> None:
-    topic = registry.TOPICS["baselines"]
+    topic = replace(registry.TOPICS["baselines"], margins={})
     bad = replace(TWO, tasks=(replace(TASKS[1], alternatives=("cifar11",)),))
     with pytest.raises(ValueError, match="no dataset is named 'cifar11'; did you mean cifar10"):
         register("more", replace(topic, algorithms={}, studies=(bad,)))

@@ -10,7 +10,8 @@ import pytest
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
-from advanced_optimizers.experiments.studies import fer, gradient_correction, localized_learning
+from advanced_optimizers.experiments.studies import fer, gradient_correction
+from advanced_optimizers.experiments.studies.claims.localized_learning import COURSEWORK_RATIO
 from advanced_optimizers.experiments.studies.coursework_table import SECONDS, compare_order
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS, get_study
 from advanced_optimizers.experiments.studies.study import Study
@@ -50,7 +51,7 @@ def test_a_topic_without_algorithms_is_registered_after_those_that_it_is_about()
 def test_the_seconds_are_those_of_the_claims_of_the_methods() -> None:
     assert SECONDS["fer-adam"] / SECONDS["adam"] == pytest.approx(fer.COURSEWORK_RATIO, abs=5e-4)
     assert SECONDS["correction"] / SECONDS["adam"] == pytest.approx(gradient_correction.COURSEWORK_RATIO, abs=5e-4)
-    assert SECONDS["localized-static"] / SECONDS["sgd"] == pytest.approx(localized_learning.COURSEWORK_RATIO, abs=5e-4)
+    assert SECONDS["localized-static"] / SECONDS["sgd"] == pytest.approx(COURSEWORK_RATIO, abs=5e-4)
     stated = sorted(SECONDS, key=SECONDS.__getitem__)
     assert stated == ["localized-static", "sgd", "adam", "fer-adam", "correction"]
     for c in CLAIMS["coursework-order-of-seconds"].decide.keywords["comparisons"]:

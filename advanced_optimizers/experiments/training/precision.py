@@ -35,7 +35,8 @@ def autocast_of(precision: str, device: torch.device) -> Callable[[], AbstractCo
 
 def has_bfloat16() -> bool:
     """Whether torch has fast products of bfloat16 tensors on this processor."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # Without this library, torch has no such function either.
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextmanager
