@@ -226,7 +226,6 @@ TOPIC = Topic(
             algorithms=("adam", *_ACTING),
             tuned_as={"fer-adam-same-rate": "adam"},
             curves=("test_accuracy", "kept_cosine"),
-            in_progress=True,
         ),
         *in_both_profiles(
             name="flipping-stated",
