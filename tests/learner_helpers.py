@@ -29,9 +29,6 @@ AUGMENTING = tuple(
 )
 NOT_AS_PREDICTED = (*AUGMENTING, "lecture-dropout", "lecture-batch-norm")
 
-every_algorithm = pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
-every_scheduled = pytest.mark.parametrize("algorithm", [name for name in FOR_ANY_MODEL if name not in OWN_SCHEDULE])
-
 
 def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
     own = {"schedule": "constant"} if algorithm in OWN_SCHEDULE else {}
@@ -46,6 +43,27 @@ def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
         steps_per_epoch=STEPS,
     )
     return build_learner(setting)
+
+
+def kind_of(algorithm: str) -> tuple[Any, ...]:
+    """What an algorithm is made of: the learner and its parts, layers, switches and ranges, but no numbers."""
+    learner = make_learner(algorithm)
+    parts = {name: (type(part), _switches(part)) for name, part in vars(learner).items()}
+    base = type(getattr(getattr(learner, "optimizer", None), "base", None))
+    layers = tuple(type(module) for module in learner.model.modules())
+    return (
+        type(learner),
+        str(parts),
+        base,
+        layers,
+        str(ALGORITHMS[algorithm].search_space),
+        ALGORITHMS[algorithm].options,
+    )
+
+
+def _switches(part: object) -> dict[str, object]:
+    settings = getattr(part, "__dict__", {})
+    return {name: value if isinstance(value, (str, bool)) else type(value) for name, value in settings.items()}
 
 
 def make_batches(seed: int = 0) -> data.Batches:
@@ -81,3 +99,9 @@ def saved(learner: Any) -> bytes:
 def loaded(content: bytes) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     return state
+
+
+# Algorithms that differ in a number alone need no test of their own: the first of each kind stands for the others.
+OF_EACH_KIND = tuple({kind_of(name): name for name in reversed(FOR_ANY_MODEL)}.values())[::-1]
+every_kind = pytest.mark.parametrize("algorithm", OF_EACH_KIND)
+every_scheduled_kind = pytest.mark.parametrize("algorithm", [name for name in OF_EACH_KIND if name not in OWN_SCHEDULE])

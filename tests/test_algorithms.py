@@ -9,10 +9,10 @@ import pytest
 
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, get_algorithm
 from tests.experiments_helpers import hyperparameters_of
-from tests.learner_helpers import every_algorithm, make_batches, make_learner
+from tests.learner_helpers import every_kind, make_batches, make_learner
 
 
-@every_algorithm
+@every_kind
 def test_an_algorithm_searches_its_baselines_learning_rates(algorithm: str) -> None:
     baseline = ALGORITHMS[algorithm].baseline
     if baseline is None:
@@ -22,7 +22,7 @@ def test_an_algorithm_searches_its_baselines_learning_rates(algorithm: str) -> N
     assert ALGORITHMS[algorithm].search_space["lr"] == ALGORITHMS[baseline].search_space["lr"]
 
 
-@every_algorithm
+@every_kind
 def test_ranges_are_ranges(algorithm: str) -> None:
     for space in ALGORITHMS[algorithm].search_space.values():
         assert space.low < space.high
@@ -30,7 +30,7 @@ def test_ranges_are_ranges(algorithm: str) -> None:
         assert not space.integer or (space.low == int(space.low) and space.high == int(space.high))
 
 
-@every_algorithm
+@every_kind
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_both_ends_of_every_range_are_accepted(algorithm: str, end: str) -> None:
     point = {
@@ -61,7 +61,7 @@ def holds(learner: Any, option: str, value: Any) -> bool:
     return any(part.get(option) == value for part in [*map(vars, parts), *groups])
 
 
-@every_algorithm
+@every_kind
 def test_every_option_reaches_the_algorithm(algorithm: str) -> None:
     for option in ALGORITHMS[algorithm].options:
         learners = accepted(algorithm, option)
@@ -83,14 +83,14 @@ def test_the_error_for_an_unknown_algorithm_suggests_the_nearest_names(name: str
         make_learner(name, hyperparameters={"lr": 0.1})
 
 
-@every_algorithm
+@every_kind
 def test_a_missing_learning_rate_is_named(algorithm: str) -> None:
     own = {name: value for name, value in hyperparameters_of(algorithm).items() if name != "lr"}
     with pytest.raises(ValueError, match="hyperparameters must include lr"):
         make_learner(algorithm, hyperparameters=own)
 
 
-@every_algorithm
+@every_kind
 def test_an_unknown_hyperparameter_is_named_with_the_known_ones(algorithm: str) -> None:
     with pytest.raises(ValueError, match="color") as caught:
         make_learner(algorithm, hyperparameters={**hyperparameters_of(algorithm), "color": 1.0})
@@ -120,6 +120,6 @@ def test_a_bad_hyperparameter_is_named(algorithm: str, name: str, value: Any, er
     assert repr(value) in str(caught.value)
 
 
-@every_algorithm
+@every_kind
 def test_controls_are_those_that_their_label_calls_so(algorithm: str) -> None:
     assert ALGORITHMS[algorithm].control == ALGORITHMS[algorithm].label.endswith("(control)")

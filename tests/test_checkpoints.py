@@ -21,7 +21,8 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import StudyError, Workers, train_all
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.loop import train
-from tests.experiments_helpers import CONVNET, FOR_ANY_MODEL, kill_in_the_middle, make_config, make_record, train_until
+from tests.experiments_helpers import CONVNET, kill_in_the_middle, make_config, make_record, train_until
+from tests.learner_helpers import every_kind
 
 
 def parts_of(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,7 +39,7 @@ def saved_state(checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("changes", [{"label_noise": 0.2}, CONVNET], ids=["mlp", "convnet"])
-@pytest.mark.parametrize("algorithm", FOR_ANY_MODEL)
+@every_kind
 def test_a_run_goes_on_after_each_epoch_as_if_never_stopped(
     store: RunStore, other_store: RunStore, algorithm: str, changes: dict[str, Any]
 ) -> None:

@@ -24,12 +24,13 @@ from tests.learner_helpers import (
     AUGMENTING,
     BITWISE,
     NOT_AS_PREDICTED,
+    OF_EACH_KIND,
     OWN_SCHEDULE,
     SAMPLES,
     STEPS,
     cross_entropy,
-    every_algorithm,
-    every_scheduled,
+    every_kind,
+    every_scheduled_kind,
     loaded,
     make_batches,
     make_learner,
@@ -41,7 +42,7 @@ from tests.learner_helpers import (
 # --- Every algorithm -------------------------------------------------------------------------------------------------
 
 
-@every_algorithm
+@every_kind
 def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
     learner = make_learner(algorithm, epochs=6, width=0.25)
     before = cross_entropy(learner)
@@ -53,7 +54,7 @@ def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
     assert cross_entropy(learner) < share * before
 
 
-@every_algorithm
+@every_kind
 @pytest.mark.parametrize("schedule", ["one-cycle", "constant"])
 @pytest.mark.parametrize("changes", [{}, CONVNET], ids=["mlp", "convnet"])
 def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: str, changes: dict[str, Any]) -> None:
@@ -72,7 +73,7 @@ def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: 
 
 # The other networks have batch statistics, so their logits differ in training mode.
 @pytest.mark.parametrize(
-    "algorithm", [name for name in FOR_ANY_MODEL if model_of(name) == "mlp" and name not in NOT_AS_PREDICTED]
+    "algorithm", [name for name in OF_EACH_KIND if model_of(name) == "mlp" and name not in NOT_AS_PREDICTED]
 )
 def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
     learner = make_learner(algorithm)
@@ -83,7 +84,7 @@ def test_a_step_counts_what_was_right_before_it(algorithm: str) -> None:
         assert int(result.correct) == expected
 
 
-@every_algorithm
+@every_kind
 def test_predicting_learns_nothing(algorithm: str) -> None:
     learner = make_learner(algorithm, **CONVNET)
     batches = list(make_batches())
@@ -124,7 +125,7 @@ def test_an_algorithms_own_part_changes_the_training(algorithm: str) -> None:
 # --- What each kind reports ------------------------------------------------------------------------------------------
 
 
-@every_algorithm
+@every_kind
 def test_the_lr_curve_is_the_schedules_rate_after_the_epoch(algorithm: str) -> None:
     learner = make_learner(algorithm)
     for epoch in (1, 2):
@@ -271,7 +272,7 @@ def rates_of(learner: Any, epochs: int) -> list[float]:
     return rates
 
 
-@every_scheduled
+@every_scheduled_kind
 def test_one_cycle_peaks_at_lr_and_ends_near_zero(algorithm: str) -> None:
     learner = make_learner(algorithm, epochs=8)
     lr = hyperparameters_of(algorithm)["lr"]
@@ -306,13 +307,13 @@ def test_the_shortest_runs_have_a_schedule(epochs: int) -> None:
         learner.step(batch)
 
 
-@every_scheduled
+@every_scheduled_kind
 def test_a_constant_schedule_stays(algorithm: str) -> None:
     learner = make_learner(algorithm, schedule="constant")
     assert set(rates_of(learner, 2)) == {hyperparameters_of(algorithm)["lr"]}
 
 
-@every_algorithm
+@every_kind
 def test_bfloat16_is_for_the_forward_pass_alone(algorithm: str) -> None:
     seen: set[torch.dtype] = set()
     learner = make_learner(algorithm, precision="bfloat16")
