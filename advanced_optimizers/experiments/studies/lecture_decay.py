@@ -109,7 +109,7 @@ TOPIC = Topic(
         name="lecture-decay",
         title="Should the learning rate drop in the course of training?",
         full=(mnist_part(5000, "mlp128", epochs=20, batch_size=20),),
-        quick=(digits_part("mlp128", epochs=8),),
+        quick=(digits_part("mlp128", epochs=4),),
         algorithms=tuple(_ALGORITHMS),
         metrics=("test_accuracy", "train_loss"),
         in_progress=True,

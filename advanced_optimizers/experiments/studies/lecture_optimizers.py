@@ -59,7 +59,7 @@ _UNEVEN = 64  # does not divide 5,000: the last batch has eight images
 # ---- the claims ------------------------------------------------------------------------------------------------------
 
 _WHY = (
-    "In batches of 64, the last of 5,000 images are a batch of eight. The step on these eight is noisier than the others, "
+    "In batches of 64, the last of 5,000 images are a batch of eight. The step on these is noisier than the others, "
     "and the test comes right after it: the comparison was about this step."
 )
 
@@ -144,7 +144,7 @@ _CLAIMS = (
 # ---- the studies -----------------------------------------------------------------------------------------------------
 
 
-_EPOCHS, _QUICK_EPOCHS = 4, 3
+_EPOCHS, _QUICK_EPOCHS = 4, 2
 
 
 def _tuned(name: str, title: str, batch_size: int) -> tuple[Study, ...]:

@@ -36,8 +36,8 @@ _FULL = (
     ),
 )
 _QUICK = (
-    RateTask(dataset="digits", model="linear", epochs=4, batch_size=BATCH_SIZE),
-    RateTask(dataset="digits", model="mlp128", epochs=4, batch_size=BATCH_SIZE),
+    RateTask(dataset="digits", model="linear", epochs=3, batch_size=BATCH_SIZE),
+    RateTask(dataset="digits", model="mlp128", epochs=3, batch_size=BATCH_SIZE),
 )
 _TASKS = tuple(task.name for task in _FULL)
 _SMALL_TASKS, _LARGE_TASKS = _TASKS[:2], _TASKS[4:]
