@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.demonstrations.momentum import (
     torch_nesterov,
 )
 from advanced_optimizers.experiments.demonstrations.noise import (
+    around_the_last_step,
     mlp,
     normalized,
     part_of,
@@ -170,6 +171,15 @@ def test_the_law_of_the_noise(digits: tuple[torch.Tensor, torch.Tensor]) -> None
     assert noise.predicted(300) == 0.0
     assert noise.measured(300, draws=3) < 1e-10
     assert noise.predicted(150) == pytest.approx(0.5 * noise.spread / 150)
+
+
+def test_a_last_step_on_few_images_does_damage() -> None:
+    worst = {}
+    for images, batch_size in ((1416, 64), (1400, 50)):  # eight are left, and none
+        torch.manual_seed(0)
+        around = around_the_last_step(mlp(64), part_of("digits", images), batch_size, lr=0.3, epochs=4)
+        worst[batch_size] = max(before - after for before, after in around)
+    assert worst[64] > 0.05 > 0.03 > worst[50]
 
 
 def test_a_network_learns_few_images_by_heart() -> None:

@@ -31,6 +31,8 @@ def test_all_of_the_summarys_studies_are_there() -> None:
     assert {study.name for study in LECTURE} == {
         "lecture-optimizers",
         "lecture-rates",
+        "lecture-optimizers-64",
+        "lecture-rates-64",
         "lecture-adam-rates",
         "lecture-decay",
         "lecture-augmentation",
@@ -51,6 +53,18 @@ def test_trials_and_runs_see_as_many_images_for_as_long(study: Study) -> None:
         assert round(task.tuning_fraction * 54_000) == round(task.data_fraction * 60_000)
 
 
+def test_no_small_batch_comes_right_before_a_test() -> None:
+    """Studies in batches of 64 show what one does: they decide no claim."""
+    left = {}
+    for study in LECTURE:
+        for task in (t for t in study.tasks if study.profile == "full" and t.dataset != "digits"):
+            left[study.name] = round(task.data_fraction * 60_000) % task.batch_size
+    odd = {"lecture-optimizers-64", "lecture-rates-64"}
+    assert {name: count for name, count in left.items() if name not in odd} == dict.fromkeys(left.keys() - odd, 0)
+    assert {left[name] for name in odd} == {8}
+    assert not odd & {claim.study for claim in CLAIMED.values()}
+
+
 def test_the_parts_of_mnist() -> None:
     sizes = {
         s.name: round(s.tasks[0].data_fraction * 60_000)
@@ -59,6 +73,7 @@ def test_the_parts_of_mnist() -> None:
     }
     assert sizes == {
         "lecture-optimizers": 5000,
+        "lecture-optimizers-64": 5000,
         "lecture-decay": 5000,
         "lecture-augmentation": 1000,
         "lecture-regularizers-300": 300,

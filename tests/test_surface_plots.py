@@ -83,6 +83,7 @@ def test_panels_of_lines() -> None:
     )
     figure = line_panels(panel, panel, panel)
     assert len(figure.axes) == 3
+    assert [axis.get_legend() is None for axis in figure.axes] == [False, True, True], "the same curves need no second"
     axis = figure.axes[0]
     assert axis.get_xscale() == "log"
     assert [line.get_linestyle() for line in axis.lines][:2] == ["-", "None"]

@@ -72,7 +72,7 @@ def ensemble(
     model: nn.Module, images: Tensor, labels: Tensor, masks: int = 100, seed: int = 0
 ) -> Mapping[str, Prediction]:
     """Predictions by one mask, by means over masks, and by the network that evaluation uses."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model.train()
     logs = torch.stack([model(images).log_softmax(dim=1) for _ in range(masks)])
     model.eval()

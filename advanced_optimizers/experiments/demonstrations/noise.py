@@ -1,4 +1,4 @@
-"""The noise of mini-batch gradients, and what training and validation curves say: statements 14 and 15."""
+"""The noise of mini-batch gradients, what a small last batch does, and what curves say: statements 14 and 15."""
 
 from __future__ import annotations
 
@@ -102,8 +102,47 @@ def normalized(dataset: data.Dataset) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
+def around_the_last_step(
+    model: nn.Module, dataset: data.Dataset, batch_size: int, lr: float, epochs: int = 4, seed: int = 0
+) -> list[tuple[float, float]]:
+    """Gradient descent: the accuracy on the test images before and after the last step of each epoch.
+
+    The last batch has the images that are left, which may be few.
+
+    Args:
+        model: Trained in place.
+        dataset: What it is trained on.
+        batch_size: Images per step.
+        lr: The learning rate, the same for a batch of any size.
+        epochs: Passes over the training images.
+        seed: Of the order of the images.
+    """
+    images, labels, test_images, test_labels = normalized(dataset)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    torch.manual_seed(seed)
+
+    def step(chosen: Tensor) -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def accuracy() -> float:
+        return float((model(test_images).argmax(dim=1) == test_labels).double().mean())
+
+    found = []
+    for _ in range(epochs):
+        *batches, last = torch.randperm(len(images)).split(batch_size)
+        for chosen in batches:
+            step(chosen)
+        before = accuracy()
+        step(last)
+        found.append((before, accuracy()))
+    return found
+
+
 def train_and_watch(
-    model: nn.Module, dataset: data.Dataset, epochs: int, lr: float = 1e-3, batch_size: int = 64, seed: int = 0
+    model: nn.Module, dataset: data.Dataset, epochs: int, lr: float = 1e-3, batch_size: int = 50, seed: int = 0
 ) -> Curves:
     """Trains a network with Adam, and evaluates it on training and test images after each epoch.
 

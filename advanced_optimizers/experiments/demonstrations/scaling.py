@@ -78,7 +78,7 @@ def accuracy_by_scale(dataset: str, images: int, epochs: int = 3, lr: float = 0.
     Args:
         dataset: A key of ``data.DATASETS`` with images of one channel.
         images: How many of its training images.
-        epochs: Passes over them, in batches of 64.
+        epochs: Passes over them, in batches of 50.
         lr: SGD's learning rate.
     """
     part = part_of(dataset, images)
@@ -90,7 +90,7 @@ def accuracy_by_scale(dataset: str, images: int, epochs: int = 3, lr: float = 0.
         model = mlp(x[0].numel())
         optimizer = torch.optim.SGD(model.parameters(), lr=lr)
         for _ in range(epochs):
-            for chosen in torch.randperm(len(x)).split(64):
+            for chosen in torch.randperm(len(x)).split(50):
                 optimizer.zero_grad()
                 F.cross_entropy(model(x[chosen]), part.labels[chosen]).backward()
                 optimizer.step()

@@ -42,9 +42,10 @@ class Panel:
 
 
 def line_panels(*panels: Panel) -> Figure:
-    """Up to two panels in a row."""
+    """Up to two panels in a row; one curve needs no legend, nor do the same curves as in the panel before."""
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
+    explained: list[str] = []
     with panel_grid(len(panels), columns, (WIDTH, 0.2 + 2.7 * rows)) as (figure, axes):
         for panel, axis in zip(panels, axes, strict=True):
             for name, look in looks(list(panel.series)).items():
@@ -58,5 +59,7 @@ def line_panels(*panels: Panel) -> Figure:
             axis.set_title(wrapped(panel.title, 76 // columns), loc="left")
             axis.set_xlabel(panel.xlabel)
             axis.set_ylabel(wrapped(panel.ylabel, 34))
-            axis.legend(frameon=False, handlelength=2.6)
+            if len(panel.series) > 1 and list(panel.series) != explained:
+                axis.legend(frameon=False, handlelength=2.6)
+                explained = list(panel.series)
     return figure

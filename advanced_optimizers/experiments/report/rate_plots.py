@@ -47,7 +47,8 @@ def error_by_rate(
                 own = points[(points["task"] == task) & (points["algorithm"] == name)]
                 _draw(axis, own, {"color": style.color, "marker": style.marker, "linestyle": style.line})
             _finish(axis, points["rate"], marked)
-            axis.set_title(wrapped(labels.get(task, task), 76 // columns), loc="left")
+            # Above the marked rates, which stand right on top of the panel.
+            axis.set_title(wrapped(labels.get(task, task), 76 // columns), loc="left", pad=18 if marked else None)
         label_columns(axes, columns, "Learning rate")
         figure.supylabel("Test error (%)")
         algorithm_legend(figure, styles, labels)

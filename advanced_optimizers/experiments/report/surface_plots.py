@@ -130,7 +130,7 @@ def _moving(
     """A faint way, a ball that runs along it, and the ball's name in the legend."""
     words = [f"{x:.1f} {y:.1f}" for x, y in points]
     x, y = label_at
-    yield f'<polyline points="{" ".join(words)}" fill="none" stroke="{color}" stroke-opacity="0.25"/>'
+    yield f'<polyline points="{" ".join(words)}" fill="none" stroke="{color}" stroke-opacity="0.4"/>'
     yield f'<circle cx="{x - 8}" cy="{y - 4}" r="5" fill="{color}"/>'
     yield f'<text x="{x}" y="{y}" font-size="12">{escape(name)}</text>'
     yield f'<g transform="translate({words[0]})"><circle r="6" fill="{color}" stroke="white"/>'
@@ -173,7 +173,7 @@ def _heights(surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _draw_contours(axis: Axes, surface: Surface, grid: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     x, y, heights = grid
-    axis.contourf(x, y, heights, levels=_LEVELS, cmap="Greys", alpha=0.45)
+    axis.contourf(x, y, heights, levels=_LEVELS, cmap="Greys", alpha=0.25)
     for minimum in surface.minima:
         axis.plot(*minimum, marker="*", markersize=9, color=BLACK, linestyle="", zorder=5)
     left, right, bottom, top = surface.box
@@ -185,10 +185,10 @@ def _draw_contours(axis: Axes, surface: Surface, grid: tuple[np.ndarray, np.ndar
 def _draw_way(axis: Axes, way: Trajectory, color: str) -> None:
     points = way.path.numpy()
     pieces = np.stack([points[:-1], points[1:]], axis=1)
-    fading = np.linspace(0.25, 1.0, len(pieces))
+    fading = np.linspace(0.4, 1.0, len(pieces))
     red, green, blue, _ = to_rgba(color)
     shades = [(red, green, blue, float(share)) for share in fading]
-    axis.add_collection(LineCollection(list(pieces), colors=shades, linewidths=1.2))
+    axis.add_collection(LineCollection(list(pieces), colors=shades, linewidths=1.5))
     axis.plot(*points[0], "o", markerfacecolor="none", color=BLACK, markersize=6)
     axis.scatter(points[1:, 0], points[1:, 1], s=3, c=shades, linewidths=0)
 

@@ -73,7 +73,7 @@ _ALGORITHMS = {
 TASK = "mnist-mlp128"
 _DROPPING = {"lecture-halved": CONSTANT, "lecture-tenth": CONSTANT}
 _WORDS = (
-    "after 20 epochs of gradient descent in batches of 16 on 5,000 images of MNIST: the rate halved every 5 epochs, "
+    "after 20 epochs of gradient descent in batches of 20 on 5,000 images of MNIST: the rate halved every 5 epochs, "
     "and divided by ten every 5 epochs, against a constant rate, each from the learning rate that tuning chose"
 )
 
@@ -108,8 +108,8 @@ TOPIC = Topic(
     studies=in_both_profiles(
         name="lecture-decay",
         title="Should the learning rate drop in the course of training?",
-        full=(mnist_part(5000, "mlp128", epochs=20, batch_size=16),),
-        quick=(digits_part("mlp128", epochs=8),),
+        full=(mnist_part(5000, "mlp128", epochs=20, batch_size=20),),
+        quick=(digits_part("mlp128", epochs=4),),
         algorithms=tuple(_ALGORITHMS),
         metrics=("test_accuracy", "train_loss"),
         in_progress=True,

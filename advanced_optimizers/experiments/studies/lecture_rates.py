@@ -8,7 +8,7 @@ from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
 from advanced_optimizers.experiments.evidence.rates import easier_wants_larger, good_rate_rule, rate_is_good
 from advanced_optimizers.experiments.studies.baselines import CIFAR_ALTERNATIVES
-from advanced_optimizers.experiments.studies.lecture import SUMMARY
+from advanced_optimizers.experiments.studies.lecture import BATCH_SIZE, SUMMARY
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep, RateTask
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
@@ -20,24 +20,24 @@ _PART = 5000 / 60_000
 
 # From the smallest to the largest network; 5,000 images each where there are more.
 _FULL = (
-    RateTask(dataset="digits", model="linear", epochs=10, batch_size=64),
-    RateTask(dataset="digits", model="mlp128", epochs=10, batch_size=64),
-    RateTask(dataset="mnist", model="linear", epochs=4, batch_size=64, data_fraction=_PART),
-    RateTask(dataset="mnist", model="mlp128", epochs=4, batch_size=64, data_fraction=_PART),
-    RateTask(dataset="mnist", model="mlp2", epochs=4, batch_size=64, data_fraction=_PART),
-    RateTask(dataset="mnist", model="deep256", epochs=4, batch_size=64, data_fraction=_PART),
+    RateTask(dataset="digits", model="linear", epochs=10, batch_size=BATCH_SIZE),
+    RateTask(dataset="digits", model="mlp128", epochs=10, batch_size=BATCH_SIZE),
+    RateTask(dataset="mnist", model="linear", epochs=4, batch_size=BATCH_SIZE, data_fraction=_PART),
+    RateTask(dataset="mnist", model="mlp128", epochs=4, batch_size=BATCH_SIZE, data_fraction=_PART),
+    RateTask(dataset="mnist", model="mlp2", epochs=4, batch_size=BATCH_SIZE, data_fraction=_PART),
+    RateTask(dataset="mnist", model="deep256", epochs=4, batch_size=BATCH_SIZE, data_fraction=_PART),
     RateTask(
         dataset="cifar10-jpeg",
         model="convnet",
         epochs=4,
-        batch_size=64,
+        batch_size=BATCH_SIZE,
         data_fraction=0.1,
         alternatives=CIFAR_ALTERNATIVES,
     ),
 )
 _QUICK = (
-    RateTask(dataset="digits", model="linear", epochs=4, batch_size=64),
-    RateTask(dataset="digits", model="mlp128", epochs=4, batch_size=64),
+    RateTask(dataset="digits", model="linear", epochs=3, batch_size=BATCH_SIZE),
+    RateTask(dataset="digits", model="mlp128", epochs=3, batch_size=BATCH_SIZE),
 )
 _TASKS = tuple(task.name for task in _FULL)
 _SMALL_TASKS, _LARGE_TASKS = _TASKS[:2], _TASKS[4:]
