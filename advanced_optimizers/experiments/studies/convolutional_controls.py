@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
+from advanced_optimizers._checks import check_range
 from advanced_optimizers.convolutional import ConvolutionalSGD, ConvolutionalSGDv2
 from advanced_optimizers.convolutional.kernels import gaussian
 from advanced_optimizers.convolutional.smoothing import smooth_axes
@@ -87,7 +88,8 @@ class PublishedVersion2(GradientTransform):
         base_optimizer_kwargs: dict[str, Any],
         kernel_lr: float = 0.01,
     ) -> None:
-        self._kernel_lr, self._steps = kernel_lr, 0
+        self.kernel_lr = check_range("kernel_lr", kernel_lr, low=0.0, high=math.inf, open_high=True)
+        self._steps = 0
         line = np.exp(-0.5 * ((np.arange(_SIZE) - _SIZE // 2) / (_SIZE / 4)) ** 2)
         self._values: dict[int, Array] = {1: line / line.sum(), 2: np.outer(line, line).ravel() / line.sum() ** 2}
         super().__init__(params, base_optimizer, base_optimizer_kwargs, {})
@@ -121,7 +123,7 @@ class PublishedVersion2(GradientTransform):
             above = products.loss(_softmax(values))
             values[k] = here - self._DIFFERENCE
             below = products.loss(_softmax(values))
-            values[k] = here - self._kernel_lr * (above - below) / (2 * self._DIFFERENCE)
+            values[k] = here - self.kernel_lr * (above - below) / (2 * self._DIFFERENCE)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the values behind the two kernels, and the number of steps."""
@@ -197,8 +199,8 @@ def _grid(setting: Setting, lr: float) -> Optimizer:
 
 
 def _published(setting: Setting, lr: float) -> Optimizer:
-    given = setting.config.hyperparameters
-    return _over_sgd(PublishedVersion2, setting, lr, kernel_lr=float(given.get("kernel_lr", 0.01)))
+    kernel_lr = setting.config.hyperparameters.get("kernel_lr", 0.01)
+    return _over_sgd(PublishedVersion2, setting, lr, kernel_lr=kernel_lr)
 
 
 _BOX = {"adaptive_kernel": False}
@@ -221,6 +223,6 @@ TOPIC = Topic(
     title="Convolutional optimizers: controls",
     algorithms={
         "conv-v2-published": row("ConvolutionalSGDv2, published code", _published, options=frozenset({"kernel_lr"})),
-        **{name: row(label, make, control=True) for name, (label, make) in _MAKE.items()},
+        **{name: row(f"{label} (control)", make, control=True) for name, (label, make) in _MAKE.items()},
     },
 )
