@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.stated import always_positive, com
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.stated_values import stated_figures, stated_table
 from advanced_optimizers.experiments.studies.convolutional import BASE
 from advanced_optimizers.experiments.studies.convolutional_batches import STATED
 from advanced_optimizers.experiments.studies.convolutional_controls import Centered, PixelGrid, PublishedVersion2
@@ -282,6 +283,27 @@ def test_a_stated_difference_is_confirmed_or_refuted_by_where_its_interval_lies(
     assert compared(-0.07).status == compared(-0.06, scatter=0.05).status == "inconclusive"
     assert "stated -5.00 points" in compared(-0.06).sentence
     assert len(compared(-0.06).run_ids) == 10
+
+
+def test_what_is_stated_stands_beside_what_was_measured() -> None:
+    runs = frame_of({"sgd": [0.70, 0.71, 0.72, 0.70, 0.71], "adam": [0.8]}).frame
+    stated = {"test_accuracy": {"sgd": 0.71, "adam": 0.9}}
+    table = stated_table(runs, stated, labels={"sgd": "SGD"})
+    assert table["Here"].tolist() == ["70.80 ± 1.04", "-"]
+    assert table["Stated"].tolist() == ["71.00", "90.00"]
+    assert table["The stated value"].tolist() == ["lies in the interval", "-"]
+    lower = stated_table(runs, {"test_accuracy": {"sgd": 0.6}}, labels={})
+    assert lower["The stated value"].tolist() == ["is below the interval"]
+
+
+def test_the_figure_of_stated_differences_marks_both() -> None:
+    verdicts = {f"conv-batch-{size}": compared(-0.06) for size in (8, 64)}
+    (figure,) = stated_figures(verdicts).values()
+    assert len(figure.run_ids) == 40 / 2
+    (axis,) = figure.draw().axes
+    crosses = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "x"]
+    assert crosses == pytest.approx([-5.0, -5.0])
+    assert stated_figures({"conv-batch-8": compared(-0.06)}) == {}, "one difference has its sentence"
 
 
 def test_a_value_must_lie_in_its_range() -> None:
