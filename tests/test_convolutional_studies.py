@@ -23,6 +23,7 @@ from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.stated_values import stated_figures, stated_table
+from advanced_optimizers.experiments.studies.claims.convolutional import BENCHMARK, SGD, VERSION_2, compare_steps
 from advanced_optimizers.experiments.studies.convolutional import BASE
 from advanced_optimizers.experiments.studies.convolutional_batches import STATED
 from advanced_optimizers.experiments.studies.convolutional_controls import Centered, PixelGrid, PublishedVersion2
@@ -321,6 +322,14 @@ def test_one_counterexample_refutes() -> None:
     assert decide(frame_of({"sgd": [0.1] * 5, "adam": [0.2] * 5})).status == "supported"
     assert decide(frame_of({"sgd": [0.1] * 5, "adam": [0.2, 0.2, -0.001, 0.2, 0.2]})).status == "not supported"
     assert decide(frame_of({"sgd": [0.1] * 5})).status == "pending"
+
+
+@pytest.mark.parametrize(("ratio", "status"), [(1.5, "supported"), (0.9, "not supported"), (None, "pending")])
+def test_version_2_is_slower_if_its_steps_are(ratio: float | None, status: str) -> None:
+    rows = [{"optimizer": SGD, "seconds": [1.0, 1.1] * 5}]
+    if ratio is not None:
+        rows.append({"optimizer": VERSION_2, "seconds": [ratio, 1.1 * ratio] * 5})
+    assert compare_steps(RunData(pd.DataFrame(), {BENCHMARK: rows})).status == status
 
 
 def test_the_best_epoch_is_the_highest_of_all() -> None:

@@ -18,6 +18,8 @@ from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comp
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_metric
 from advanced_optimizers.experiments.evidence.stated import always_positive, value_rule, value_within
 from advanced_optimizers.experiments.records.config import Hyperparameters
+from advanced_optimizers.experiments.studies.claims.convolutional import BENCHMARK
+from advanced_optimizers.experiments.studies.claims.convolutional import CLAIM as SLOWER
 from advanced_optimizers.experiments.studies.convolutional import BASE
 from advanced_optimizers.experiments.studies.grid import grid_in_both_profiles, octaves
 from advanced_optimizers.experiments.studies.study import Task, in_both_profiles
@@ -358,6 +360,7 @@ TOPIC = Topic(
             label_noises=(NOISE,),
             untuned=_RATES,
             stated=_STATED,
+            benchmarks=(BENCHMARK,),
             metrics=(
                 "best_test_accuracy",
                 "test_accuracy",
@@ -383,6 +386,6 @@ TOPIC = Topic(
             in_progress=True,
         ),
     ),
-    claims=(*_CLAIMS, *_TUNED_CLAIMS),
+    claims=(*_CLAIMS, SLOWER, *_TUNED_CLAIMS),
     margins={"test_accuracy": {TASK: MARGIN, "mnist-deepnet": MARGIN, "mnist-illconditioned": MARGIN}},
 )
