@@ -97,11 +97,12 @@ class Gradients(NamedTuple):
         return float(F.cosine_similarity(smoothed.flatten(1), self.full.flatten()[None]).mean())
 
     def averaged(self, beta: float) -> float:
-        """The cosine with an exponential average over the mini-batches, which smooths over time instead of space."""
-        average = torch.zeros_like(self.full)
+        """The same for exponential averages over mini-batches, which smooth over time: the mean of the later half."""
+        average, cosines = torch.zeros_like(self.full), []
         for g in self.small:
             average.mul_(beta).add_(g, alpha=1.0 - beta)
-        return float(F.cosine_similarity(average.flatten(), self.full.flatten(), dim=0))
+            cosines.append(F.cosine_similarity(average.flatten(), self.full.flatten(), dim=0))
+        return float(torch.stack(cosines[len(cosines) // 2 :]).mean())
 
 
 def gradients_during(
