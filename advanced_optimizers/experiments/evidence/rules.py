@@ -49,7 +49,7 @@ def compare_metric(
     Raises:
         ValueError: Two runs share a seed.
     """
-    obstacle = _obstacle(data.frame, metric, comparisons)
+    obstacle = missing_runs(data.frame, metric, comparisons)
     if obstacle is not None:
         return obstacle
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
@@ -75,7 +75,7 @@ def compare_margin(
     Raises:
         ValueError: Two runs share a seed.
     """
-    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
+    obstacle = missing_runs(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
     rows = metric_evidence(data.frame, "test_accuracy", comparisons, null=-margin)
@@ -108,7 +108,7 @@ def compare_shorter(data: RunData, *, margin: float, shorter: Comparison, contro
         ValueError: Two runs share a seed.
     """
     comparisons = (shorter, control)
-    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
+    obstacle = missing_runs(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
     rows = metric_evidence(data.frame, "test_accuracy", comparisons)
@@ -157,7 +157,7 @@ def compare_epochs(
     Raises:
         ValueError: Two runs share a seed.
     """
-    obstacle = _obstacle(data.frame, "test_accuracy", comparisons)
+    obstacle = missing_runs(data.frame, "test_accuracy", comparisons)
     if obstacle is not None:
         return obstacle
     runs = [select_pair(data.frame, c) for c in comparisons]
@@ -270,7 +270,7 @@ def check_properties(data: RunData) -> Verdict:
     return Verdict("not supported", f"{tally}. Not: {'; '.join(failing)}.")
 
 
-def _obstacle(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> Verdict | None:
+def missing_runs(frame: pd.DataFrame, metric: str, comparisons: Sequence[Comparison]) -> Verdict | None:
     """The verdict if runs are missing or unusable; None if the comparisons can be made."""
     pairs = {c: select_pair(frame, c) for c in comparisons}
     waiting = [note for c, pair in pairs.items() for note in _missing(c, pair)]

@@ -30,7 +30,8 @@ class RunConfig:
         seed: Seed of the weights, the batches and the label noise, >= 0.
         epochs: Passes over the training set, >= 1.
         batch_size: Images per step, >= 1.
-        label_noise: Fraction of the training labels that are replaced by another class, in [0, 1).
+        label_noise: Fraction of the training labels that are replaced by another class, in [0, 1); of those of a
+            validation split, too.
         data_fraction: Fraction of the training images used, in (0, 1].
         width: The model's width multiplier, > 0.
         precision: ``float32``, or ``bfloat16`` autocast over float32 parameters.

@@ -16,7 +16,8 @@ from advanced_optimizers.experiments.records.record import RunRecord
 def records_frame(records: Iterable[RunRecord], targets: Mapping[str, float] | None = None) -> pd.DataFrame:
     """One row per run: its configuration (hyperparameters as ``hp_*``), final metrics, and times.
 
-    ``seconds_per_epoch`` and ``cpu_seconds_per_epoch`` are medians over the epochs.
+    ``seconds_per_epoch`` and ``cpu_seconds_per_epoch`` are medians over the epochs; ``best_test_accuracy`` is the
+    highest of all epochs: biased upward, for sources that state it.
 
     Args:
         records: The runs.
@@ -72,6 +73,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         "commit": record.environment.get("git_commit"),
         **{name: math.nan if value is None else value for name, value in record.final.items()},
+        "best_test_accuracy": max(_known(record.curves.get("test_accuracy", [])), default=math.nan),
         "seconds_per_epoch": _median(record.curves.get("seconds", [])),
         "cpu_seconds_per_epoch": _median(record.curves.get("cpu_seconds", [])),
         "total_seconds": record.total_seconds,
@@ -80,5 +82,9 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 
 def _median(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return median(known) if known else math.nan
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

@@ -21,17 +21,20 @@ class _Lengths(NamedTuple):
     trial_epochs: int
     fraction: float
     epochs: int
+    run_fraction: float
 
     @property
     def steps_ratio(self) -> float:
-        """The steps of a run over those of a trial, which trains on a part of the tuning split."""
-        return self.epochs / (self.trial_epochs * self.fraction * (1 - VALIDATION_FRACTION))
+        """The steps of a run over those of a trial, each on its part of the images."""
+        trial = self.trial_epochs * self.fraction * (1 - VALIDATION_FRACTION)
+        return self.epochs * self.run_fraction / trial
 
 
 def search_spaces_table(studies: Iterable[Study], *, labels: Labels) -> pd.DataFrame:
     """The ranges that were searched, one row per search space, with the algorithms that share it."""
     spaces: dict[str, list[str]] = {}
-    for name in ordered((name for study in studies for name in study.algorithms if name not in study.tuned_as), labels):
+    tuned = (name for study in studies for name in study.algorithms if name not in {*study.tuned_as, *study.untuned})
+    for name in ordered(tuned, labels):
         space = ALGORITHMS[name].search_space
         words = "; ".join(f"`{parameter}` {_range_words(own)}" for parameter, own in space.items())
         spaces.setdefault(words, []).append(name)
@@ -69,9 +72,10 @@ def _tuned(studies: Iterable[Study]) -> Iterator[tuple[_Lengths, str]]:
     for study in studies:
         for task in study.tasks:
             for name in study.algorithms_on(task):
-                if name not in study.tuned_as:
+                if name not in study.tuned_as and name not in study.untuned:
                     own = study.protocol(task, name)
-                    yield _Lengths(task.name, study.trials, own.tuning_epochs, own.tuning_fraction, own.epochs), name
+                    lengths = own.tuning_epochs, own.tuning_fraction, own.epochs, own.data_fraction
+                    yield _Lengths(task.name, study.trials, *lengths), name
 
 
 def _listed(names: Iterable[str], labels: Labels) -> str:

@@ -29,6 +29,7 @@ class Panel:
         log_y: Whether y is logarithmic.
         points: The curves that are drawn as points instead of lines: measurements beside their law, for example.
         marked: Values of y at which a thin line is drawn.
+        below: Whether the legend is below the panel, for curves that leave no room for it inside.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Panel:
     log_y: bool = False
     points: Sequence[str] = ()
     marked: Sequence[float] = field(default=())
+    below: bool = False
 
 
 def line_panels(*panels: Panel) -> Figure:
@@ -46,7 +48,8 @@ def line_panels(*panels: Panel) -> Figure:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     explained: list[str] = []
-    with panel_grid(len(panels), columns, (WIDTH, 0.2 + 2.7 * rows)) as (figure, axes):
+    entries = max((len(panel.series) for panel in panels if panel.below), default=0)
+    with panel_grid(len(panels), columns, (WIDTH, 0.2 + (2.7 + 0.2 * entries) * rows)) as (figure, axes):
         for panel, axis in zip(panels, axes, strict=True):
             for name, look in looks(list(panel.series)).items():
                 x, y = panel.series[name]
@@ -60,6 +63,7 @@ def line_panels(*panels: Panel) -> Figure:
             axis.set_xlabel(panel.xlabel)
             axis.set_ylabel(wrapped(panel.ylabel, 34))
             if len(panel.series) > 1 and list(panel.series) != explained:
-                axis.legend(frameon=False, handlelength=2.6)
+                place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.2)} if panel.below else {}
+                axis.legend(frameon=False, handlelength=2.6, **place)
                 explained = list(panel.series)
     return figure

@@ -21,15 +21,21 @@ _LEAST_ERROR = 1e-3  # on a logarithmic axis, where a run without any error has 
 
 
 def error_by_rate(
-    points: pd.DataFrame, *, labels: Labels, algorithms: Sequence[str], marked: Sequence[float] = ()
+    points: pd.DataFrame,
+    *,
+    labels: Labels,
+    algorithms: Sequence[str],
+    marked: Sequence[float] = (),
+    quantity: str = "Test error",
 ) -> Figure:
-    """Test error by learning rate. One algorithm: a line per task; several: a panel per task, a line per algorithm.
+    """Error by learning rate. One algorithm: a line per task; several: a panel per task, a line per algorithm.
 
     Args:
         points: From ``rates.rate_points``.
         labels: Names for display, of algorithms and tasks.
         algorithms: All algorithms of the sweep in its order.
         marked: Learning rates to mark.
+        quantity: What the error is.
 
     Raises:
         ValueError: There is no run.
@@ -38,7 +44,7 @@ def error_by_rate(
         raise ValueError("points must hold runs, got none; run the study first")
     tasks = ordered(points["task"], labels)
     if len(set(points["algorithm"])) == 1:
-        return _one_algorithm(points, tasks, labels, marked)
+        return _one_algorithm(points, tasks, labels, marked, quantity)
     styles = drawn_styles(points["algorithm"], algorithms, labels)
     columns = min(len(tasks), 2)
     with panel_grid(len(tasks), columns, (WIDTH, 1.3 + 2.6 * -(-len(tasks) // columns))) as (figure, axes):
@@ -50,12 +56,14 @@ def error_by_rate(
             # Above the marked rates, which stand right on top of the panel.
             axis.set_title(wrapped(labels.get(task, task), 76 // columns), loc="left", pad=18 if marked else None)
         label_columns(axes, columns, "Learning rate")
-        figure.supylabel("Test error (%)")
+        figure.supylabel(f"{quantity} (%)")
         algorithm_legend(figure, styles, labels)
     return figure
 
 
-def _one_algorithm(points: pd.DataFrame, tasks: Sequence[str], labels: Labels, marked: Sequence[float]) -> Figure:
+def _one_algorithm(
+    points: pd.DataFrame, tasks: Sequence[str], labels: Labels, marked: Sequence[float], quantity: str
+) -> Figure:
     shades = sns.color_palette("viridis", len(tasks)).as_hex()
     looks = [
         {"color": shade, "marker": _MARKERS[i % len(_MARKERS)], "linestyle": _LINES[i % len(_LINES)]}
@@ -66,7 +74,7 @@ def _one_algorithm(points: pd.DataFrame, tasks: Sequence[str], labels: Labels, m
             _draw(axis, points[points["task"] == task], look)
         _finish(axis, points["rate"], marked)
         axis.set_xlabel("Learning rate")
-        axis.set_ylabel("Test error (%)")
+        axis.set_ylabel(f"{quantity} (%)")
         handles = [
             Line2D([], [], label=wrapped(labels.get(task, task), 34), **look)
             for task, look in zip(tasks, looks, strict=True)

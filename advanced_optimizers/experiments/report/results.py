@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from advanced_optimizers.experiments.report.grid_results import GridResults
 from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.study_results import StudyResults
@@ -15,13 +16,15 @@ from advanced_optimizers.experiments.report.variant_results import (
     TrialLengthResults,
     UntunedResults,
 )
+from advanced_optimizers.experiments.studies.grid import GridStudy
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from advanced_optimizers.experiments.studies.variants import MovedRanges, Retuning, TrialLength, Untuned
 
-# The class for the results of each kind of study; a new kind needs a row here.
+# The class for the results of each kind of study; a new kind needs a row here, before the kinds that it is made from.
 RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
+    GridStudy: GridResults,
     Study: StudyResults,
     WidthSweep: SweepResults,
     Retuning: RetuningResults,

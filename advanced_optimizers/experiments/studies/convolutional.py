@@ -1,101 +1,77 @@
-"""The convolutional optimizers: their algorithms, and the networks of the published tests. Studies come later."""
+"""The convolutional optimizers and what they are compared with first: the rows of their studies.
+
+Every row is plain SGD with momentum 0.9, as in the source, and not the baseline of other topics with Nesterov's
+momentum and weight decay. ``convolutional_controls`` has the rows that say why, ``convolutional_training`` the networks
+and what a run records; the studies are in ``convolutional_stress``, ``convolutional_batches``, ``convolutional_clean``
+and ``convolutional_filters``.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from advanced_optimizers._base import build_optimizer
 from advanced_optimizers.convolutional import ConvolutionalSGD, ConvolutionalSGDv2, LocalLossConvSGD
-from advanced_optimizers.experiments.studies.baselines import LEARNING_RATES, base_and_own
+from advanced_optimizers.experiments.studies.convolutional_training import AlignmentLearner, SmoothingLearner
 from advanced_optimizers.experiments.studies.topic import Topic
-from advanced_optimizers.experiments.training.algorithms import Algorithm
-from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
-from advanced_optimizers.experiments.training.models import ImageShape, Model, scaled
+from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
+from advanced_optimizers.experiments.training.learners import Learner, Setting
 
-# ---- the published test networks -------------------------------------------------------------------------------------
+PLAIN_SGD: dict[str, Any] = {"momentum": 0.9, "fused": True}
+_WRAPPED: dict[str, Any] = {"base_optimizer": torch.optim.SGD, "base_optimizer_kwargs": {"fused": True}}
+# Within it lies the grid of each study.
+RATES = Range(low=1e-4, high=0.2048, log=True)
+BASE = "conv-momentum"
 
-# What the published IllConditionedNet multiplies the initial weights of its three layers with.
-_ILL_CONDITIONED = (10.0, 0.1, 5.0)
-
-
-def _dense(inputs: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequential:
-    """Linear layers with ReLU between them, on images as vectors."""
-    sizes = [inputs, *hidden]
-    layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
-    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
+# (setting, learning rate) -> the optimizer of a run.
+MakeOptimizer = Callable[[Setting, float], Optimizer]
 
 
-def _of_hidden_layers(
-    image_shape: ImageShape, num_classes: int, width: float, *, hidden: tuple[int, ...]
-) -> nn.Sequential:
-    return _dense(math.prod(image_shape), tuple(scaled(units, width) for units in hidden), num_classes)
+def plain(setting: Setting, lr: float) -> Optimizer:
+    """SGD with momentum."""
+    return build_optimizer(torch.optim.SGD, setting.model.parameters(), lr=lr, **PLAIN_SGD)
 
 
-def _ill_conditioned(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
-    """Two hidden layers of about a third and a sixth of the inputs, with initial weights of unlike scales."""
-    inputs = math.prod(image_shape)
-    hidden = (min(256, max(64, inputs // 3)), min(128, max(32, inputs // 6)))
-    model = _of_hidden_layers(image_shape, num_classes, width, hidden=hidden)
-    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
-    with torch.no_grad():
-        for layer, scale in zip(linear, _ILL_CONDITIONED, strict=True):
-            layer.weight.mul_(scale)
-    return model
+def _adam(setting: Setting, lr: float) -> Optimizer:
+    return build_optimizer(torch.optim.Adam, setting.model.parameters(), lr=lr, fused=True)
 
 
-MODELS = {
-    "simplenet": Model(label="SimpleNet", build=partial(_of_hidden_layers, hidden=(128, 128))),
-    "deepnet": Model(label="DeepNet", build=partial(_of_hidden_layers, hidden=(64,) * 6)),
-    "illconditioned": Model(label="IllConditionedNet", build=_ill_conditioned),
-}
+def ours(optimizer: Callable[..., Optimizer], **settings: Any) -> MakeOptimizer:
+    """One of the package's classes, with five taps."""
+
+    def make(setting: Setting, lr: float) -> Optimizer:
+        return optimizer(setting.model.parameters(), lr=lr, momentum=0.9, kernel_size=5, **settings, **_WRAPPED)
+
+    return make
 
 
-# ---- how they train --------------------------------------------------------------------------------------------------
-
-
-class FollowedLearner(BackpropLearner):
-    """Ordinary training whose optimizer also hears each batch's loss, as the published demonstrations tell it."""
-
-    def update(self, loss: Tensor) -> None:
-        """Takes one step of the optimizer with the gradients of a loss."""
-        self.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
-
-
-def _build(optimizer: Callable[..., Optimizer], settings: Mapping[str, Any]) -> Callable[[Setting], Learner]:
-    """Ordinary training over the baseline's SGD, so with its Nesterov momentum and weight decay."""
+def row(
+    label: str,
+    make: MakeOptimizer,
+    learner: Callable[[Setting, Optimizer], Learner] = SmoothingLearner,
+    **fields: Any,
+) -> Algorithm:
+    """A row of the table of algorithms; ``fields`` are further ones of ``Algorithm``."""
 
     def build(setting: Setting) -> Learner:
-        base, kwargs, own = base_and_own(setting, "sgd")
-        made = optimizer(
-            setting.model.parameters(), base_optimizer=base, base_optimizer_kwargs=kwargs, **{**settings, **own}
-        )
-        return FollowedLearner(setting, made)
+        return learner(setting, make(setting, float(setting.config.hyperparameters["lr"])))
 
-    return build
+    return Algorithm(label=label, search_space={"lr": RATES}, build=build, timed=False, **{"baseline": BASE, **fields})
 
 
-def _algorithm(label: str, optimizer: Callable[..., Optimizer], **settings: Any) -> Algorithm:
-    return Algorithm(
-        label=label,
-        baseline="sgd",
-        search_space={"lr": LEARNING_RATES["sgd"]},
-        build=_build(optimizer, {"kernel_size": 5, **settings}),
-    )
-
-
+# Version 1 is adaptive as published: with the package's default ``min_gain`` its rule would change nothing. The learned
+# kernels learn at every tenth step, with a step that is ten times as long, for the time it takes.
 TOPIC = Topic(
     title="Convolutional optimizers",
     algorithms={
-        "conv-sgd": _algorithm("ConvolutionalSGD", ConvolutionalSGD),
-        "conv-local": _algorithm("LocalLossConvSGD", LocalLossConvSGD),
-        "conv-v2": _algorithm("ConvolutionalSGDv2", ConvolutionalSGDv2),
+        BASE: row("SGD, momentum 0.9", plain, AlignmentLearner, baseline=None),
+        "conv-adam": row("Adam, gradients recorded", _adam),
+        "conv-sgd": row("ConvolutionalSGD", ours(ConvolutionalSGD, min_gain=-1.0)),
+        "conv-local": row("LocalLossConvSGD", ours(LocalLossConvSGD, local_lr=0.05, kernel_every=10)),
+        "conv-v2": row("ConvolutionalSGDv2", ours(ConvolutionalSGDv2, kernel_lr=0.05, kernel_every=10)),
     },
-    models=MODELS,
 )

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import filelock
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
@@ -256,18 +256,28 @@ def _dataset(config: RunConfig) -> data.Dataset:
         dataset = data.split_validation(dataset)
     if config.data_fraction < 1.0:
         dataset = data.take_fraction(dataset, config.data_fraction)
-    return dataset
+    return _with_noise(dataset, config) if config.label_noise > 0.0 else dataset
+
+
+def _with_noise(dataset: data.Dataset, config: RunConfig) -> data.Dataset:
+    """The dataset with noisy labels; those of a validation split are noisy, too: it is a part of the training set.
+
+    The checksum stays: it is that of the data from which the run's configuration makes the rest.
+    """
+    noisy = [
+        data.corrupt_labels(labels, config.label_noise, dataset.num_classes, config.seed)
+        for labels in (dataset.labels, dataset.test_labels)
+    ]
+    held_out = noisy[1] if config.split == "validation" else dataset.test_labels
+    return replace(dataset, labels=noisy[0], test_labels=held_out)
 
 
 def _batches(
     config: RunConfig, dataset: data.Dataset, generator: torch.Generator, device: torch.device
 ) -> tuple[data.Batches, data.Batches]:
-    labels: Tensor = dataset.labels
-    if config.label_noise > 0.0:
-        labels = data.corrupt_labels(labels, config.label_noise, dataset.num_classes, config.seed)
     train_batches = data.Batches(
         dataset.images,
-        labels,
+        dataset.labels,
         dataset.mean,
         dataset.std,
         config.batch_size,
