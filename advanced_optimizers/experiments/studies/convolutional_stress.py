@@ -367,10 +367,8 @@ TOPIC = Topic(
                 "memorized",
                 "gradient_norm_spread",
                 "gradient_norm_cv",
-                "least_cosine",
-                "kernel_center",
             ),
-            curves=("test_accuracy", "memorized", "gradient_norm", "kernel_center"),
+            curves=("test_accuracy", "memorized", "kernel_center"),
             in_progress=True,
         ),
         *grid_in_both_profiles(

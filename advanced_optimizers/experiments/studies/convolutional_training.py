@@ -311,7 +311,6 @@ TOPIC = Topic(
     ),
     curves=(
         Curve("memorized", "memorized", "share of the wrong labels that are memorized, by epoch", by_base=False),
-        Curve("gradient_norm", "gradient-norm", "mean length of the raw gradient, by epoch", by_base=False),
         Curve("kernel_center", "kernel-center", "center tap of the second layer's kernel, by epoch", by_base=False),
     ),
 )
