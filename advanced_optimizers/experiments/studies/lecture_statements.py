@@ -109,8 +109,8 @@ _OPTIMIZERS = (
     Statement(
         key="14",
         text="The gradients of mini-batches are noisy.",
-        finding="Their variance is S^2 / B, times 1 - B / N because a batch has no sample twice. One step on a small last "
-        "batch can cost ten points of accuracy.",
+        finding="Their variance is S^2 / B, times 1 - B / N because a batch has no sample twice. One step on a small "
+        "last batch can cost ten points of accuracy.",
         word="supported",
         shown="00, noise",
     ),
