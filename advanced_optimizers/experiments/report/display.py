@@ -7,8 +7,6 @@ import sys
 import textwrap
 from base64 import b64encode
 from contextlib import redirect_stderr
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -27,6 +25,8 @@ from advanced_optimizers.experiments.studies.running import Workers, run_study
 
 # A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
 _FIGURE_WIDTH = 720
+# Drawings are many, and contours are large: with this they are a little wider than that, and a third smaller.
+_DRAWING_DPI = 120
 _LINE_LENGTH = 88
 
 
@@ -102,9 +102,8 @@ def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
         caption: What it shows, in a few words; also its alternative text.
         note: What its marks mean, in sentences.
     """
-    full = f"{_sentence(caption)} {note}".rstrip()
-    with TemporaryDirectory() as folder:
-        _show_picture(plots.save_figure(figure, Path(folder) / "drawing.png", []).read_bytes(), caption, full)
+    picture = plots.picture_of(figure, dpi=_DRAWING_DPI, colors=64)
+    _show_picture(picture, caption, f"{_sentence(caption)} {note}".rstrip())
 
 
 def show_animation(svg: bytes, caption: str, note: str = "") -> None:

@@ -37,6 +37,25 @@ __all__ = [
 ]
 
 
+def picture_of(figure: Figure, dpi: int = DPI, colors: int = 256) -> bytes:
+    """A figure as PNG, always the same bytes for the same figure.
+
+    Args:
+        figure: The figure.
+        dpi: Pixels per inch.
+        colors: How many colors the picture has at most, in [2, 256].
+    """
+    drawn = io.BytesIO()
+    with plt.rc_context(HOUSE_STYLE):
+        figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
+    # The figures have few colors; a palette makes the files, and the notebooks that hold them, several times smaller.
+    # This method keeps rare colors, such as those of a line, where the default one would blend them with others.
+    palette = Image.open(drawn).convert("RGB").quantize(colors, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
+    picture = io.BytesIO()
+    palette.save(picture, format="png", optimize=True, dpi=(dpi, dpi))
+    return picture.getvalue()
+
+
 def save_figure(figure: Figure, path: Path, run_ids: Iterable[str], sources: Iterable[str] = ()) -> Path:
     """Writes a figure as PNG and, next to it, a JSON file that lists what it was drawn from, as far as they changed.
 
@@ -51,15 +70,7 @@ def save_figure(figure: Figure, path: Path, run_ids: Iterable[str], sources: Ite
     Returns:
         The PNG's path.
     """
-    drawn = io.BytesIO()
-    with plt.rc_context(HOUSE_STYLE):
-        figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
-    # The figures have few colors; a palette makes the files, and the notebooks that hold them, several times smaller.
-    # This method keeps rare colors, such as those of a line, where the default one would blend them with others.
-    palette = Image.open(drawn).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
-    picture = io.BytesIO()
-    palette.save(picture, format="png", optimize=True, dpi=(DPI, DPI))
-    write_if_changed(path, picture.getvalue())
+    write_if_changed(path, picture_of(figure))
     write_if_changed(path.with_suffix(".json"), render_sidecar(path.name, run_ids, sources))
     return path
 

@@ -112,7 +112,6 @@ TOPIC = Topic(
         quick=(digits_part("mlp128", epochs=4),),
         algorithms=tuple(_ALGORITHMS),
         metrics=("test_accuracy", "train_loss"),
-        in_progress=True,
     ),
     claims=_CLAIMS,
 )

@@ -154,7 +154,6 @@ def _tuned(name: str, title: str, batch_size: int) -> tuple[Study, ...]:
         full=(mnist_part(5000, "mlp128", _EPOCHS, batch_size),),
         quick=(digits_part("mlp128", _QUICK_EPOCHS, batch_size=batch_size),),
         algorithms=tuple(_ALGORITHMS),
-        in_progress=True,
     )
 
 
@@ -172,7 +171,6 @@ def _sweeps(name: str, title: str, batch_size: int) -> tuple[RateSweep, ...]:
             seeds=seeds,
             rates=some,
             marked=(SMALL_RATE,),
-            in_progress=True,
         )
         for profile, task, seeds, some in (("full", full, SEEDS, rates), ("quick", quick, SEEDS[:2], rates[2:7:2]))
     )

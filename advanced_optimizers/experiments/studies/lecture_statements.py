@@ -101,7 +101,8 @@ _OPTIMIZERS = (
     Statement(
         key="13",
         text="Lower the rate by 2 or by 10 every fifty operations; that may lower the loss.",
-        finding="Epochs are meant, not operations. A lower rate makes steps less noisy, so the loss can fall at once.",
+        finding="Epochs are meant, not operations. In the epoch after the first drop the loss is lower. In the end it "
+        "is higher: once every image is fitted, the noise is gone without a drop, and a small rate only takes longer.",
         claims=("lecture-decay-better", "lecture-decay-loss"),
         shown="00, decay",
         garbled=True,
