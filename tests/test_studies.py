@@ -12,6 +12,7 @@ from advanced_optimizers import GradientCorrectionOptimizer
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.grid import GridStudy
 from advanced_optimizers.experiments.studies.registry import STUDIES, get_study, study_names
 from advanced_optimizers.experiments.studies.running import recorded_configs
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study, Task
@@ -122,9 +123,9 @@ def test_every_algorithm_has_the_same_number_of_trials(study: Study) -> None:
         (task.name, algorithm): sum(config.task == task.name and config.algorithm == algorithm for config in configs)
         for task in study.tasks
         for algorithm in study.algorithms
-        if (task.name, algorithm) not in study.left_out and algorithm not in study.tuned_as
+        if (task.name, algorithm) not in study.left_out and algorithm not in {*study.tuned_as, *study.untuned}
     }
-    assert set(per_algorithm.values()) == {study.trials}
+    assert set(per_algorithm.values()) == ({study.trials} if per_algorithm else set())
     assert len({config.run_id for config in configs}) == len(configs) == sum(per_algorithm.values())
 
 
@@ -141,7 +142,7 @@ def test_trials_are_measured_on_held_out_training_images(study: Study) -> None:
             seed=0,
             epochs=task.tuning_epochs,
             batch_size=task.batch_size,
-            label_noise=0.0,
+            label_noise=study.label_noises[0] if isinstance(study, GridStudy) else 0.0,
             data_fraction=task.tuning_fraction,
             precision=task.precision,
             augment=task.augment,

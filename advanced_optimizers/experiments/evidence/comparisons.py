@@ -73,7 +73,8 @@ class Comparison:
         algorithm: The algorithm that the claim is about.
         baseline: The algorithm that it is compared with.
         label_noise: Fraction of noisy training labels, in [0, 1].
-        claimed: The gain that the source states: positive, in the unit in which the metric is recorded.
+        claimed: The gain that the source states, in the unit in which the metric is recorded: positive, except where
+            the claim is that number itself (``stated.compare_stated``).
         margin: The largest difference that does not matter, in the unit in which the metric is recorded; None where
             equivalence is not tested.
         claimed_from: The baseline's value in the source's own table. It turns a gain that the scale cannot hold here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -50,7 +51,7 @@ def compare_stated(data: RunData, *, metric: str, comparison: Comparison, stated
     kind = METRICS[metric]
     sentence = f"{row.comparison}, {kind.name}: {row.estimate}; stated {kind.difference_words(stated)}."
     named = Evidence(
-        comparison,
+        replace(comparison, claimed=stated),
         metric,
         row.interval,
         outcome,

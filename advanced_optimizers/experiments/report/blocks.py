@@ -30,6 +30,7 @@ from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.stated_values import stated_figures
 from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
@@ -100,6 +101,7 @@ class ReportContext:
     def figures(self) -> dict[str, StudyFigure]:
         """The figures of all studies by file name, and that of all verdicts."""
         figures = {name: figure for results in self.results.values() for name, figure in results.figures.items()}
+        figures |= stated_figures(self.verdicts)
         return figures | ({"verdicts": self._verdict_figure()} if self.verdicts else {})
 
     def _verdict_figure(self) -> StudyFigure:

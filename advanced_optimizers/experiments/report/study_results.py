@@ -26,6 +26,7 @@ from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
+from advanced_optimizers.experiments.report.stated_values import stated_table
 from advanced_optimizers.experiments.report.tunings import tuning_figures_of, tuning_tables_of
 from advanced_optimizers.experiments.studies.registry import CLAIMS, MARGINS
 from advanced_optimizers.experiments.studies.study import Study
@@ -121,6 +122,8 @@ class StudyResults(RecordedStudy[Study]):
             built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=labels())
             if self.study.targets:
                 built[f"{name}-epochs"] = tables.epochs_table(self.frame, self.study.targets, labels=labels())
+            if self.study.stated:
+                built[f"{name}-stated"] = stated_table(self.frame, self.study.stated, labels=labels())
             built[f"{name}-timing"] = tables.timing_table(self.frame, labels=labels())
         for key, verdict in self.verdicts.items():
             if verdict.evidence:

@@ -71,12 +71,12 @@ def comparison_table(
     for task, label_noise in conditions(frame, labels):
         runs = {a: by_cell[task, label_noise, a] for a in algorithms}
         best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
-        name, unit = labels.get(task, task), METRICS[metric].unit
-        table[f"{name}, {noise_words(label_noise)} ({unit})"] = [
+        name, unit = labels.get(task, task), f" ({METRICS[metric].unit})".replace(" ()", "")
+        table[f"{name}, {noise_words(label_noise)}{unit}"] = [
             _NOTHING if runs[a].empty else _value_cell(runs[a], metric, n, bold=a == best) for a in algorithms
         ]
         if claimed and not label_noise and task in claimed:
-            table[f"{name}, coursework's claim ({unit})"] = [
+            table[f"{name}, coursework's claim{unit}"] = [
                 f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else _NOTHING
                 for a in algorithms
             ]

@@ -1,8 +1,9 @@
-"""Transforms with which the studies compare the convolutional optimizers, and which the package does not offer."""
+"""Controls of the convolutional optimizers: rows that say why, and transforms that the package does not offer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
+from advanced_optimizers._checks import check_range
+from advanced_optimizers.convolutional import ConvolutionalSGD, ConvolutionalSGDv2
 from advanced_optimizers.convolutional.kernels import gaussian
 from advanced_optimizers.convolutional.smoothing import smooth_axes
+from advanced_optimizers.experiments.studies.convolutional import PLAIN_SGD, MakeOptimizer, ours, plain, row
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.training.learners import Setting
 
 _SIZE = 5  # taps, in every study
 
@@ -81,7 +88,8 @@ class PublishedVersion2(GradientTransform):
         base_optimizer_kwargs: dict[str, Any],
         kernel_lr: float = 0.01,
     ) -> None:
-        self._kernel_lr, self._steps = kernel_lr, 0
+        self.kernel_lr = check_range("kernel_lr", kernel_lr, low=0.0, high=math.inf, open_high=True)
+        self._steps = 0
         line = np.exp(-0.5 * ((np.arange(_SIZE) - _SIZE // 2) / (_SIZE / 4)) ** 2)
         self._values: dict[int, Array] = {1: line / line.sum(), 2: np.outer(line, line).ravel() / line.sum() ** 2}
         super().__init__(params, base_optimizer, base_optimizer_kwargs, {})
@@ -115,7 +123,7 @@ class PublishedVersion2(GradientTransform):
             above = products.loss(_softmax(values))
             values[k] = here - self._DIFFERENCE
             below = products.loss(_softmax(values))
-            values[k] = here - self._kernel_lr * (above - below) / (2 * self._DIFFERENCE)
+            values[k] = here - self.kernel_lr * (above - below) / (2 * self._DIFFERENCE)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the values behind the two kernels, and the number of steps."""
@@ -168,3 +176,53 @@ def _correlated(padded: Tensor, kernel: Array, out: Tensor) -> Tensor:
         for j, tap in enumerate(taps):
             out.add_(padded[i : i + rows, j : j + columns], alpha=tap)
     return out
+
+
+# ---- the rows --------------------------------------------------------------------------------------------------------
+
+
+def _permuted(optimizer: Callable[..., Optimizer], **settings: Any) -> MakeOptimizer:
+    """One of the package's classes, whose kernels see the axes in a random order, another one for each seed."""
+    return lambda setting, lr: ours(optimizer, permute_axes=setting.config.seed, **settings)(setting, lr)
+
+
+def _over_sgd(optimizer: Callable[..., Optimizer], setting: Setting, lr: float, **settings: Any) -> Optimizer:
+    return optimizer(setting.model.parameters(), torch.optim.SGD, {"lr": lr, **PLAIN_SGD}, **settings)
+
+
+def _centered(setting: Setting, lr: float) -> Optimizer:
+    return _over_sgd(Centered, setting, lr)
+
+
+def _grid(setting: Setting, lr: float) -> Optimizer:
+    return _over_sgd(PixelGrid, setting, lr, image_shape=setting.image_shape)
+
+
+def _published(setting: Setting, lr: float) -> Optimizer:
+    kernel_lr = setting.config.hyperparameters.get("kernel_lr", 0.01)
+    return _over_sgd(PublishedVersion2, setting, lr, kernel_lr=kernel_lr)
+
+
+_BOX = {"adaptive_kernel": False}
+_GAUSS = {"kernel_lr": 0.0}
+_MAKE: dict[str, tuple[str, MakeOptimizer]] = {
+    "conv-box": ("Fixed box, flat", ours(ConvolutionalSGD, **_BOX)),
+    "conv-box-last": ("Fixed box, last axis", ours(ConvolutionalSGD, axes=(-1,), **_BOX)),
+    "conv-box-permuted": ("Fixed box, last axis permuted", _permuted(ConvolutionalSGD, axes=(-1,), **_BOX)),
+    "conv-gauss": ("Fixed Gaussian, both axes", ours(ConvolutionalSGDv2, **_GAUSS)),
+    "conv-gauss-permuted": ("Fixed Gaussian, both axes permuted", _permuted(ConvolutionalSGDv2, **_GAUSS)),
+    "conv-gauss-length": ("Fixed Gaussian, length kept", ours(ConvolutionalSGDv2, norm_preserving=True, **_GAUSS)),
+    "conv-grid": ("Fixed Gaussian, pixel grid", _grid),
+    "conv-centered": ("Gradient centralization", _centered),
+    # What is left of a step along white axes: the center of the box, and of the box of two dimensions.
+    "conv-momentum-fifth": ("SGD at a fifth of the rate", plain),
+    "conv-momentum-25th": ("SGD at a 25th of the rate", plain),
+}
+
+TOPIC = Topic(
+    title="Convolutional optimizers: controls",
+    algorithms={
+        "conv-v2-published": row("ConvolutionalSGDv2, published code", _published, options=frozenset({"kernel_lr"})),
+        **{name: row(f"{label} (control)", make, control=True) for name, (label, make) in _MAKE.items()},
+    },
+)

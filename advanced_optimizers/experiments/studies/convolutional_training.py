@@ -1,13 +1,15 @@
-"""How the convolutional optimizers train in their studies, and what each epoch of a run records about it."""
+"""What the convolutional optimizers train in their studies, how, and what each epoch of a run records about it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
@@ -16,8 +18,51 @@ from advanced_optimizers._base import WrappedOptimizer
 from advanced_optimizers.convolutional.kernels import gaussian
 from advanced_optimizers.convolutional.smoothing import smooth_axis
 from advanced_optimizers.experiments.data import datasets as data
+from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Setting, known_mean
+from advanced_optimizers.experiments.training.models import ImageShape, Model, scaled
+
+# ---- the published test networks -------------------------------------------------------------------------------------
+
+# What the published IllConditionedNet multiplies the initial weights of its three layers with.
+_ILL_CONDITIONED = (10.0, 0.1, 5.0)
+
+
+def _dense(inputs: int, hidden: tuple[int, ...], num_classes: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, on images as vectors."""
+    sizes = [inputs, *hidden]
+    layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], num_classes))
+
+
+def _of_hidden_layers(
+    image_shape: ImageShape, num_classes: int, width: float, *, hidden: tuple[int, ...]
+) -> nn.Sequential:
+    return _dense(math.prod(image_shape), tuple(scaled(units, width) for units in hidden), num_classes)
+
+
+def _ill_conditioned(image_shape: ImageShape, num_classes: int, width: float) -> nn.Sequential:
+    """Two hidden layers of about a third and a sixth of the inputs, with initial weights of unlike scales."""
+    inputs = math.prod(image_shape)
+    hidden = (min(256, max(64, inputs // 3)), min(128, max(32, inputs // 6)))
+    model = _of_hidden_layers(image_shape, num_classes, width, hidden=hidden)
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer, scale in zip(linear, _ILL_CONDITIONED, strict=True):
+            layer.weight.mul_(scale)
+    return model
+
+
+MODELS = {
+    "simplenet": Model(label="SimpleNet", build=partial(_of_hidden_layers, hidden=(128, 128))),
+    "deepnet": Model(label="DeepNet", build=partial(_of_hidden_layers, hidden=(64,) * 6)),
+    "illconditioned": Model(label="IllConditionedNet", build=_ill_conditioned),
+}
+
+
+# ---- how they train --------------------------------------------------------------------------------------------------
 
 # Smoothed gradients are compared with raw ones at every 25th step, so that a step stays cheap.
 EVERY = 25
@@ -243,3 +288,29 @@ def alignment_gain(g: Tensor, whole: Tensor, dim: int) -> float:
     smoothed = smooth_axis(g, theta, dim, torch.empty_like(g))
     cosines = [float(torch.cosine_similarity(each.flatten(), whole.flatten(), dim=0)) for each in (smoothed, g)]
     return cosines[0] - cosines[1]
+
+
+TOPIC = Topic(
+    title="Convolutional optimizers: training",
+    algorithms={},
+    models=MODELS,
+    metrics=(
+        Metric("best_test_accuracy", "test accuracy of the best epoch", True, best=1.0),
+        Metric("gradient_norm", "mean length of the gradient", False, "", "", 1.0, 3),
+        Metric("gradient_norm_spread", "spread of the epochs' mean gradient lengths", False, "", "", 1.0, 3),
+        Metric("gradient_norm_cv", "relative spread of the gradient's length in the last epoch", False, "", "", 1.0, 3),
+        Metric("smoothed_length", "length of the smoothed over the raw gradient", True, "", "", 1.0, 3),
+        Metric("smoothed_cosine", "cosine of the smoothed and the raw gradient", True, "", "", 1.0, 3),
+        Metric("least_cosine", "lowest cosine of the smoothed and the raw gradient", True, "", "", 1.0, 3),
+        Metric("ascending", "share of tensors smoothed out of descent", False, "%", "points", 100.0, 2),
+        Metric("kernel_center", "center tap of the second layer's kernel", True, "", "", 1.0, 3),
+        Metric("right_accuracy", "accuracy on training images with right labels", True),
+        Metric("memorized", "share of wrong labels memorized", False),
+        Metric("aligned_pixels", "gain of alignment, smoothed along pixels", True, "", "", 1.0, 4),
+        Metric("aligned_units", "gain of alignment, smoothed along hidden units", True, "", "", 1.0, 4),
+    ),
+    curves=(
+        Curve("memorized", "memorized", "share of the wrong labels that are memorized, by epoch", by_base=False),
+        Curve("kernel_center", "kernel-center", "center tap of the second layer's kernel, by epoch", by_base=False),
+    ),
+)

@@ -240,6 +240,7 @@ class Study(BaseStudy):
         time_limit: The longest time per epoch, relative to the baseline's, with which the study's claim about time
             holds; None if it makes no such claim.
         stated_seconds: By algorithm, the seconds per epoch that a source states; the study then has a table of them.
+        stated: By metric and algorithm, the values that a source states; the study then has a table of them.
         properties: Name of the file under ``results/benchmarks`` with the properties tested for one of its claims, if
             any.
         benchmarks: Names of further files there, with measurements that decide some of its claims.
@@ -260,6 +261,7 @@ class Study(BaseStudy):
     targets: Mapping[str, float] = field(default_factory=dict)
     time_limit: float | None = None
     stated_seconds: Mapping[str, float] = field(default_factory=dict)
+    stated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     properties: str | None = None
     benchmarks: tuple[str, ...] = ()
 
