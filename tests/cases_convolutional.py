@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import LBFGS, SGD, Adam, AdamW
 
 from advanced_optimizers import ConvolutionalSGD, ConvolutionalSGDv2, LocalLossConvSGD
 from tests.case import SGD_KWARGS, BadValue, Case, Settings, TransformRun
@@ -28,6 +28,7 @@ def plain_sgd(params: Any) -> SGD:
 SHARED_BAD_VALUES = (
     *(BadValue({"lr": lr}, ValueError, rf"lr must be >= 0.*got {lr}") for lr in (-0.1, math.nan)),
     BadValue({"base_optimizer_kwargs": 1e-3}, TypeError, r"base_optimizer_kwargs must be .*0\.001"),
+    BadValue({"base_optimizer": LBFGS}, ValueError, "base_optimizer must step without a closure.*LBFGS"),
     BadValue({"momentum": -0.1}, ValueError, r"momentum must be >= 0.*got -0\.1"),
     BadValue({"momentum": 1.0}, ValueError, r"momentum must be .*< 1.*got 1\.0"),
     BadValue({"kernel_size": 0}, ValueError, "kernel_size must be >= 1, got 0"),

@@ -170,6 +170,10 @@ ZERO: dict[str, tuple[str, Callable[[nn.Module], Optimizer]]] = {
         "correction",
         lambda model: zero(model.parameters(), GradientCorrectionOptimizer, **OVER_SGD, **CORRECTION),
     ),
+    "convolution's class": (
+        "convolution v2",
+        lambda model: zero(model.parameters(), ConvolutionalSGDv2, lr=0.1, kernel_size=5, kernel_every=2),
+    ),
     "fer bound to its settings": (
         "fer over sgd",
         lambda model: zero(model.parameters(), partial(FEROptimizer, **OVER_SGD, **FER)),

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from advanced_optimizers import (
+    ConvolutionalSGDv2,
     FEROptimizer,
     GradientCorrectionOptimizer,
     LocalizedOptimizer,
@@ -44,11 +45,12 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
     "gradient correction": lambda model: GradientCorrectionOptimizer(
         model.parameters(), base_optimizer_kwargs={"lr": 0.05}, train_every=2
     ),
+    "convolution": lambda model: ConvolutionalSGDv2(model.parameters(), lr=0.05, kernel_lr=0.1, kernel_every=2),
     "localized": localized,
     "sigprop": lambda model: SigPropOptimizer(model, lr=0.05),
     "mu_adamw": lambda model: MuAdamW(model, lr=0.05, weight_decay=0.1),
 }
-FROM_PARAMETERS = ("fer", "gradient correction")
+FROM_PARAMETERS = ("fer", "gradient correction", "convolution")
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 every_transform = pytest.mark.parametrize("name", FROM_PARAMETERS)
 

@@ -97,7 +97,9 @@ def test_zero_equals_one_process_with_the_whole_batch(way):
     assert_equals_one_process(cases.ZERO[way][0], cases.train_zero, way)
 
 
-@pytest.mark.parametrize("way", ["muP over zero", "fer bound to its settings", "fer's class", "correction's class"])
+@pytest.mark.parametrize(
+    "way", ["muP over zero", "fer bound to its settings", "fer's class", "correction's class", "convolution's class"]
+)
 def test_zero_resumes_from_a_checkpoint(way):
     assert_equals_one_process(cases.ZERO[way][0], cases.resume_zero, way)
 

@@ -27,7 +27,7 @@ from tests.gradient_correction_models import corrected, small_net
 opacus = pytest.importorskip("opacus", reason="needs the extra `frameworks`")
 from opacus import PrivacyEngine  # noqa: E402
 
-PRIVATE = ("fer", "gradient correction", "mu_adamw")
+PRIVATE = ("fer", "gradient correction", "convolution", "mu_adamw")
 every_private = pytest.mark.parametrize("name", PRIVATE)
 pytestmark = pytest.mark.filterwarnings("ignore:Secure RNG", "ignore:Full backward hook", "ignore:Optimal order")
 

@@ -32,7 +32,7 @@ from advanced_optimizers.integrations.transformers import EpochCallback, Flippin
 
 SAMPLES, LENGTH, WORDS, CLASSES, BATCH, EPOCHS = 12, 5, 20, 3, 4, 2
 STEPS = SAMPLES // BATCH
-OURS = ("fer", "gradient correction", "localized", "mu_adamw")
+OURS = ("fer", "gradient correction", "convolution", "localized", "mu_adamw")
 
 
 @pytest.fixture(scope="module", autouse=True)

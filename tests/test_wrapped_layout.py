@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.testing import assert_close
 
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
+from advanced_optimizers import ConvolutionalSGD, ConvolutionalSGDv2, FEROptimizer, GradientCorrectionOptimizer
 from advanced_optimizers._base import WrappedOptimizer
 from tests.cases_scaled import Scaled
 from tests.harness import BITWISE, through_a_file
@@ -33,6 +33,12 @@ WRAPPERS: dict[str, Callable[[Any, Any, dict[str, Any]], Optimizer]] = {
     "correction": GradientCorrectionOptimizer,
     "fer over correction": lambda params, base, kwargs: FEROptimizer(
         params, GradientCorrectionOptimizer, {"base_optimizer": base, "base_optimizer_kwargs": kwargs}
+    ),
+    "convolution": lambda params, base, kwargs: ConvolutionalSGD(
+        params, kernel_size=5, base_optimizer=base, base_optimizer_kwargs=kwargs
+    ),
+    "convolution v2": lambda params, base, kwargs: ConvolutionalSGDv2(
+        params, kernel_size=5, kernel_lr=0.1, kernel_every=1, base_optimizer=base, base_optimizer_kwargs=kwargs
     ),
 }
 # Each changes the layout of a weight, and what a model with this weight looks like.

@@ -1,4 +1,4 @@
-"""What proves each cell of the README's table "What works with what": row by row, the tests of its five columns.
+"""What proves each cell of the README's table "What works with what": row by row, the tests of its six columns.
 
 A test is named as pytest does, ``file::test``, where ``file`` is one of this folder without ``test_`` and ``.py``. A
 cell that says "untested", or "no" with the reason, needs none.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 COLUMNS = (
     "`FEROptimizer`, `GradientCorrectionOptimizer`",
+    "`ConvolutionalSGD`, `LocalLossConvSGD`, `ConvolutionalSGDv2`",
     "`FlippingErrorReduction`",
     "`LocalizedOptimizer`",
     "`SigPropOptimizer`",
@@ -33,9 +34,11 @@ _ZERO = (
 )
 
 # Row -> the tests of its cells, in the order of COLUMNS.
-TESTS: dict[str, tuple[str, str, str, str, str]] = {
+TESTS: dict[str, tuple[str, str, str, str, str, str]] = {
     "Closures": (
         _CLOSURE,
+        "convolutional_sgd::test_both_kinds_of_closures_give_the_same_step "
+        "convolutional_sgd::test_equal_losses_count_as_not_fallen_and_nan_as_none",
         _ANY_OPTIMIZER,
         _CLOSURE,
         "forward_signal_optimizer::test_closure_is_called_once_with_gradients_enabled_and_its_loss_returned",
@@ -43,6 +46,8 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "Learning-rate schedulers, parameter groups": (
         "contract::test_schedulers_control_it contract::test_two_groups_are_two_optimizers",
+        "contract::test_schedulers_control_it contract::test_two_groups_are_two_optimizers "
+        "convolutional_sgd::test_each_group_has_its_kernel",
         _ANY_OPTIMIZER,
         "contract::test_schedulers_control_it",
         "forward_signal_optimizer::test_one_group_per_layer_and_one_for_the_signal "
@@ -52,6 +57,7 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "`add_param_group`": (
         "contract::test_group_added_during_a_run_acts_from_then_on",
+        "contract::test_group_added_during_a_run_acts_from_then_on",
         _ANY_OPTIMIZER,
         "localized_models::test_parameters_added_later_learn_by_gradient",
         "forward_signal_input::test_groups_cannot_be_added",
@@ -59,6 +65,7 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "Checkpoints, also with `weights_only=True`": (
         _RESUMES,
+        f"{_RESUMES} convolutional_sgd::test_a_followed_kernel_resumes_bit_for_bit",
         "flipping_error::test_state_dict_in_a_fresh_module_yields_the_same_loss",
         "localized_checkpoints::test_resumes_bit_for_bit_while_the_transition_moves",
         "forward_signal_optimizer::test_resumes_bit_for_bit_in_a_fresh_object",
@@ -66,12 +73,15 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "`torch.distributed.checkpoint.state_dict`": (
         "wrapped_checkpoints::test_torch_s_distributed_checkpoints_keep_everything",
+        "wrapped_checkpoints::test_torch_s_distributed_checkpoints_keep_everything",
         "",
         "wrapped_checkpoints::test_torch_s_distributed_checkpoint_of_a_localized_optimizer_is_refused_by_name",
         "",
         "",
     ),
     "Autocast, bfloat16 and float64 parameters": (
+        "contract_training::test_half_precision_state_equals_the_reference contract::test_equals_its_reference "
+        "lightning::test_bfloat16",
         "contract_training::test_half_precision_state_equals_the_reference contract::test_equals_its_reference "
         "lightning::test_bfloat16",
         "flipping_error::test_logits_of_any_precision "
@@ -84,12 +94,14 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "Gradient accumulation": (
         _ACCUMULATED,
+        _ACCUMULATED,
         "training_loops::test_the_flipping_loss_with_accumulated_gradients",
         _ACCUMULATED,
         _ACCUMULATED,
         "training_loops::test_mup_s_optimizers_with_accumulated_gradients",
     ),
     "`torch.compile`": (
+        f"{_COMPILED} contract_training::test_compiled_step_equals_eager",
         f"{_COMPILED} contract_training::test_compiled_step_equals_eager",
         "compile::test_a_compiled_flipping_loss_is_the_loss",
         f"{_COMPILED} localized_models::test_compiled_model_equals_eager {_COMPILED_STEP}",
@@ -98,12 +110,14 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "Sparse or complex gradients": (
         "contract::test_refuses_gradients_it_cannot_handle",
+        "contract::test_refuses_gradients_it_cannot_handle",
         "training_loops::test_the_flipping_loss_passes_sparse_gradients_on",
         "training_loops::test_localized_learning_refuses_sparse_and_complex_gradients",
         "training_loops::test_signal_propagation_leaves_sparse_and_complex_gradients_to_its_base_optimizer",
         "training_loops::test_mup_s_sgd_takes_sparse_gradients_as_torch_s_does",
     ),
     "Optimizers that evaluate the loss several times (L-BFGS)": (
+        "contract::test_refuses_bad_values",
         "contract::test_refuses_bad_values",
         "training_loops::test_the_flipping_loss_remembers_at_every_evaluation_of_lbfgs",
         "contract::test_refuses_bad_values",
@@ -113,6 +127,8 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     "`DistributedDataParallel`": (
         f"{_DDP} distributed::test_the_state_is_the_same_in_both_processes "
         "distributed::test_corrections_of_hidden_states_keep_the_parameters_equal_but_learn_from_their_own_part",
+        f"{_DDP} distributed::test_the_state_is_the_same_in_both_processes "
+        "distributed::test_a_kernel_that_follows_the_loss_follows_the_mean_over_the_processes",
         "flipping_processes::test_two_processes_with_a_shuffling_sampler_equal_one",
         "localized_processes::test_two_processes_equal_one_with_the_whole_batch "
         "localized_processes::test_a_wrapper_that_waits_for_frozen_blocks_is_refused",
@@ -122,12 +138,14 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "`ZeroRedundancyOptimizer`": (
         _ZERO,
+        _ZERO,
         "",
         "",
         "",
         f"{_ZERO} distributed::test_zero_cannot_build_mup_s_optimizer",
     ),
     "FSDP2 (`fully_shard`)": (
+        "distributed::test_fsdp2_is_refused_by_name_and_nothing_changes",
         "distributed::test_fsdp2_is_refused_by_name_and_nothing_changes",
         "",
         "localized_processes::test_sharded_parameters_are_refused",
@@ -136,12 +154,14 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "accelerate": (
         f"{_PREPARED} accelerate::test_bfloat16",
+        _PREPARED,
         "accelerate::test_the_flipping_loss_is_prepared_with_the_model_and_saved",
         f"{_PREPARED} accelerate::test_the_wrapper_hides_what_only_our_optimizers_have",
         _PREPARED,
         _PREPARED,
     ),
     "Lightning": (
+        _LIGHTNING,
         _LIGHTNING,
         "lightning::test_the_flipping_loss_hears_each_epoch_and_remembers lightning::test_a_resumed_run_is_the_same",
         f"{_LIGHTNING} lightning::test_the_local_learner_hears_each_epochs_loss",
@@ -151,11 +171,14 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     "Hugging Face's Trainer": (
         f"{_TRAINER} transformers_trainer::test_optimizer_cls_and_kwargs",
         _TRAINER,
+        _TRAINER,
         f"{_TRAINER} transformers_trainer::test_the_local_learner_hears_each_epochs_loss",
         "",
         _TRAINER,
     ),
     "timm": (
+        "timm::test_it_is_our_class_with_our_arguments timm::test_a_checkpoint_of_timm_resumes_bit_for_bit "
+        "timm::test_weight_decay_spares_biases_and_norms",
         "timm::test_it_is_our_class_with_our_arguments timm::test_a_checkpoint_of_timm_resumes_bit_for_bit "
         "timm::test_weight_decay_spares_biases_and_norms",
         "timm::test_the_flipping_loss_with_a_model_of_timm",
@@ -166,6 +189,8 @@ TESTS: dict[str, tuple[str, str, str, str, str]] = {
     "Opacus": (
         f"{_OPACUS} opacus::test_it_steps_with_the_private_gradients "
         "opacus::test_the_correction_of_hidden_states_is_refused_by_name",
+        f"{_OPACUS} opacus::test_it_steps_with_the_private_gradients "
+        "convolutional_sgd::test_a_private_model_s_loss_is_not_followed",
         "opacus::test_the_flipping_loss_learns_from_private_gradients",
         "opacus::test_localized_learning_is_refused_by_name",
         "opacus::test_signal_propagation_is_refused_by_name",

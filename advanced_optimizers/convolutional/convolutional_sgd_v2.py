@@ -146,27 +146,22 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         if group["kernel_lr"] == 0.0:
             return
         for each in smoothed:
-            signal, state = self._signal(each), self.state[each.param]
-            if signal is None:
-                state["signal"] = each.x.clone().view(each.param.shape)
-                state.setdefault("power", each.x.new_zeros(()))  # torch's flat checkpoints keep a first step's names
+            x, state = each.x.view(each.param.shape), self.state[each.param]
+            if "signal" not in state:
+                state["signal"] = x.clone()
+                state.setdefault("power", x.new_zeros(()))  # torch's flat checkpoints keep a first step's names
             else:
-                signal.lerp_(each.x, 1.0 - group["noise_estimation_momentum"])
+                state["signal"].lerp_(x, 1.0 - group["noise_estimation_momentum"])
 
     def _signal(self, each: Smoothed) -> Tensor | None:
-        state = self.state[each.param]
-        if "signal" not in state:
-            return None
-        if not state["signal"].is_contiguous():  # a fused base optimizer lays it out like its parameter
-            state["signal"] = state["signal"].contiguous()
-        signal: Tensor = state["signal"].view(each.seen.shape)
-        return signal
+        """The average as the kernels see it: a copy where a fused base optimizer has laid it out like its parameter."""
+        signal: Tensor | None = self.state[each.param].get("signal")
+        return None if signal is None else signal.reshape(each.seen.shape).contiguous()
 
     def _products(self, batch: Sequence[Smoothed]) -> Products:
         for each in batch:
-            signal = self._signal(each)
-            if signal is not None:
-                signal.nan_to_num_(0.0, 0.0, 0.0)
+            if "signal" in self.state[each.param]:
+                self.state[each.param]["signal"].nan_to_num_(0.0, 0.0, 0.0)
         products = super()._products(batch)
         self._remember_power(batch, products.gradient)
         return products
