@@ -57,7 +57,7 @@ def random(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("theta", [(0.5, 0.25), WIDE, (0.4, 0.15, 0.1, 0.05)], ids=["3", "5", "7"])
-@pytest.mark.parametrize("shape", [(7,), (8,), *SHAPES])
+@pytest.mark.parametrize("shape", [(5,), (7,), (8,), *SHAPES])
 def test_one_line_equals_scipy(shape, theta):
     g = random(shape)
     expected = ndimage.convolve1d(g.numpy().reshape(-1), taps(theta), mode="reflect").reshape(shape)
