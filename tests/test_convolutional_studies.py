@@ -222,11 +222,13 @@ def test_the_figure_by_rate_shows_the_trials_of_all_arms(tmp_path: Path) -> None
     study = get_study("convolutional-clean", "quick")
     store = RunStore(tmp_path / "results" / "runs")
     for trial in study.tuning_configs():
-        store.save(make_record(trial, test_accuracy=0.8))
+        store.save(make_record(trial, test_accuracy=0.83 - 2.5 * trial.hyperparameters["lr"]))
     results = results_of(study, tmp_path)
     figure = results.figures["convolutional-clean-rates"]
     assert len(figure.run_ids) == len(study.tuning_configs())
-    assert figure.draw().get_supylabel() == "Validation error (%)"
+    drawn = figure.draw()
+    assert drawn.get_supylabel() == "Validation error (%)"
+    assert len(drawn.axes[0].get_yticks()) >= 2, "an axis from 18 to 25 % has marks, too"
     assert results.protocol["Tuning, for each algorithm"][0].startswith(
         "2 constant rates from 0.016 to 0.032, one trial"
     )

@@ -17,6 +17,8 @@ from advanced_optimizers.experiments.report.figure_style import GRAY, WIDTH, dra
 from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, panel_grid
 
 _MARKERS, _LINES = "os^Dv<>", ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
+# Errors that an axis may name, in %: the first of these grids of which at least two fall onto it.
+_TICKS = ((1, 2, 5, 10, 20, 50, 100), (1, 1.5, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50, 70, 100), range(1, 101))
 _LEAST_ERROR = 1e-3  # on a logarithmic axis, where a run without any error has no place
 
 
@@ -93,9 +95,12 @@ def _draw(axis: Axes, own: pd.DataFrame, look: dict[str, Any]) -> None:
 def _finish(axis: Axes, rates: pd.Series, marked: Sequence[float]) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if axis.get_ylim()[0] <= tick <= axis.get_ylim()[1]]
+    low, high = axis.get_ylim()
+    ticks = next(
+        found for grid in _TICKS if len(found := [t for t in grid if low <= t <= high]) > 1 or grid is _TICKS[-1]
+    )
     axis.yaxis.set_major_locator(FixedLocator(ticks))
-    axis.set_yticks(ticks, [str(tick) for tick in ticks])
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.yaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_minor_locator(NullLocator())
     for rate in marked:

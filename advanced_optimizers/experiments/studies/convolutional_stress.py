@@ -88,7 +88,14 @@ def _against(algorithm: str, *baselines: str, margin: float | None = MARGIN) -> 
 
 
 def _as_claimed(
-    key: str, method: str, short: str, text: str, metric: str, words: str, compared: tuple[Comparison, ...]
+    key: str,
+    method: str,
+    short: str,
+    text: str,
+    metric: str,
+    words: str,
+    compared: tuple[Comparison, ...],
+    source: str = COURSEWORK,
 ) -> Claim:
     margins = MARGIN_WORDS if all(c.margin for c in compared) else ""
     return Claim(
@@ -97,7 +104,7 @@ def _as_claimed(
         short=short,
         study="convolutional-as-claimed",
         text=text,
-        source=COURSEWORK,
+        source=source,
         rule=improvement_rule(metric_words(metric), f"{words}; {_WHERE}", margins).replace(
             " of the last epoch on the test set", "", 1
         ),
@@ -174,10 +181,8 @@ _CLAIMS = (
         "test_accuracy",
         f"version 1 against SGD at a fifth of the rate, and {_PUBLISHED}, against SGD at a 25th (the centers of their "
         "boxes: what is left of a step along axes without structure)",
-        (
-            *_against("conv-sgd", "conv-momentum-fifth"),
-            *_against("conv-v2-published", "conv-momentum-25th"),
-        ),
+        (*_against("conv-sgd", "conv-momentum-fifth"), *_against("conv-v2-published", "conv-momentum-25th")),
+        source=TRIALS,
     ),
     Claim(
         key="conv-kernel",
@@ -322,6 +327,7 @@ _TUNED_CLAIMS = (
         "Smoothing is more than a smaller step.",
         "a fixed Gaussian along both axes, with the smoothed gradient scaled to the length of the raw one, against SGD",
         _against("conv-gauss-length", BASE),
+        source=TRIALS,
     ),
     Claim(
         key="conv-kernel-local",
