@@ -129,11 +129,16 @@ FOR_ANY_MODEL = tuple(
 )
 
 
+# Rows that bring their schedule along, and refuse another.
+OWN_SCHEDULE = tuple(f"lecture-{name}" for name in ("constant", "halved", "tenth", "cosine"))
+
+
 def make_config(**changes: Any) -> RunConfig:
     """A run that takes a tenth of a second; the algorithm determines the hyperparameters."""
     model = model_of(changes.get("algorithm", "sgd"))
     tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1}
-    settings = {**tiny, **changes}
+    own = {"schedule": "constant"} if changes.get("algorithm") in OWN_SCHEDULE else {}
+    settings = {**tiny, **own, **changes}
     if "hyperparameters" not in settings:
         settings["hyperparameters"] = hyperparameters_of(settings["algorithm"])
     return RunConfig(**settings)

@@ -14,16 +14,15 @@ from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.models import build_model
-from tests.experiments_helpers import FOR_ANY_MODEL, make_config
+from tests.experiments_helpers import FOR_ANY_MODEL, OWN_SCHEDULE, make_config
 
 BITWISE = {"rtol": 0.0, "atol": 0.0}
 SAMPLES = 360
 BATCH_SIZE = 60
 STEPS = SAMPLES // BATCH_SIZE
 
-# Rows that bring their schedule along, and rows whose steps differ from a prediction: they draw at random (from torch's
-# own generator, which the training loop keeps), or have batch statistics.
-OWN_SCHEDULE = tuple(f"lecture-{name}" for name in ("constant", "halved", "tenth", "cosine"))
+# Rows whose steps differ from a prediction: they draw at random (from torch's own generator, which the training loop
+# keeps), or have batch statistics.
 AUGMENTING = tuple(
     name for name in ALGORITHMS if name.startswith(("lecture-shift", "lecture-rotation", "lecture-flip"))
 )
@@ -31,8 +30,7 @@ NOT_AS_PREDICTED = (*AUGMENTING, "lecture-dropout", "lecture-batch-norm")
 
 
 def make_learner(algorithm: str = "sgd", seed: int = 0, **changes: Any) -> Any:
-    own = {"schedule": "constant"} if algorithm in OWN_SCHEDULE else {}
-    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **own, **changes})
+    config = make_config(algorithm=algorithm, seed=seed, **{"epochs": 4, **changes})
     torch.manual_seed(seed)
     setting = Setting(
         config=config,

@@ -19,13 +19,12 @@ from advanced_optimizers.experiments.studies.localized_supervision import Superv
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Setting
 from advanced_optimizers.experiments.training.models import build_model
-from tests.experiments_helpers import CONVNET, hyperparameters_of, make_config, model_of
+from tests.experiments_helpers import CONVNET, OWN_SCHEDULE, hyperparameters_of, make_config, model_of
 from tests.learner_helpers import (
     AUGMENTING,
     BITWISE,
     NOT_AS_PREDICTED,
     OF_EACH_KIND,
-    OWN_SCHEDULE,
     SAMPLES,
     STEPS,
     cross_entropy,
