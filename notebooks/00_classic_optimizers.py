@@ -18,18 +18,18 @@
 #
 # | | step |
 # | --- | --- |
-# | Gradient descent | $\theta \leftarrow \theta - \eta\, g_t$ |
-# | Momentum | $b \leftarrow \mu b + g_t, \quad \theta \leftarrow \theta - \eta\, b$ |
-# | Nesterov | $b \leftarrow \mu b + g_t, \quad \theta \leftarrow \theta - \eta\, (g_t + \mu b)$ |
-# | Adagrad | $s \leftarrow s + g_t^2, \quad \theta \leftarrow \theta - \eta\, g_t / (\sqrt s + \epsilon)$ |
-# | RMSprop | $s \leftarrow \alpha s + (1 - \alpha)\, g_t^2, \quad \theta \leftarrow \theta - \eta\, g_t / (\sqrt s + \epsilon)$ |
+# | Gradient descent | $\theta \leftarrow \theta - \eta g_t$ |
+# | Momentum | $b \leftarrow \mu b + g_t, \quad \theta \leftarrow \theta - \eta b$ |
+# | Nesterov | $b \leftarrow \mu b + g_t, \quad \theta \leftarrow \theta - \eta (g_t + \mu b)$ |
+# | Adagrad | $s \leftarrow s + g_t^2, \quad \theta \leftarrow \theta - \eta g_t / (\sqrt s + \epsilon)$ |
+# | RMSprop | $s \leftarrow \alpha s + (1 - \alpha) g_t^2, \quad \theta \leftarrow \theta - \eta g_t / (\sqrt s + \epsilon)$ |
 #
 # Here $\theta$ are the parameters, $\eta$ is the learning rate, $\mu$ the momentum (0.9 everywhere below), and $\epsilon$
 # a tiny number. Adadelta puts a second average, of past steps, in the place of $\eta$. Adam ([arXiv 1412.6980](https://arxiv.org/abs/1412.6980))
 # combines momentum and RMSprop and corrects both averages for their start at zero:
 #
-# $$m_t = \beta_1 m_{t-1} + (1 - \beta_1)\, g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2)\, g_t^2, \quad
-# \theta_t = \theta_{t-1} - \eta\, \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
+# $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
+# \theta_t = \theta_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 #
 # [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
 # and [section 7b.4](../coursework_report.md#7b4-the-lectures-claims-and-their-rules) the rules that decide those that
@@ -83,7 +83,7 @@ print(f"test accuracy {accuracy:.0%}")
 #
 # The simplest surface on which optimizers differ is a valley that is steep in one direction and flat in the other:
 #
-# $$f(x, y) = \tfrac12 (x^2 + 50\, y^2).$$
+# $$f(x, y) = \tfrac12 (x^2 + 50 y^2).$$
 #
 # Gray bands are heights, on a logarithmic scale: the lighter, the lower. Every panel is one optimizer; its way gets darker
 # with time, and it "arrives" if it ends within 0.005 of the minimum.
@@ -165,7 +165,7 @@ show_drawing(surface_plots.ways(own, ways), "the ways of three optimizers down y
 # %% [markdown]
 # ## A curved valley, and a saddle
 #
-# Rosenbrock's function, $(1 - x)^2 + 100\, (y - x^2)^2$, is a valley that bends. Here are 1,000 steps.
+# Rosenbrock's function, $(1 - x)^2 + 100 (y - x^2)^2$, is a valley that bends. Here are 1,000 steps.
 
 # %%
 curved = show_ways("rosenbrock", 1000, "the ways of seven optimizers, curved valley")
@@ -182,7 +182,7 @@ saddle = show_ways("saddle", 150, "the ways of seven optimizers from a saddle")
 # ## Bumps
 #
 # *The ball rolls over small bumps.* The surface is a bowl with ripples, and each of them has a minimum of its own:
-# $f(x, y) = (x^2 + y^2) / 10 + 0.15\, (2 - \cos 3x - \cos 3y)$.
+# $f(x, y) = (x^2 + y^2) / 10 + 0.15 (2 - \cos 3x - \cos 3y)$.
 
 # %%
 bumps = show_ways("bumps", 150, "the ways of seven optimizers over a bumpy bowl")
@@ -333,7 +333,7 @@ assert abs(float(moved["RMSprop"][999]) - 0.1) < 0.01
 # %% [markdown]
 # ## Exponential smoothing
 #
-# $v_t = \beta v_{t-1} + (1 - \beta)\, x_t$ averages all past values, with weights that halve every
+# $v_t = \beta v_{t-1} + (1 - \beta) x_t$ averages all past values, with weights that halve every
 # $\ln 2 / (-\ln \beta)$ steps. Left: how a single 1 is forgotten. Right: how a constant 1 is reached; the start at zero
 # is a bias, which dividing by $1 - \beta^t$ removes.
 
@@ -385,7 +385,7 @@ torch.testing.assert_close(first, -0.1 * gradients[0].sign(), rtol=1e-5, atol=0.
 #
 # A mini-batch of $B$ of the $N$ samples has a noisy gradient $g_B$:
 #
-# $$\mathbb{E}\, \lVert g_B - g \rVert^2 = \Big(1 - \frac BN\Big) \frac{S^2}{B},$$
+# $$\mathbb{E} \lVert g_B - g \rVert^2 = \Big(1 - \frac BN\Big) \frac{S^2}{B},$$
 #
 # where $S^2$ is the variance between the samples, summed over the parameters. The bracket is there because no sample
 # is drawn twice. Points are measured on the digits, the line is the formula.

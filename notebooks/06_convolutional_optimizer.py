@@ -22,15 +22,15 @@
 # **In formulas.** With a gradient $g_t$, a kernel of $k = 2r + 1$ symmetric taps $w_m \ge 0$ of sum 1, momentum $\mu$ and
 # learning rate $\eta$,
 #
-# $$(W g)_ i = w_0\, g_i + \sum_{m=1}^{r} w_m\, (g_{i-m} + g_{i+m}), \qquad
-# v_t = \mu\, v_{t-1} + W_{t-1}\, g_t, \qquad \theta_t = \theta_{t-1} - \eta\, v_t.$$
+# $$(W g)_ i = w_0 g_i + \sum_{m=1}^{r} w_m (g_{i-m} + g_{i+m}), \qquad
+# v_t = \mu v_{t-1} + W_{t-1} g_t, \qquad \theta_t = \theta_{t-1} - \eta v_t.$$
 #
 # The three differ in the kernel:
 #
 # - `ConvolutionalSGD` (version 1) has one kernel, which starts as a box. When the loss fell, $w_0$ gains $\kappa$; when it
-#   did not, $w \leftarrow 0.9\, w + 0.1 / k$. Then $w$ is divided by its sum.
+#   did not, $w \leftarrow 0.9 w + 0.1 / k$. Then $w$ is divided by its sum.
 # - `LocalLossConvSGD` has a kernel for each tensor, which descends
-#   $L_W = -\cos(g, W g) + \lambda\, \mathrm{Var}(W g) / \mathrm{Var}(g)$.
+#   $L_W = -\cos(g, W g) + \lambda \mathrm{Var}(W g) / \mathrm{Var}(g)$.
 # - `ConvolutionalSGDv2` has a kernel for each of the two axes of a matrix, starts as a Gaussian, and adds
 #   $-\rho \cos(s, W g)$ to that loss, where $s$ is an average of past gradients.
 #
@@ -107,10 +107,10 @@ print(f"test accuracy {accuracy:.0%}")
 # %% [markdown]
 # ## What a kernel does to a frequency
 #
-# A symmetric kernel multiplies the frequency $\omega$ of a long line with $\hat w(\omega) = w_0 + 2 \sum_m w_m \cos m
-# \omega$. So
+# A symmetric kernel multiplies the frequency $\omega$ of a long line with
+# $\hat w(\omega) = w_0 + 2 \sum_m w_m \cos m \omega$. So
 #
-# $$\langle g, W g \rangle = \text{mean over } \omega \text{ of } \hat w(\omega)\, |\hat g(\omega)|^2,$$
+# $$\langle g, W g \rangle = \text{mean over } \omega \text{ of } \hat w(\omega) |\hat g(\omega)|^2,$$
 #
 # and a step along $-Wg$ goes downhill for *every* gradient exactly if $\hat w > 0$ everywhere: the **limit of descent**.
 # The source's start, a box, is below it, and so is the softmax of version 2. Ours is the least blend with the identity
@@ -196,7 +196,7 @@ assert abs(lowest["box, blended (ours)"] - 0.01) < 1e-4
 assert min(lows["half-sample (ours)"][1]) > 0 > min(lows["torch's reflect"][1])
 
 # %% [markdown]
-# The box at its worst: the gradient $\cos(1.823\, i)$ is turned around, and a step with it goes uphill.
+# The box at its worst: the gradient $\cos(1.823 i)$ is turned around, and a step with it goes uphill.
 
 # %%
 from functools import partial
@@ -242,8 +242,8 @@ assert abs(on_white(kernels["Gaussian (ours)"]).cosine - 0.751) < 0.001
 # %% [markdown]
 # ## Version 1's kernel follows coin tosses
 #
-# The source's own demonstration of a kernel's evolution, run live: 2,000 images, batches of 64, 10 epochs, $\kappa =
-# 0.001$. Consecutive losses belong to different batches, so they fall about as often as they rise. In expectation the
+# The source's own demonstration of a kernel's evolution, run live: 2,000 images, batches of 64, 10 epochs,
+# $\kappa = 0.001$. Consecutive losses belong to different batches, so they fall about as often as they rise. In expectation the
 # center then settles where its gains and its losses cancel, at 0.208 for one half, only a little above the box.
 
 # %%
@@ -313,7 +313,7 @@ assert centers.max() < 0.25
 # *The kernel learns to keep the direction and to remove the noise.* Without the variance ($\lambda = 0$) the loss is
 # least at $\cos(g, Wg) = 1$, which is the identity: the kernel learns to do nothing. With it, for a white gradient,
 #
-# $$L_W = -\frac{w_0}{|w|} + \lambda\, |w|^2,$$
+# $$L_W = -\frac{w_0}{|w|} + \lambda |w|^2,$$
 #
 # and for a given center $|w|$ is least with *equal* side taps $u$. So [u u 1-4u u u] is what a kernel learns from pure
 # noise, with $u$ given by $\lambda$ alone. Here the kernel of the last layer learns, live, in batches of 8:
@@ -353,8 +353,8 @@ for weight, taps in ends.items():
     assert all(abs(tap - u) < 0.03 for tap in sides)
 
 # %% [markdown]
-# The README's last kernel, [.05 .05 .79 .05 .05], has equal side taps too. It is what noise alone would teach at $\lambda
-# \approx 0.07$: no evidence that the kernel has found any signal. And in the source's own units the variance weighs
+# The README's last kernel, [.05 .05 .79 .05 .05], has equal side taps too. It is what noise alone would teach at
+# $\lambda \approx 0.07$: no evidence that the kernel has found any signal. And in the source's own units the variance weighs
 # nothing:
 
 # %%
