@@ -182,5 +182,5 @@ def test_a_function_as_base_takes_any_setting():
 
 
 def test_who_needs_the_model():
-    of_parameters = ["convolutional_sgd", "convolutional_sgd_v2", "fer", "gradient_correction", "local_loss_conv_sgd"]
+    of_parameters = ["convolutional_sgd", "convolutional_sgdv2", "fer", "gradient_correction", "local_loss_conv_sgd"]
     assert [name for name in list_optimizers() if takes_parameters(name)] == of_parameters
