@@ -58,7 +58,7 @@ def task(batch_size: int) -> Task:
 def _claim(batch_size: int, stated: float) -> Claim:
     return Claim(
         key=f"conv-batch-{batch_size}",
-        method="ConvolutionalSGDv2",
+        method="Convolutional SGD, version 2",
         short=f"as stated in batches of {batch_size}",
         study=f"convolutional-batch-{batch_size}",
         text=f"In batches of {batch_size}, version 2 is {100 * stated:+.1f} points from SGD.",

@@ -13,11 +13,20 @@ from advanced_optimizers.experiments.studies.convolutional_stress import AS_CLAI
 from advanced_optimizers.experiments.studies.grid import grid_in_both_profiles, octaves
 from advanced_optimizers.experiments.studies.topic import Topic
 
-_CLEAN = replace(AS_CLAIMED, epochs=20, tuning_epochs=20, batch_size=64, tuning_fraction=5000 / 54_000)
+# 78 batches without a remainder: of 5,000 images, the step right before every test would be on eight of them.
+_IMAGES = 78 * 64
+_CLEAN = replace(
+    AS_CLAIMED,
+    epochs=20,
+    tuning_epochs=20,
+    batch_size=64,
+    data_fraction=_IMAGES / 60_000,
+    tuning_fraction=_IMAGES / 54_000,
+)
 _QUICK = replace(QUICK, batch_size=32)
 _NETWORKS = {"deepnet": "DeepNet", "illconditioned": "IllConditionedNet"}
 _ALGORITHMS = (BASE, "conv-adam", "conv-sgd", "conv-local", "conv-v2")
-_WHERE = "5,000 images, clean labels, batches of 64, 20 epochs, each at the rate that tuning chose"
+_WHERE = f"{_IMAGES:,} images, clean labels, batches of 64, 20 epochs, each at the rate that tuning chose"
 
 _CLAIMS = (
     Claim(
@@ -42,7 +51,7 @@ _CLAIMS = (
     *(
         Claim(
             key=f"conv-{model}",
-            method="ConvolutionalSGD",
+            method="Convolutional SGD",
             short=f"helps {name}",
             study="convolutional-networks",
             text=f"Version 1 helps networks such as {name}.",

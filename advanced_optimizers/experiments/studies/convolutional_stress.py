@@ -124,7 +124,7 @@ def metric_words(metric: str) -> str:
     }[metric]
 
 
-_V1, _V2 = "ConvolutionalSGD", "ConvolutionalSGDv2"
+_V1, _V2 = "Convolutional SGD", "Convolutional SGD, version 2"
 _PUBLISHED = "version 2 as its published code has it, kernel learning included"
 
 _CLAIMS = (
@@ -331,7 +331,7 @@ _TUNED_CLAIMS = (
     ),
     Claim(
         key="conv-kernel-local",
-        method="LocalLossConvSGD",
+        method="Convolutional SGD, local loss",
         short="its kernel is that of noise",
         study="convolutional-tuned",
         text="Behind the hidden layer, the kernel of the local loss goes to what theory has for a gradient without any "
