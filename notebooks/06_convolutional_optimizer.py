@@ -44,7 +44,7 @@
 # seeds and all 10,000.
 #
 # **Time.** With the recorded runs, about a minute on two CPU cores; the demonstrations train small networks live. The
-# `quick` profile does all of it on small digits that need no download, in less than a minute.
+# `quick` profile does all of it on small digits that need no download, and takes about a minute.
 #
 # Cells that begin with **Try this** are made to be changed: nothing else depends on them.
 
@@ -133,7 +133,10 @@ from advanced_optimizers.experiments.demonstrations.convolution import (
 from advanced_optimizers.experiments.report.display import show_drawing
 from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
 
+omega = np.linspace(0, np.pi, 181)
 
+
+# %%
 def start_of(kernel):
     params = [nn.Parameter(torch.zeros(9))]
     fresh = ConvolutionalSGD(params, kernel_size=5, kernel=kernel)
@@ -156,7 +159,6 @@ for name, taps in kernels.items():
 # c b | a b c ...) and does not.
 
 # %%
-omega = np.linspace(0, np.pi, 181)
 lengths = range(2, 21)
 paddings = {
     "half-sample (ours)": "reflect",
@@ -166,6 +168,8 @@ paddings = {
 smooth, lows = kernels["Gaussian (ours)"], {}
 for name, mode in paddings.items():
     lows[name] = (lengths, [least_eigenvalue(smooth, n, mode) for n in lengths])
+
+# %%
 left = Panel(
     title="Gain by frequency",
     series={name: (omega / np.pi, gain(taps, omega)) for name, taps in kernels.items()},
@@ -236,8 +240,8 @@ assert abs(on_white(kernels["Gaussian (ours)"]).cosine - 0.751) < 0.001
 
 # %% [markdown]
 # A box along two axes takes a step with **one 25th** of the length along the gradient. That is a much smaller learning
-# rate, and a smaller learning rate is what a noisy task with small batches wants. So no comparison at one fixed rate says
-# anything about smoothing: below, every optimizer is tuned.
+# rate, and a smaller learning rate is what a noisy task with small batches wants. So a comparison at one fixed rate, as
+# the source's, says little about smoothing: below, every optimizer is tuned as well.
 
 # %% [markdown]
 # ## Version 1's kernel follows coin tosses
