@@ -239,7 +239,7 @@ def gradients(optimizer: Optimizer) -> list[Tensor]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The standard deviation of numbers, with n in the denominator, as the source has it; NaN without any."""
+    """The standard deviation of numbers, with n in the denominator (the source: n - 1); NaN without any."""
     known = [value for value in values if math.isfinite(value)]
     center = known_mean(known)
     return math.sqrt(known_mean([(value - center) ** 2 for value in known])) if known else math.nan
