@@ -287,6 +287,17 @@ def decide_trial_length(
     return Verdict(status, sentence)
 
 
+def same_outcomes_rule(comparisons: Sequence[Comparison], margin: str) -> str:
+    """The rule that :func:`decide_same_outcomes` follows for moved ranges; ``margin`` is in words."""
+    return (
+        "A range whose edge tuning chose is moved by an octave in that direction, with as many new trials, which "
+        "replace the old ones; what else is compared stays. The test accuracy of the last epoch "
+        f"({'; '.join(f'{c.algorithm} against {c.baseline}' for c in comparisons)}), paired by seed, is judged "
+        f"before and after as better, worse, equivalent within the margin ({margin}) or undecided. "
+        "Supported: every outcome stays. Not supported: one changes. Inconclusive: a run diverged."
+    )
+
+
 def decide_same_outcomes(data: RunData, *, comparisons: Sequence[Comparison], variants: tuple[str, str]) -> Verdict:
     """Decides whether comparisons have the same outcome in two variants.
 
