@@ -111,7 +111,7 @@ class TestRates:
             pairs = random.normal([differences, 0.0], 1.0, size=(self.SIZE, 5, 2))
             family = [_quick(pair) for pair in pairs]
             judged = judge_within(family, [margin] * self.SIZE, higher_is_better=True, all_needed=all_needed)
-            own = [judgement.outcome == outcome for judgement in judged]
+            own = [judgment.outcome == outcome for judgment in judged]
             any_of_them, all_of_them = any_of_them + any(own), all_of_them + all(own)
         return any_of_them / self.FAMILIES, all_of_them / self.FAMILIES
 

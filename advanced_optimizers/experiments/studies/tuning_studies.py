@@ -120,7 +120,7 @@ def _retuning_claims(task: str) -> tuple[Claim, ...]:
                 f"({'; '.join(f'{c.algorithm} against {c.baseline}' for c in compared)}), judged twice, as better, "
                 f"worse, equivalent within the margin ({MARGIN_WORDS}) or undecided: by the {MIN_SEEDS} seeds of the "
                 f"first tuning, and by {len(_TUNINGS)} tunings, where the mean over the first {_RUNS} seeds of a "
-                "tuning is one value and values are paired by tuning. Each judgement is as for the methods' own "
+                "tuning is one value and values are paired by tuning. Each judgment is as for the methods' own "
                 "claims. Supported: every comparison that the seeds decide has the same outcome by tunings. Not "
                 "supported: the tunings decide one of them otherwise. Otherwise, and whenever a run diverged, "
                 "inconclusive."
