@@ -108,7 +108,7 @@ def test_task_names_dataset_and_model() -> None:
         ("width", math.inf, ValueError),
         ("width", "1", TypeError),
         ("precision", "float16", ValueError),
-        ("schedule", "cosine", ValueError),
+        ("schedule", "linear", ValueError),
         ("split", "train", ValueError),
         ("augment", "yes", TypeError),
         ("augment", 1, TypeError),

@@ -26,7 +26,10 @@ ENVIRONMENT: dict[str, tuple[type, ...]] = {
     "finished_at": _TEXT,
 }
 # Those that records have since they keep them.
-_LATER = {name: _TEXT for name in ("blas", "numpy", "numpy_blas", "cpu_capability")}
+_LATER: dict[str, tuple[type, ...]] = {
+    **{name: _TEXT for name in ("blas", "numpy", "numpy_blas", "cpu_capability")},
+    "num_classes": (int,),
+}
 
 
 def strict_json(text: str) -> Any:

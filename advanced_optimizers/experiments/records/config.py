@@ -12,7 +12,7 @@ from typing import Any
 from advanced_optimizers._checks import check_integer, check_range
 
 PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("one-cycle", "constant")
+SCHEDULES = ("one-cycle", "constant", "cosine")
 SPLITS = ("test", "validation", "none")
 
 Hyperparameters = dict[str, float | int | bool | str]
@@ -35,7 +35,8 @@ class RunConfig:
         data_fraction: Fraction of the training images used, in (0, 1].
         width: The model's width multiplier, > 0.
         precision: ``float32``, or ``bfloat16`` autocast over float32 parameters.
-        schedule: ``one-cycle`` (learning rate up to ``lr`` and down to zero) or ``constant``.
+        schedule: ``one-cycle`` (learning rate up to ``lr`` and down to zero), ``constant``, or ``cosine`` (from ``lr``
+            down to zero along half a cosine, without a warm-up).
         augment: Whether to crop and mirror the training images at random.
         split: What accuracy is measured on after each epoch: the ``test`` set; ``validation``, a part of the training
             set held out for tuning; or ``none``, which saves the time where only the training loss is needed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -10,6 +11,10 @@ from advanced_optimizers.experiments.records import checks
 from advanced_optimizers.experiments.records.config import RunConfig
 
 STATUSES = ("completed", "diverged")
+# Guessing costs ln(classes); a run that ends at this share of it, or above, has learned nothing.
+_UNLEARNT = 0.98
+# Records from before ``num_classes`` was kept are all of data with ten classes.
+_CLASSES = 10
 
 
 class RecordError(RuntimeError):
@@ -43,6 +48,15 @@ class RunRecord:
     def run_id(self) -> str:
         """The configuration's id."""
         return self.config.run_id
+
+    @property
+    def unlearnt(self) -> bool:
+        """Whether the last training loss is no better than guessing, at least 98 % of ln(classes), or not finite.
+
+        A rate that is far too small, or an optimizer that waits, leaves no other trace: the loss stays finite.
+        """
+        loss = self.final["train_loss"]
+        return loss is None or loss >= _UNLEARNT * math.log(self.environment.get("num_classes", _CLASSES))
 
     def outcome(self) -> dict[str, Any]:
         """The part that the same configuration reproduces bit for bit on one machine: all except time and memory."""

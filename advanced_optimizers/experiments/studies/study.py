@@ -186,8 +186,15 @@ class Study(BaseStudy):
         return [name for name in self.algorithms if (task.name, name) not in self.left_out]
 
     def protocol(self, task: Task, algorithm: str) -> Task:
-        """The protocol that an algorithm follows on a task."""
-        return self.protocols.get((task.name, algorithm), task)
+        """The protocol that an algorithm follows on a task.
+
+        It has the schedule that the algorithm needs. An algorithm with several passes per step trains fewer epochs, as
+        many as take the others' time.
+        """
+        own, row = self.protocols.get((task.name, algorithm), task), ALGORITHMS[algorithm]
+        if row.schedule is not None:
+            own = replace(own, schedule=row.schedule)
+        return own if row.passes == 1 else own.longer(1 / row.passes)
 
     def trial_configs(self, task: Task, algorithm: str) -> list[RunConfig]:
         """The tuning trials of one algorithm on one task, or of the algorithm whose hyperparameters it takes over."""

@@ -33,14 +33,19 @@ class Algorithm:
     Attributes:
         label: Its name in tables and figures.
         baseline: The algorithm that it is compared with, or None if it is a baseline itself.
-        search_space: The hyperparameters that are tuned, with their ranges; ``lr`` is always one of them, in the same
-            range as the baseline's.
+        search_space: The hyperparameters that are tuned, with their ranges; ``rate`` is always one of them. A method
+            over a baseline has it in the baseline's range.
         build: Builds the learner.
         options: Further hyperparameters that a configuration may set; they are not tuned.
         timed: Whether its time per epoch can be measured on a part of each epoch, side by side with the baseline. It
             cannot if the time depends on how training went, and need not if its epochs are the baseline's.
         control: Whether it only shows what the parts of a method contribute, and makes no claim of its own.
         claimed: The test accuracy in [0, 1] that the coursework states for it, by task.
+        rate: The hyperparameter that plays the learning rate's part.
+        full_space: Further hyperparameters that a wider search tunes, too, with their ranges.
+        schedule: The schedule that it needs, see ``RunConfig``; None if it follows the task's.
+        passes: Forward and backward passes per step. With two, it trains half the epochs in the same time.
+        package: The package that it needs besides the project's own, as it is imported; None if it needs none.
     """
 
     label: str
@@ -51,10 +56,20 @@ class Algorithm:
     timed: bool = True
     control: bool = False
     claimed: Mapping[str, float] = field(default_factory=dict)
+    rate: str = "lr"
+    full_space: Mapping[str, Range] = field(default_factory=dict)
+    schedule: str | None = None
+    passes: int = 1
+    package: str | None = None
 
     def __post_init__(self) -> None:
-        if "lr" not in self.search_space:
-            raise ValueError(f"search_space must include lr, got {sorted(self.search_space)}")
+        if self.rate not in self.search_space:
+            raise ValueError(f"search_space must include {self.rate}, got {sorted(self.search_space)}")
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The hyperparameters that a configuration may set."""
+        return frozenset((*self.search_space, *self.full_space, *self.options))
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -81,9 +96,9 @@ def build_learner(setting: Setting) -> Learner:
         ValueError: The algorithm is unknown, or a hyperparameter is missing, unknown or out of range.
     """
     algorithm = get_algorithm(setting.config.algorithm)
-    given, known = set(setting.config.hyperparameters), set(algorithm.search_space) | algorithm.options
-    if "lr" not in given:
-        raise ValueError(f"hyperparameters must include lr, got {setting.config.hyperparameters}")
+    given, known = set(setting.config.hyperparameters), algorithm.known
+    if algorithm.rate not in given:
+        raise ValueError(f"hyperparameters must include {algorithm.rate}, got {setting.config.hyperparameters}")
     if given - known:
         raise ValueError(
             f"hyperparameters of {setting.config.algorithm} must be among {sorted(known)}, got {sorted(given - known)}"

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from advanced_optimizers.experiments.data.datasets import Batch
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.training.precision import autocast_of
+from advanced_optimizers.experiments.training.schedules import make_scheduler
 
 
 class StepResult(NamedTuple):
@@ -69,6 +69,11 @@ class Setting:
     image_shape: tuple[int, int, int]
     steps_per_epoch: int
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * self.steps_per_epoch
+
 
 class BackpropLearner:
     """Ordinary training: forward, loss, backward, optimizer step, schedule step.
@@ -81,7 +86,7 @@ class BackpropLearner:
     def __init__(self, setting: Setting, optimizer: torch.optim.Optimizer) -> None:
         self.model = setting.model
         self.optimizer = optimizer
-        self.scheduler = _schedule(setting, optimizer)
+        self.scheduler = make_scheduler(setting.config.schedule, optimizer, setting.total_steps)
         self.autocast = autocast_of(setting.config.precision, next(setting.model.parameters()).device)
 
     def start_epoch(self, epoch: int) -> None:
@@ -93,6 +98,13 @@ class BackpropLearner:
 
     def step(self, batch: Batch) -> StepResult:
         """Takes one step of the optimizer and of its schedule."""
+        result = self.backward(batch)
+        self.update(result.loss)
+        self.scheduler.step()
+        return result
+
+    def backward(self, batch: Batch) -> StepResult:
+        """Computes the gradients of a batch's loss in training mode; they replace those of the last one."""
         self.model.train()
         with self.autocast():
             logits = self.model(batch.images)
@@ -100,8 +112,6 @@ class BackpropLearner:
         loss = self.loss(logits, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        self.update(loss.detach())
-        self.scheduler.step()
         return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == batch.labels).sum())
 
     def update(self, loss: Tensor) -> None:
@@ -139,12 +149,3 @@ def known_mean(values: Sequence[float]) -> float:
     """The mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
-
-
-def _schedule(setting: Setting, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    config = setting.config
-    if config.schedule == "constant":
-        return LambdaLR(optimizer, lambda step: 1.0)
-    max_lr = [group["lr"] for group in optimizer.param_groups]
-    total_steps = config.epochs * setting.steps_per_epoch + 1  # so that the last step still learns
-    return OneCycleLR(optimizer, max_lr, total_steps=total_steps, pct_start=0.3, cycle_momentum=False)

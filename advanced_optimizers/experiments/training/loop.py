@@ -107,7 +107,11 @@ class _Run:
         self.checkpoint = checkpoint
         self.device = device
         self.dataset = _dataset(config)
-        self.environment = {**environment(device), "data_checksum": self.dataset.checksum}
+        self.environment = {
+            **environment(device),
+            "data_checksum": self.dataset.checksum,
+            "num_classes": self.dataset.num_classes,
+        }
         self.generator = torch.Generator().manual_seed(config.seed)
         self.train_batches, self.test_batches = _batches(config, self.dataset, self.generator, device)
         self.learner = self._build_learner()
