@@ -186,8 +186,9 @@ def test_each_schedule_has_its_shape_and_learns_to_the_last_step() -> None:
 
 
 def test_a_run_that_ends_at_the_loss_of_guessing_is_unlearnt() -> None:
-    def unlearnt(loss: float | None, **environment: int) -> bool:
-        record = make_record(make_config(), "diverged" if loss is None else "completed", train_loss=loss)
+    def unlearnt(loss: float | None, accuracy: float = 0.1, **environment: int) -> bool:
+        status = "diverged" if loss is None else "completed"
+        record = make_record(make_config(), status, train_loss=loss, train_accuracy=accuracy)
         record.environment.update(environment)
         return record.unlearnt
 
@@ -196,3 +197,4 @@ def test_a_run_that_ends_at_the_loss_of_guessing_is_unlearnt() -> None:
     assert unlearnt(None)
     assert not unlearnt(0.98 * math.log(10), num_classes=100)
     assert unlearnt(0.98 * math.log(2), num_classes=2)
+    assert not unlearnt(17.0, accuracy=0.9)  # a method with another loss

@@ -51,12 +51,16 @@ class RunRecord:
 
     @property
     def unlearnt(self) -> bool:
-        """Whether the last training loss is no better than guessing, at least 98 % of ln(classes), or not finite.
+        """Whether the last training loss is that of guessing, at least 98 % of ln(classes), or not finite.
 
-        A rate that is far too small, or an optimizer that waits, leaves no other trace: the loss stays finite.
+        A rate that is far too small, or an optimizer that waits, leaves no other trace: the loss stays finite. Some
+        methods report another loss than the cross-entropy, so the training accuracy must be less than twice that of
+        guessing as well.
         """
-        loss = self.final["train_loss"]
-        return loss is None or loss >= _UNLEARNT * math.log(self.environment.get("num_classes", _CLASSES))
+        classes = self.environment.get("num_classes", _CLASSES)
+        loss, accuracy = self.final["train_loss"], self.final.get("train_accuracy")
+        guessing = accuracy is None or accuracy < 2 / classes
+        return loss is None or (guessing and loss >= _UNLEARNT * math.log(classes))
 
     def outcome(self) -> dict[str, Any]:
         """The part that the same configuration reproduces bit for bit on one machine: all except time and memory."""

@@ -8,6 +8,7 @@ from typing import Any
 from advanced_optimizers.experiments.report.grid_results import GridResults
 from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
+from advanced_optimizers.experiments.report.referee_results import RefereeResults
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.report.variant_results import (
@@ -18,6 +19,7 @@ from advanced_optimizers.experiments.report.variant_results import (
 )
 from advanced_optimizers.experiments.studies.grid import GridStudy
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
+from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from advanced_optimizers.experiments.studies.variants import MovedRanges, Retuning, TrialLength, Untuned
@@ -31,6 +33,7 @@ RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
     TrialLength: TrialLengthResults,
     Untuned: UntunedResults,
     MovedRanges: MovedRangesResults,
+    Referee: RefereeResults,
     RateSweep: RateResults,
 }
 

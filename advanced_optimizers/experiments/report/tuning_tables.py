@@ -23,21 +23,26 @@ _NOTHING = "-"
 
 
 class Tuning(NamedTuple):
-    """A finished tuning of one algorithm on one task: the ranges, and a record per trial."""
+    """A finished tuning of one algorithm on one task: the ranges, and a record per trial.
+
+    With halving, ``trials`` are those of the last rung, and ``tried`` has every point. ``tie`` is the study's.
+    """
 
     task: str
     algorithm: str
     ranges: Mapping[str, Range]
     trials: Sequence[RunRecord]
+    tried: Sequence[Hyperparameters] = ()
+    tie: float = 0.0
 
     @property
     def chosen(self) -> Hyperparameters:
         """The hyperparameters of the best trial."""
-        return best_trial(self.trials).config.hyperparameters
+        return best_trial(self.trials, self.tie).config.hyperparameters
 
     def values(self, name: str) -> list[float]:
         """What each trial tried for one hyperparameter."""
-        return [float(trial.config.hyperparameters[name]) for trial in self.trials]
+        return [float(point[name]) for point in self.tried or [trial.config.hyperparameters for trial in self.trials]]
 
     def at_the_edge(self, name: str) -> bool:
         """Whether the choice lies at the edge of a hyperparameter's range; see ``studies.tuning.at_the_edge``."""

@@ -26,7 +26,9 @@ def finished_tunings(study: Study, store: RunStore) -> list[Tuning]:
             with suppress(MissingRunsError):
                 trials = study.trial_records(store, task, algorithm)
                 if any(trial.status == "completed" for trial in trials):
-                    found.append(Tuning(task.name, algorithm, study.search_space(task, algorithm), trials))
+                    tried = [config.hyperparameters for config in study.trial_configs(task, algorithm)]
+                    space = study.search_space(task, algorithm)
+                    found.append(Tuning(task.name, algorithm, space, trials, tried, study.tie))
     return found
 
 

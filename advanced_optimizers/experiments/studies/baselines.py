@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from advanced_optimizers._base import build_optimizer
+from advanced_optimizers.experiments.studies.contender import with_gaps
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
@@ -53,10 +54,22 @@ FLIPPING_MARGIN_WORDS = "one point on both tasks"
 MARGINS_BY_METRIC = {"test_accuracy": MARGINS, "relative_flipping_error": FLIPPING_MARGINS}
 
 
+# What a wider search tunes besides the learning rate.
+WIDER_SPACES: Mapping[str, Mapping[str, Range]] = {
+    "sgd": {
+        "weight_decay": Range(low=1e-5, high=5e-3, log=True),
+        "momentum_gap": Range(low=0.02, high=0.2, log=True),
+    },
+    "adam": {},
+}
+
+
 def build_base(setting: Setting, base: str) -> torch.optim.Optimizer:
-    """Builds one of ``BASES`` over all of the model's parameters, with the run's learning rate."""
+    """Builds one of ``BASES`` over all of the model's parameters, with the run's learning rate and wider settings."""
     optimizer, kwargs = BASES[base]
-    return build_optimizer(optimizer, setting.model.parameters(), lr=setting.config.hyperparameters["lr"], **kwargs)
+    given = setting.config.hyperparameters
+    own = {name: given[name] for name in ("lr", *WIDER_SPACES[base]) if name in given}
+    return build_optimizer(optimizer, setting.model.parameters(), **with_gaps(kwargs, own))
 
 
 def base_and_own(setting: Setting, base: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]:
@@ -84,6 +97,7 @@ TOPIC = Topic(
             label=BASE_LABELS[base],
             baseline=None,
             search_space={"lr": LEARNING_RATES[base]},
+            full_space=WIDER_SPACES[base],
             build=plain(base),
             claimed=_CLAIMED[base],
         )

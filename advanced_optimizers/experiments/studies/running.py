@@ -78,7 +78,7 @@ class StudyOutcome:
 def run_study(
     study: BaseStudy, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
 ) -> StudyOutcome:
-    """Trains every run of a study that has no record: first the tuning trials, then the comparison.
+    """Trains every run of a study that has no record, stage by stage: first the tuning trials, then the comparison.
 
     Several processes, on one machine or with a shared folder, may run the same study at once: each run is trained by
     one of them.
@@ -107,8 +107,8 @@ def run_study(
         return outcome
     trained = 0
     with make_engine(workers.engine, workers.jobs) as engine:
-        for part in ("tuning", "comparison"):
-            configs = study.tuning_configs() if part == "tuning" else study.final_configs(store)
+        for part, configs_of in study.stages():
+            configs = configs_of(store)
             with _how_far(configs, store, f"{study.name}: {part}"):
                 trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress)
     records = [record for config in study.configs(store) if (record := store.load(config)) is not None]

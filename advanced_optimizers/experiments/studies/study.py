@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -91,13 +91,18 @@ class BaseStudy:
         """
         raise NotImplementedError
 
+    def stages(self) -> Iterator[tuple[str, Callable[[RunStore], list[RunConfig]]]]:
+        """The parts in which the study is run: the name of each, and its runs given the records of those before."""
+        yield "tuning", lambda store: self.tuning_configs()
+        yield "comparison", self.final_configs
+
     def configs(self, store: RunStore) -> list[RunConfig]:
         """Every run that the study is based on.
 
         Raises:
             MissingRunsError: Tuning is not finished.
         """
-        return [*self.tuning_configs(), *self.final_configs(store)]
+        return [config for _, configs_of in self.stages() for config in configs_of(store)]
 
     def known_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs that the study is based on, as far as they can be told before tuning is finished."""
@@ -136,6 +141,8 @@ class Study(BaseStudy):
             trials of its own.
         first_point: Index, in each algorithm's sequence of points, of the point of the first trial.
         trial_seed: Seed of the trials.
+        tie: Validation accuracies, as fractions, that are lower than the highest by at most this are ties with it,
+            which the loss breaks. The standard error of an accuracy is a reason.
         ranges: By (task, algorithm), ranges that differ from those of the algorithm's search space.
         untuned: By algorithm, hyperparameters that are given instead of tuned; it has no trials.
         targets: By task, a test accuracy in [0, 1]; the epochs until a run reaches it are counted.
@@ -158,6 +165,7 @@ class Study(BaseStudy):
     tuned_as: Mapping[str, str] = field(default_factory=dict)
     first_point: int = 0
     trial_seed: int = 0
+    tie: float = 0.0
     ranges: Mapping[tuple[str, str], Mapping[str, Range]] = field(default_factory=dict)
     untuned: Mapping[str, Hyperparameters] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
@@ -184,6 +192,10 @@ class Study(BaseStudy):
     def algorithms_on(self, task: Task) -> list[str]:
         """The algorithms that are run on a task."""
         return [name for name in self.algorithms if (task.name, name) not in self.left_out]
+
+    def is_tuned(self, algorithm: str) -> bool:
+        """Whether an algorithm has trials of its own."""
+        return algorithm not in self.tuned_as and algorithm not in self.untuned
 
     def protocol(self, task: Task, algorithm: str) -> Task:
         """The protocol that an algorithm follows on a task.
@@ -212,7 +224,7 @@ class Study(BaseStudy):
             config
             for task in self.tasks
             for algorithm in self.algorithms_on(task)
-            if algorithm not in self.tuned_as and algorithm not in self.untuned
+            if self.is_tuned(algorithm)
             for config in self.trial_configs(task, algorithm)
         ]
 
@@ -222,7 +234,14 @@ class Study(BaseStudy):
         Raises:
             MissingRunsError: A trial has no record yet.
         """
-        configs = self.trial_configs(task, algorithm)
+        return self.records_of(store, self.trial_configs(task, algorithm), task, algorithm)
+
+    def records_of(self, store: RunStore, configs: Sequence[RunConfig], task: Task, algorithm: str) -> list[RunRecord]:
+        """The records of trials of an algorithm on a task.
+
+        Raises:
+            MissingRunsError: A trial has no record yet.
+        """
         records = [record for config in configs if (record := store.load(config)) is not None]
         if len(records) < len(configs):
             raise MissingRunsError(
@@ -239,7 +258,7 @@ class Study(BaseStudy):
         """
         records = self.trial_records(store, task, algorithm)
         try:
-            return best_trial(records)
+            return best_trial(records, self.tie)
         except ValueError as error:
             raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
 

@@ -59,8 +59,21 @@ def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) 
     return points
 
 
-def best_trial(records: Sequence[RunRecord]) -> RunRecord:
+def best_trial(records: Sequence[RunRecord], tie: float = 0.0) -> RunRecord:
     """The completed trial with the highest validation accuracy at the last epoch; the lowest loss breaks ties.
+
+    Args:
+        records: The trials.
+        tie: Accuracies that are lower than the highest by at most this count as ties with it.
+
+    Raises:
+        ValueError: Every trial diverged.
+    """
+    return best_trials(records, 1, tie)[0]
+
+
+def best_trials(records: Sequence[RunRecord], count: int, tie: float = 0.0) -> list[RunRecord]:
+    """The best completed trials, best first, at most ``count`` of them; see :func:`best_trial`.
 
     Raises:
         ValueError: Every trial diverged.
@@ -68,7 +81,13 @@ def best_trial(records: Sequence[RunRecord]) -> RunRecord:
     completed = [record for record in records if record.status == "completed"]
     if not completed:
         raise ValueError(f"all {len(records)} trials diverged: the search space needs smaller learning rates")
-    return max(completed, key=_score)
+    highest, _ = max(map(_score, completed))
+
+    def rank(record: RunRecord) -> tuple[float, float]:
+        accuracy, minus_loss = _score(record)
+        return (highest if accuracy >= highest - tie else accuracy), minus_loss
+
+    return sorted(completed, key=rank, reverse=True)[:count]
 
 
 def at_the_edge(chosen: float, space: Range, trials: Sequence[float]) -> bool:

@@ -179,7 +179,7 @@ def _length_claim(task: str) -> Claim:
 # The values of the constructors, which are the sources'. Where a source states no learning rate it is torch's default.
 _TORCH_RATE = 1e-3
 _CONSISTENCY = {"lr": _TORCH_RATE, "fer_weight": 0.1, "memory_size": 1000}
-_DEFAULTS: dict[str, dict[str, float | int | bool | str]] = {
+DEFAULTS: dict[str, dict[str, float | int | bool | str]] = {
     "sgd": {"lr": _TORCH_RATE},
     "adam": {"lr": _TORCH_RATE},
     "fer-sgd": {**_CONSISTENCY},
@@ -273,9 +273,9 @@ TOPIC = Topic(
             title="What do the methods do at their authors' values?",
             full=(MNIST, MNIST2, CIFAR, _VGG),
             quick=(DIGITS, _DIGITS2, DIGITS_CONV, _DIGITS_VGG),
-            algorithms=tuple(_DEFAULTS),
-            variants={"tuned": Variant(seeds=SEEDS), "untuned": Variant(seeds=SEEDS, untuned=_DEFAULTS)},
-            left_out=_but(_UNTUNED_ON, tuple(_DEFAULTS)),
+            algorithms=tuple(DEFAULTS),
+            variants={"tuned": Variant(seeds=SEEDS), "untuned": Variant(seeds=SEEDS, untuned=DEFAULTS)},
+            left_out=_but(_UNTUNED_ON, tuple(DEFAULTS)),
             in_progress=True,
         ),
         *variants_in_both_profiles(

@@ -6,8 +6,9 @@ another study has trained already, are the same runs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -32,6 +33,8 @@ class Variant:
         full_trials: Whether trials are as long as the runs, on as much data.
         ranges: By (model, algorithm), ranges that differ from those of the algorithm's search space.
         untuned: By algorithm, hyperparameters that are given instead of tuned.
+        label_noises: Fractions of noisy training labels of the comparison's runs; trials have clean ones.
+        algorithms: The algorithms that it is about; if empty, all of the study's.
     """
 
     seeds: tuple[int, ...] = SEEDS
@@ -40,11 +43,13 @@ class Variant:
     full_trials: bool = False
     ranges: Mapping[tuple[str, str], Mapping[str, Range]] = field(default_factory=dict)
     untuned: Mapping[str, Hyperparameters] = field(default_factory=dict)
+    label_noises: tuple[float, ...] = (0.0,)
+    algorithms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantStudy(BaseStudy):
-    """A comparison in several variants, on clean labels.
+    """A comparison in several variants.
 
     Attributes:
         tasks: What is trained.
@@ -72,11 +77,11 @@ class VariantStudy(BaseStudy):
             title=self.title,
             profile=self.profile,
             tasks=tasks,
-            algorithms=self.algorithms,
+            algorithms=variant.algorithms or self.algorithms,
             seeds=variant.seeds,
             in_progress=self.in_progress,
             dataset=self.dataset,
-            label_noises=(0.0,),
+            label_noises=variant.label_noises,
             trials=self.trials,
             left_out=frozenset(
                 (task.name, algorithm)
@@ -102,6 +107,11 @@ class VariantStudy(BaseStudy):
     def tuning_configs(self) -> list[RunConfig]:
         """The tuning trials of all variants."""
         return _once(config for study in self.comparisons().values() for config in study.tuning_configs())
+
+    def stages(self) -> Iterator[tuple[str, Callable[[RunStore], list[RunConfig]]]]:
+        """The stages of the variants, side by side."""
+        for parts in zip(*(study.stages() for study in self.comparisons().values()), strict=True):
+            yield parts[0][0], partial(_all_of, [configs_of for _, configs_of in parts])
 
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs of all variants.
@@ -131,6 +141,10 @@ class Untuned(VariantStudy):
 
 class MovedRanges(VariantStudy):
     """The tuned comparison, and the same with moved ranges where a choice was at the edge."""
+
+
+def _all_of(parts: Sequence[Callable[[RunStore], list[RunConfig]]], store: RunStore) -> list[RunConfig]:
+    return _once(config for configs_of in parts for config in configs_of(store))
 
 
 def _once(configs: Iterable[RunConfig]) -> list[RunConfig]:
