@@ -145,8 +145,8 @@ def test_muon_takes_a_kernel_as_the_matrix_of_its_filters(memory_format: torch.m
         p.grad, matrix.grad = grad.clone(memory_format=memory_format), grad.flatten(1).clone()
         ours.step()
         torchs.step()
-    # The iteration runs in bfloat16, whose rounding depends on the order of the columns.
-    torch.testing.assert_close(p.flatten(1), matrix, rtol=0.0, atol=0.01)
+    # Torch's iteration is in bfloat16.
+    torch.testing.assert_close(p.flatten(1), matrix, rtol=0.0, atol=0.02)
     assert ours.param_groups[0]["params"] == [p]
 
 

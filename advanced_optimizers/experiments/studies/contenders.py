@@ -59,7 +59,7 @@ def _sam_sgd(model: nn.Module, hyperparameters: Hyperparameters, steps: int) -> 
 
 def _lookahead_adamw(model: nn.Module, hyperparameters: Hyperparameters, steps: int) -> Optimizer:
     own = dict(hyperparameters)
-    outer = {name: own.pop(name) for name in ("k", "alpha") if name in own}
+    outer: dict[str, Any] = {name: own.pop(name) for name in ("k", "alpha") if name in own}
     lookahead = find(f"{_PO}:Lookahead")
     check_names(lookahead, outer)
     wrapped: Optimizer = lookahead(construct("torch.optim:AdamW", list(model.parameters()), **own), **outer)

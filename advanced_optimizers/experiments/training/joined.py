@@ -43,7 +43,7 @@ class JoinedOptimizer(Optimizer):
         """Gives the parts the one state, and their groups as they are now."""
         for index, part in enumerate(self.parts):
             groups = [group for group in self.param_groups if group["part"] == index]
-            part.__setstate__({"state": self.state, "param_groups": groups})  # type: ignore[no-untyped-call]
+            part.__setstate__({"state": self.state, "param_groups": groups})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group to the part that it names under ``part``, by default to the last one.
@@ -86,8 +86,8 @@ class JoinedOptimizer(Optimizer):
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "parts": self.parts}  # type: ignore[no-untyped-call]
+        return {**super().__getstate__(), "parts": self.parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         self._share()
