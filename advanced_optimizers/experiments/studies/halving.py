@@ -32,6 +32,8 @@ class Rung:
 class HalvingStudy(Study):
     """A comparison whose hyperparameters are chosen in rungs; the last rung makes the choice.
 
+    For an algorithm with two passes per step, rungs of one and of two epochs are the same runs.
+
     Attributes:
         rungs: From many short trials to a few long ones. The first has all points.
     """

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
-from advanced_optimizers.experiments.records.config import Hyperparameters
+from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.halving import HalvingStudy, Rung
-from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.studies.study import MissingRunsError, Study
 from advanced_optimizers.experiments.studies.variants import Variant, VariantStudy
 from advanced_optimizers.experiments.training.algorithms import Range
 
@@ -47,6 +48,13 @@ class Referee(VariantStudy):
         if not self.rungs:
             return study
         return HalvingStudy(**{known.name: getattr(study, known.name) for known in fields(study)}, rungs=self.rungs)
+
+    def known_configs(self, store: RunStore) -> list[RunConfig]:
+        """The runs in the order of the stages, or as far as they are known before tuning is finished."""
+        try:
+            return self.configs(store)
+        except MissingRunsError:
+            return super().known_configs(store)
 
     @property
     def tunings(self) -> tuple[str, ...]:

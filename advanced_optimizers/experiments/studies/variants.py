@@ -113,6 +113,14 @@ class VariantStudy(BaseStudy):
         for parts in zip(*(study.stages() for study in self.comparisons().values()), strict=True):
             yield parts[0][0], partial(_all_of, [configs_of for _, configs_of in parts])
 
+    def configs(self, store: RunStore) -> list[RunConfig]:
+        """Every run of all variants; a run that two stages share comes with the first.
+
+        Raises:
+            MissingRunsError: Tuning is not finished.
+        """
+        return _once(super().configs(store))
+
     def final_configs(self, store: RunStore) -> list[RunConfig]:
         """The runs of all variants.
 
