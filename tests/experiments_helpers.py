@@ -101,7 +101,7 @@ def hyperparameters_of(algorithm: str) -> Hyperparameters:
     row = ALGORITHMS[algorithm]
     base = row.baseline or algorithm
     values: Hyperparameters = {name: _middle_of(space) for name, space in row.search_space.items()}
-    known = {"lr": _LEARNING_RATES.get(base, values["lr"]), **_OWN.get(algorithm.removesuffix(f"-{base}"), {})}
+    known = {"lr": _LEARNING_RATES.get(base, values.get("lr", 1.0)), **_OWN.get(algorithm.removesuffix(f"-{base}"), {})}
     return {name: known.get(name, value) for name, value in values.items()}
 
 

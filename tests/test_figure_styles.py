@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.report import plots
 from advanced_optimizers.experiments.report.figure_style import HOUSE_STYLE, MAX_LINES, arrange, make_styles
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.verdict_plot import ShortClaim
+from advanced_optimizers.experiments.studies.contenders import CONTENDERS
 from advanced_optimizers.experiments.studies.registry import STUDIES
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from tests.figure_texts import drawn_texts, text_problems
@@ -32,7 +33,7 @@ from tests.synthetic_runs import make_measurements, make_records
 
 USERS = ("user:Mine@3f2a91c0", "user:Other@00c0ffee")
 # Few of these are baselines, so most have a row of their own.
-OF_METHODS = [name for name in ALGORITHMS if not name.startswith(("conv-", "lecture-"))]
+OF_METHODS = [name for name in ALGORITHMS if not name.startswith(("conv-", "lecture-")) and name not in CONTENDERS]
 MANY = (*OF_METHODS[:23], *USERS)
 DOTTED = (":", (0, (1, 2.5)))
 LABELS = labels()

@@ -93,7 +93,7 @@ _PLAIN = {
         decay="coupled",
     ),
     "adagrad": Contender(
-        label="Adagrad",
+        label="Adagrad, one-cycle",
         baseline="adamw",
         make=made_by("torch.optim:Adagrad"),
         space=_log(5e-3, 0.2),
@@ -101,7 +101,7 @@ _PLAIN = {
         decay="none",
     ),
     "adadelta": Contender(
-        label="Adadelta",
+        label="Adadelta, one-cycle",
         baseline="adamw",
         make=made_by("torch.optim:Adadelta"),
         space=_log(0.3, 12.0),
@@ -109,7 +109,7 @@ _PLAIN = {
         decay="none",
     ),
     "rmsprop": Contender(
-        label="RMSprop",
+        label="RMSprop, one-cycle",
         baseline="adamw",
         make=made_by("torch.optim:RMSprop"),
         space=_log(2e-4, 8e-3),
