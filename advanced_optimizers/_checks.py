@@ -109,6 +109,12 @@ def check_iterable(name: str, value: Iterable[T], of: str) -> list[T]:
     return list(value)
 
 
+def check_closure(closure: object) -> None:
+    """Raises a TypeError unless ``closure`` is None or can be called."""
+    if closure is not None and not callable(closure):
+        raise TypeError(f"closure must be a function, or None, got {closure!r}")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3, cutoff: float = 0.4) -> ValueError:
     """The error for a name that is not in a table: it suggests the nearest names, or all names if none is near.
 

@@ -161,6 +161,31 @@ def test_state_of_another_layout_is_paired_with_the_right_elements(way, resumed,
     assert_close(list(twin.parameters()), list(net.parameters()), rtol=0.0, atol=1e-5, check_stride=False)
 
 
+# ---- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def test_an_edited_checkpoint_loads_the_edit(rng):
+    optimizer = create_sigprop_optimizer(network())
+    optimizer.learn(*image_batches(rng, 1)[0])
+    state = through_a_file(optimizer.state_dict())
+    state["param_groups"][1]["lr"] = 0.25
+    optimizer.load_state_dict(state)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 0.25, 1e-3, 1e-3, 1e-3]
+    assert optimizer.bases[0] is not None
+    assert optimizer.bases[0].param_groups[1]["lr"] == 0.25
+    assert optimizer.state_dict()["param_groups"][1]["lr"] == 0.25
+
+
+def test_state_shows_what_the_base_optimizers_hold(rng):
+    optimizer = create_sigprop_optimizer(network())
+    assert not optimizer.state
+    optimizer.learn(*image_batches(rng, 1)[0])
+    held = {p: state for base in optimizer.bases if base is not None for p, state in base.state.items()}
+    assert held
+    assert optimizer.state == held
+    assert optimizer.state_dict()["state"] == {}
+
+
 # ---- bad input ---------------------------------------------------------------------------------------------------
 
 
