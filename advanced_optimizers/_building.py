@@ -160,12 +160,6 @@ def group_with_list(group: dict[str, Any]) -> dict[str, Any]:
     return {**group, "params": list(params)}
 
 
-def check_groups(groups: object) -> None:
-    """Raises a TypeError unless ``groups``, which somebody assigns to ``param_groups``, is a list of group dicts."""
-    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
-        raise TypeError(f"param_groups must be a list of group dicts with 'params', got {groups!r}")
-
-
 def params_of(entries: Iterable[Any]) -> list[Tensor]:
     """The parameters themselves, from what :func:`check_params` returned."""
     members = [p for entry in entries for p in (entry["params"] if isinstance(entry, dict) else [entry])]

@@ -109,6 +109,12 @@ def check_iterable(name: str, value: Iterable[T], of: str) -> list[T]:
     return list(value)
 
 
+def check_groups(groups: object) -> None:
+    """Raises a TypeError unless ``groups``, which somebody assigns to ``param_groups``, is a list of group dicts."""
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
+        raise TypeError(f"param_groups must be a list of group dicts with 'params', got {groups!r}")
+
+
 def check_closure(closure: object) -> None:
     """Raises a TypeError unless ``closure`` is None or can be called."""
     if closure is not None and not callable(closure):

@@ -18,14 +18,13 @@ from advanced_optimizers._building import (
     as_python,
     build_optimizer,
     check_group_names,
-    check_groups,
     check_lr,
     check_params,
     group_with_list,
     is_dense,
     params_of,
 )
-from advanced_optimizers._checks import check_closure, is_dtensor
+from advanced_optimizers._checks import check_closure, check_groups, is_dtensor
 from advanced_optimizers._state import (
     BASE,
     base_of,

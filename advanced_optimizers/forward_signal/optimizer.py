@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
 from advanced_optimizers._checks import (
     check_closure,
+    check_groups,
     check_process_group,
     count_processes,
     refuse_per_sample_gradients,
@@ -146,10 +147,42 @@ class SigPropOptimizer(Optimizer):
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
         check_trainable(net)
         first = next(base for base in self.bases if base is not None)
+        self._shown: list[dict[str, Any]] | None = None  # what a pipeline shows
         self._adopting = True
         super().__init__(self._base_groups(), {**first.defaults, "lr": lr})
         self._adopting = False
-        self.param_groups = self._base_groups()
+        self._groups = self._base_groups()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizers' own groups; in an open :class:`SigPropPipeline`, copies that it reads."""
+        return self._groups if self._shown is None else self._shown
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        if self._adopting:  # torch's constructor fills a list of its own
+            self._groups = groups
+            return
+        if self._shown is not None:
+            raise RuntimeError("param_groups cannot be assigned in an open SigPropPipeline: close it first")
+        check_groups(groups)
+        if [list(map(id, group["params"])) for group in groups] != [
+            list(map(id, group["params"])) for group in self._base_groups()
+        ]:
+            raise ValueError(
+                f"param_groups must be the {len(self._base_groups())} groups of the network's layers with their "
+                f"parameters, in their order, got {len(groups)} groups that differ: create a new SigPropOptimizer for "
+                "other ones"
+            )
+        self._groups = list(groups)
+        left = iter(groups)
+        for base in self.bases:
+            if base is not None:
+                base.param_groups = [next(left) for _ in base.param_groups]
+
+    def _show(self, groups: list[dict[str, Any]] | None) -> None:
+        """Shows these groups instead of the base optimizers', until it is called with None."""
+        self._shown = groups
 
     @property
     def state(self) -> defaultdict[Any, Any]:
@@ -291,7 +324,7 @@ class SigPropOptimizer(Optimizer):
         except Exception:
             self._load_bases(before)
             raise
-        self.param_groups = self._base_groups()
+        self._groups = self._base_groups()
         self._comparisons = 0
 
     def _check_bases(self, states: list[Any]) -> None:
@@ -308,8 +341,8 @@ class SigPropOptimizer(Optimizer):
         return [group for base in self.bases if base is not None for group in base.param_groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("net", "bases", "process_group", "_comparisons", "_adopting")
-        state = {name: value for name, value in super().__getstate__().items() if name != "state"}
+        own = ("net", "bases", "process_group", "_comparisons", "_adopting", "_groups", "_shown")
+        state = {k: value for k, value in super().__getstate__().items() if k not in ("state", "param_groups")}
         return {**state, **{name: getattr(self, name) for name in own}}
 
 
