@@ -58,12 +58,12 @@ MOVED |= {
         "running": "studies.running",
         "runs": "records.config records.record records.store records.frames",
         "statistics": "evidence.statistics",
-        "study": "studies.study",
+        "study": "studies.study studies.task",
         "study_results": "report.study_results",
         "sweep_plots": "report.sweep_plots",
         "sweep_results": "report.sweep_results",
         "sweeps": "studies.sweep",
-        "tables": "report.tables",
+        "tables": "report.tables report.table_files",
         "tuning": "studies.tuning",
     }.items()
 }

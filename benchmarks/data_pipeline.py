@@ -68,7 +68,7 @@ def run(quick: bool) -> Result:
         name="data_pipeline",
         caption=(
             f"Data pipeline: {count:,} images of {_SIDE}x{_SIDE}x3 in batches of {BATCH_SIZE}, shuffled, cropped at "
-            f"random with padding 4, mirrored and normalised; median of {rounds} epochs, the pipelines in turn. Ratio: "
+            f"random with padding 4, mirrored and normalized; median of {rounds} epochs, the pipelines in turn. Ratio: "
             f"images a second to {REFERENCE} (with quartiles), epoch by epoch."
         ),
         rows=_rows(measurements),

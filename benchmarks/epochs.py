@@ -18,7 +18,8 @@ from advanced_optimizers.experiments.evidence.medians import coverage, median_in
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.studies.registry import STUDIES
-from advanced_optimizers.experiments.studies.study import Study, Task
+from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
 from advanced_optimizers.experiments.training.loop import seed_everything

@@ -25,7 +25,8 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import STUDIES
 from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
-from advanced_optimizers.experiments.studies.study import Study, Task
+from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
 

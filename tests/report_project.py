@@ -11,7 +11,8 @@ import pytest
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.report import run_report
-from advanced_optimizers.experiments.studies.study import Study, Task
+from advanced_optimizers.experiments.studies.study import Study
+from advanced_optimizers.experiments.studies.task import Task
 from tests.synthetic_runs import make_measurements, make_record
 
 STUDY = Study(

@@ -128,7 +128,7 @@ class TestRates:
         any_of_them = all_of_them = 0
         for family in families(difference):
             judged = judge_within(family, [margin] * SIZE, higher_is_better=True, all_needed=all_needed)
-            own = [judgement.outcome == outcome for judgement in judged]
+            own = [judgment.outcome == outcome for judgment in judged]
             any_of_them, all_of_them = any_of_them + any(own), all_of_them + all(own)
         return any_of_them / FAMILIES, all_of_them / FAMILIES
 

@@ -18,8 +18,9 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.studies import registry
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, get_study, register
-from advanced_optimizers.experiments.studies.study import BaseStudy, Study, Task
+from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
+from advanced_optimizers.experiments.studies.task import Task
 from tests.data_helpers import random_arrays, write_cifar
 from tests.experiments_helpers import PYPROJECT, TINY, Recorded, make_record
 

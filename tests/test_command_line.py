@@ -182,11 +182,11 @@ def test_reproduce_finds_a_run_that_differs(trained: Path, capsys: pytest.Captur
     assert lines[2] == "1 of 2 runs came back bit for bit"
 
 
-@pytest.mark.parametrize(("judgement", "status"), [("identical", 0), ("within", 0), ("undecided", 1), ("DIFFERENT", 1)])
+@pytest.mark.parametrize(("judgment", "status"), [("identical", 0), ("within", 0), ("undecided", 1), ("DIFFERENT", 1)])
 def test_only_runs_that_came_back_are_a_success(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, judgement: str, status: int
+    trained: Path, monkeypatch: pytest.MonkeyPatch, judgment: str, status: int
 ) -> None:
-    monkeypatch.setattr(reproducing.Reproduction, "judgement", property(lambda again: judgement))
+    monkeypatch.setattr(reproducing.Reproduction, "judgment", property(lambda again: judgment))
     monkeypatch.setattr(
         reproducing, "train_all", lambda configs, scratch, *rest: [scratch.save(make_record(c)) for c in configs]
     )

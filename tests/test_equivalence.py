@@ -51,13 +51,13 @@ def test_without_any_spread_the_distance_decides():
     ("center", "outcome"), [(0.01, "better"), (-0.01, "worse"), (0.0, "equivalent"), (0.0018, "better")]
 )
 def test_a_difference_or_its_absence_is_found(center: float, outcome: str):
-    (judgement,) = judge_within([paired([center + noise for noise in NOISE])], [0.002], higher_is_better=True)
-    assert judgement.outcome == outcome
+    (judgment,) = judge_within([paired([center + noise for noise in NOISE])], [0.002], higher_is_better=True)
+    assert judgment.outcome == outcome
 
 
 def test_what_is_neither_is_undecided():
-    (judgement,) = judge_within([paired([-0.01, 0.012, 0.004, -0.006, 0.002])], [0.002], higher_is_better=True)
-    assert judgement.outcome == "undecided"
+    (judgment,) = judge_within([paired([-0.01, 0.012, 0.004, -0.006, 0.002])], [0.002], higher_is_better=True)
+    assert judgment.outcome == "undecided"
 
 
 def test_better_is_not_corrected_and_worse_is():
@@ -66,8 +66,8 @@ def test_better_is_not_corrected_and_worse_is():
     assert 0.0125 < paired(weak).p < 0.05
     better = judge_within([paired(weak)] * 4, [1e-5] * 4, higher_is_better=True)
     worse = judge_within([paired(weak)] * 4, [1e-5] * 4, higher_is_better=False)
-    assert {judgement.outcome for judgement in better} == {"better"}
-    assert {judgement.outcome for judgement in worse} == {"undecided"}
+    assert {judgment.outcome for judgment in better} == {"better"}
+    assert {judgment.outcome for judgment in worse} == {"undecided"}
 
 
 def verdict(*centers: float) -> str:
@@ -106,7 +106,7 @@ def test_equivalence_is_corrected_over_the_comparisons_with_a_margin():
     close = paired(NOISE)
     margin = float(stats.t.isf(0.03, 4) * stats.sem(NOISE))  # p = 0.03 alone
     outcomes = [
-        {judgement.outcome for judgement in judge_within([close] * len(margins), margins, higher_is_better=True)}
+        {judgment.outcome for judgment in judge_within([close] * len(margins), margins, higher_is_better=True)}
         for margins in ([margin], [margin] * 4)
     ]
     assert outcomes == [{"equivalent"}, {"undecided"}]

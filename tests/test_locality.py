@@ -37,10 +37,10 @@ def test_errors_that_travel_back_are_seen(monkeypatch: pytest.MonkeyPatch) -> No
 def test_samples_that_look_at_each_other_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     original = SigPropNet.local_losses
 
-    def centred(net: Any, x: Tensor, y: Tensor) -> Any:
+    def centered(net: Any, x: Tensor, y: Tensor) -> Any:
         return original(net, x - x.mean(dim=0), y)
 
-    monkeypatch.setattr(SigPropNet, "local_losses", centred)
+    monkeypatch.setattr(SigPropNet, "local_losses", centered)
     assert not locality.one_sample_at_a_time()
 
 

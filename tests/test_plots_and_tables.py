@@ -19,8 +19,8 @@ from advanced_optimizers.experiments.evidence.comparisons import RunData, baseli
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.metrics import Labels
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
-from advanced_optimizers.experiments.report import notes, plots, tables
-from advanced_optimizers.experiments.report.figure_style import make_styles
+from advanced_optimizers.experiments.report import notes, plots, table_files, tables
+from advanced_optimizers.experiments.report.figure_style import make_styles, wrapped
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from tests.figure_texts import text_problems
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records
@@ -250,6 +250,10 @@ class TestWhatIsDrawn:
             plots.overhead(EVIDENCE, limit=1.05, labels=labels())
 
 
+def test_a_number_stays_with_the_word_before_it() -> None:
+    assert wrapped("as stated in batches of 16", 24) == "as stated in batches\nof 16"
+
+
 def test_a_saved_figure_lists_its_runs(tmp_path: Path) -> None:
     path = plots.save_figure(drawn("overhead"), tmp_path / "new" / "a.png", ["b", "a", "b"], ["x.json"])
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -289,7 +293,7 @@ class TestTables:
         table = tables.comparison_table(clear, labels=labels()).set_index("Algorithm")[column]
         assert table[table.str.contains(r"\*\*")].index.tolist() == [labels()["flipping-adam"]]
         few = clear[clear["seed"] < 4]
-        assert "**" not in tables.to_markdown(tables.comparison_table(few, labels=labels()))
+        assert "**" not in table_files.to_markdown(tables.comparison_table(few, labels=labels()))
 
     def test_the_best_is_the_lowest_where_lower_is_better(self) -> None:
         some = FRAME[FRAME["algorithm"].isin(["sgd", "flipping-sgd"])]
@@ -372,7 +376,7 @@ class TestTables:
 
     def test_markdown(self) -> None:
         frame = pd.DataFrame({"a|b": ["x\ny", None], "n": [1, 2], "v": [0.1234567891, float("nan")]})
-        assert tables.to_markdown(frame).splitlines() == [
+        assert table_files.to_markdown(frame).splitlines() == [
             "| a\\|b | n | v |",
             "| :--- | ---: | ---: |",
             "| x y | 1 | 0.123457 |",
@@ -380,12 +384,12 @@ class TestTables:
         ]
 
     def test_a_note_stands_below_the_table_in_markdown_alone(self) -> None:
-        table = tables.noted(pd.DataFrame({"a": ["x"]}), "Over the seeds, n = 5.")
-        assert tables.to_markdown(table).splitlines()[2:] == ["| x |", "", "*Over the seeds, n\u00a0=\u00a05.*"]
-        files = tables.render_tables({"one": table})
+        table = table_files.noted(pd.DataFrame({"a": ["x"]}), "Over the seeds, n = 5.")
+        assert table_files.to_markdown(table).splitlines()[2:] == ["| x |", "", "*Over the seeds, n\u00a0=\u00a05.*"]
+        files = table_files.render_tables({"one": table})
         assert files["one.md"].endswith(".*\n")
         assert "seeds" not in files["one.csv"]
-        assert "note" not in tables.noted(pd.DataFrame({"a": ["x"]}), "").attrs
+        assert "note" not in table_files.noted(pd.DataFrame({"a": ["x"]}), "").attrs
 
     @pytest.mark.parametrize(
         "value",
@@ -405,9 +409,9 @@ class TestTables:
     )
     def test_values_do_not_break(self, value: str) -> None:
         text = f"It was {value}, on MNIST."
-        (row,) = tables.to_markdown(pd.DataFrame({"a": [text]})).splitlines()[2:]
+        (row,) = table_files.to_markdown(pd.DataFrame({"a": [text]})).splitlines()[2:]
         assert row == f"| It was {value.replace(' ', chr(0xA0))}, on MNIST. |"
-        assert text in tables.render_tables({"one": pd.DataFrame({"a": [text]})})["one.csv"]
+        assert text in table_files.render_tables({"one": pd.DataFrame({"a": [text]})})["one.csv"]
 
     def test_no_value_of_a_studys_tables_breaks(self) -> None:
         for table in (
@@ -415,11 +419,11 @@ class TestTables:
             tables.hyperparameters_table(FRAME, labels=labels()),
             tables.overhead_table(MEASUREMENTS, labels=labels()),
         ):
-            assert not re.search(r"\d [±\[%]|[=±] \d", tables.to_markdown(table).partition("\n")[2])
+            assert not re.search(r"\d [±\[%]|[=±] \d", table_files.to_markdown(table).partition("\n")[2])
 
     def test_tables_are_written_twice_over(self, tmp_path: Path) -> None:
         table = tables.summary_table(FRAME, labels=labels())
-        paths = tables.write_tables({"one": table}, tmp_path / "new")
+        paths = table_files.write_tables({"one": table}, tmp_path / "new")
         assert sorted(path.name for path in paths) == ["one.csv", "one.md"]
         read = pd.read_csv(io.StringIO((tmp_path / "new" / "one.csv").read_text()))
-        pd.testing.assert_frame_equal(read.drop(columns=tables.RUNS), table, rtol=1e-5)
+        pd.testing.assert_frame_equal(read.drop(columns=table_files.RUNS), table, rtol=1e-5)

@@ -101,10 +101,10 @@ def reproduction(
 
 def test_another_processor_is_named_and_judged_by_the_tolerance() -> None:
     again = reproduction()
-    assert again.judgement == "within"
+    assert again.judgment == "within"
     assert "98.17 % on A processor (AVX2), repeated 98.20 % on Intel(R) Xeon(R) Processor (AVX2): " in str(again)
     assert str(again).endswith(": within 0.50 points")
-    assert reproduction(after=0.97).judgement == "DIFFERENT"
+    assert reproduction(after=0.97).judgment == "DIFFERENT"
     assert str(reproduction(after=0.97)).endswith(": DIFFERENT, not within 0.50 points")
 
 
@@ -112,7 +112,7 @@ def test_another_processor_is_named_and_judged_by_the_tolerance() -> None:
 def test_on_the_records_own_processor_every_bit_counts(changes: dict[str, object]) -> None:
     again = reproduction(after=0.9817 + 1e-9, changes=changes)
     assert again.elsewhere == []
-    assert again.judgement == "DIFFERENT"
+    assert again.judgment == "DIFFERENT"
     assert str(again).endswith(": DIFFERENT")
 
 
@@ -131,7 +131,7 @@ def test_whatever_rounds_differently_is_named(changes: dict[str, object]) -> Non
     assert again.elsewhere == [
         name for name in ("device", "device_name", "cpu_capability", "torch", "threads") if name in changes
     ]
-    assert again.judgement == "within"
+    assert again.judgment == "within"
     assert all(name in summary([again]) for name in changes)
 
 
@@ -140,7 +140,7 @@ def test_a_record_without_its_capability_may_be_from_another_processor_of_that_n
     again = reproduction(changes={})
     del again.recorded.environment["cpu_capability"]
     assert again.elsewhere == ["cpu_capability"]
-    assert again.judgement == "within"
+    assert again.judgment == "within"
     assert "on A processor (capability unknown), repeated 98.20 % on A processor (AVX2): within" in str(again)
 
 
@@ -148,24 +148,24 @@ def test_an_accelerator_need_not_repeat_itself() -> None:
     again = reproduction(changes={})
     for record in (again.recorded, again.repeated):
         record.environment["device"] = "cuda"
-    assert again.judgement == "within"
+    assert again.judgment == "within"
 
 
 def test_the_same_bits_elsewhere_are_identical() -> None:
-    assert reproduction(after=0.9817).judgement == "identical"
+    assert reproduction(after=0.9817).judgment == "identical"
 
 
 def test_divergence_elsewhere() -> None:
-    assert reproduction(after=0.1, status=("diverged", "diverged")).judgement == "within"
+    assert reproduction(after=0.1, status=("diverged", "diverged")).judgment == "within"
     assert str(reproduction(after=0.1, status=("diverged", "diverged"))).endswith(": diverged again")
     for status in (("completed", "diverged"), ("diverged", "completed")):
-        assert reproduction(status=status).judgement == "DIFFERENT"
+        assert reproduction(status=status).judgment == "DIFFERENT"
         assert str(reproduction(status=status)).endswith(": DIFFERENT")
 
 
 def test_without_enough_seeds_it_is_undecided_and_says_so() -> None:
     again = reproduction(tolerance=None)
-    assert again.judgement == "undecided"
+    assert again.judgment == "undecided"
     assert str(again).endswith(": undecided, fewer than 5 seeds are recorded")
     assert "1 cannot be judged" in summary([again])
 
@@ -186,10 +186,10 @@ def test_the_summary_states_the_rule_only_where_it_was_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "after", "judgement"), [(5, 0.9820, "within"), (5, 0.9770, "DIFFERENT"), (4, 0.9820, "undecided")]
+    ("seeds", "after", "judgment"), [(5, 0.9820, "within"), (5, 0.9770, "DIFFERENT"), (4, 0.9820, "undecided")]
 )
 def test_the_tolerance_is_that_of_the_recorded_seeds(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch, seeds: int, after: float, judgement: str
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, seeds: int, after: float, judgment: str
 ) -> None:
     """``t(0.995, 4) = 4.604``, and the sample standard deviation of ``SPREAD`` is 0.000493."""
     configs = [make_config(seed=seed) for seed in range(seeds)]
@@ -208,5 +208,5 @@ def test_the_tolerance_is_that_of_the_recorded_seeds(
     monkeypatch.setattr(reproducing, "train_all", train_elsewhere)
     monkeypatch.setattr(reproducing, "recorded_configs", lambda study, asked: [*configs, make_config(seed=7), other])
     (again,) = reproduce(TINY, store, only=[configs[0].run_id], progress=False)
-    assert again.judgement == judgement
+    assert again.judgment == judgment
     assert again.tolerance == (None if seeds < 5 else pytest.approx(4.604 * 0.000493 * 2**0.5, rel=2e-3))

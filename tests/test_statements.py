@@ -11,7 +11,7 @@ from advanced_optimizers.experiments.evidence.statement import Statement, word_f
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.display import show_statements
 from advanced_optimizers.experiments.report.statement_table import statements_table
-from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.report.table_files import to_markdown
 from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS, register
 from advanced_optimizers.experiments.studies.topic import Topic
 

@@ -152,8 +152,8 @@ def test_holm_lies_between_the_value_and_bonferroni(p_values: list[float]) -> No
 def test_what_no_test_finds_has_an_interval_with_zero_at_the_corrected_level(differences: list[list[float]]) -> None:
     zeros = dict.fromkeys(range(5), 0.0)
     family = [compare_paired(dict(enumerate(d)), zeros) for d in differences]
-    judgements = judge_within(family, [None] * len(family), higher_is_better=True, all_needed=False)
-    for values, comparison, judged in zip(differences, family, judgements, strict=True):
+    judgments = judge_within(family, [None] * len(family), higher_is_better=True, all_needed=False)
+    for values, comparison, judged in zip(differences, family, judgments, strict=True):
         if abs(judged.p_holm - 0.05) < 1e-6 or comparison.p < 1e-9:
             continue  # at the edge, rounding decides
         interval = mean_interval(values, 1 - 0.05 * comparison.p / judged.p_holm)

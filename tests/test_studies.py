@@ -16,7 +16,8 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.grid import GridStudy
 from advanced_optimizers.experiments.studies.registry import STUDIES, get_study, study_names
 from advanced_optimizers.experiments.studies.running import recorded_configs
-from advanced_optimizers.experiments.studies.study import MissingRunsError, Study, Task
+from advanced_optimizers.experiments.studies.study import MissingRunsError, Study
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, Recorded, make_record

@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.results import results_of
-from advanced_optimizers.experiments.report.tables import to_markdown
+from advanced_optimizers.experiments.report.table_files import to_markdown
 from advanced_optimizers.experiments.report.tuning_plots import accuracy_by_tuning, expected_error
 from advanced_optimizers.experiments.report.tunings import expected_frame, finished_tunings
 from advanced_optimizers.experiments.report.variant_results import VariantResults

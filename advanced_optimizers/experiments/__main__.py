@@ -215,7 +215,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     for reproduction in reproductions:
         print(reproduction)
     print(summary(reproductions))
-    return 0 if all(reproduction.judgement in ("identical", "within") for reproduction in reproductions) else 1
+    return 0 if all(reproduction.judgment in ("identical", "within") for reproduction in reproductions) else 1
 
 
 def _notebooks(options: argparse.Namespace) -> int:

@@ -280,13 +280,13 @@ def metric_evidence(
     values = {c: sides for c, pair in pairs.items() if len((sides := _common_seeds(pair, metric))[0]) > 1}
     results = {c: compare_paired(*sides, null=null) for c, sides in values.items()}
     tested = {c: result for c, result in results.items() if not result.identical}
-    judgements = judge_within(
+    judgments = judge_within(
         list(tested.values()),
         [c.margin for c in tested],
         higher_is_better=kind.higher_is_better,
         all_needed=all_needed,
     )
-    judged = dict(zip(tested, judgements, strict=True))
+    judged = dict(zip(tested, judgments, strict=True))
     gains = _claimed_gains({c: values[c] for c in tested}, kind)
     return [
         Evidence(

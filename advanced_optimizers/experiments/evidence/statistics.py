@@ -86,7 +86,7 @@ class PairedComparison:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """The outcome of a comparison, corrected for the other comparisons of its family.
 
     Attributes:
@@ -274,7 +274,7 @@ def judge_within(
     higher_is_better: bool,
     all_needed: bool = True,
     alpha: float = ALPHA,
-) -> list[Judgement]:
+) -> list[Judgment]:
     """Decides for each comparison of a family whether the algorithm is better, worse, equivalent, or none of these.
 
     A claim that *every* comparison is better needs all of them at once, an intersection-union test (Berger,
@@ -291,12 +291,12 @@ def judge_within(
         alpha: The level of the tests, in (0, 1).
 
     Returns:
-        One :class:`Judgement` per comparison, in the order given; what is neither is ``undecided``.
+        One :class:`Judgment` per comparison, in the order given; what is neither is ``undecided``.
     """
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     different = holm([c.p for c in comparisons])
     equal = _equivalences(comparisons, margins)
-    judgements = []
+    judgments = []
     for comparison, p_different, p_equal in zip(comparisons, different, equal, strict=True):
         in_favor = (comparison.difference.estimate > 0) == higher_is_better
         outcome: Outcome = "undecided"
@@ -306,8 +306,8 @@ def judge_within(
             outcome = "worse"
         elif p_equal < alpha:
             outcome = "equivalent"
-        judgements.append(Judgement(p_different, outcome))
-    return judgements
+        judgments.append(Judgment(p_different, outcome))
+    return judgments
 
 
 def _equivalences(comparisons: Sequence[PairedComparison], margins: Sequence[float | None]) -> list[float]:

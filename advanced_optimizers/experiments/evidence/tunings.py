@@ -116,10 +116,10 @@ def evidence_by_tunings(frame: pd.DataFrame, comparisons: Sequence[Comparison], 
         if len(common) > 1:
             sides = ({i: float(np.mean(side[v])) for i, v in enumerate(common)} for side in (own, base))
             results[c] = compare_paired(*sides)
-    judgements = judge_within(list(results.values()), [_margin(c) for c in results], higher_is_better=True)
+    judgments = judge_within(list(results.values()), [_margin(c) for c in results], higher_is_better=True)
     return [
-        Evidence(c, _METRIC, result.difference, judgement.outcome, result, judgement.p_holm)
-        for (c, result), judgement in zip(results.items(), judgements, strict=True)
+        Evidence(c, _METRIC, result.difference, judgment.outcome, result, judgment.p_holm)
+        for (c, result), judgment in zip(results.items(), judgments, strict=True)
     ]
 
 
@@ -238,8 +238,8 @@ def compare_variants(
         if len(common) > 1:
             results[name] = compare_paired({s: own[s] for s in common}, {s: base[s] for s in common})
     tested = {name: result for name, result in results.items() if not result.identical}
-    judgements = judge_within(list(tested.values()), [margin] * len(tested), higher_is_better=True)
-    judged = dict(zip(tested, judgements, strict=True))
+    judgments = judge_within(list(tested.values()), [margin] * len(tested), higher_is_better=True)
+    judged = dict(zip(tested, judgments, strict=True))
     return {
         name: Evidence(
             Comparison(task, name, name, margin=margin),
@@ -285,6 +285,17 @@ def decide_trial_length(
         f"Of {len(rows)} choices of short trials: {tally}. Most is lost for {label(worst)}: {rows[worst].result}."
     )
     return Verdict(status, sentence)
+
+
+def same_outcomes_rule(comparisons: Sequence[Comparison], margin: str) -> str:
+    """The rule that :func:`decide_same_outcomes` follows for moved ranges; ``margin`` is in words."""
+    return (
+        "A range whose edge tuning chose is moved by an octave in that direction, with as many new trials, which "
+        "replace the old ones; what else is compared stays. The test accuracy of the last epoch "
+        f"({'; '.join(f'{c.algorithm} against {c.baseline}' for c in comparisons)}), paired by seed, is judged "
+        f"before and after as better, worse, equivalent within the margin ({margin}) or undecided. "
+        "Supported: every outcome stays. Not supported: one changes. Inconclusive: a run diverged."
+    )
 
 
 def decide_same_outcomes(data: RunData, *, comparisons: Sequence[Comparison], variants: tuple[str, str]) -> Verdict:

@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.optima import optimum_bounds, shift_bounds
 from advanced_optimizers.experiments.evidence.transfers import find_transfer
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report import plots, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
 from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
 from advanced_optimizers.experiments.report.pairing import pairing_words
@@ -263,17 +263,17 @@ def _rule(context: ReportContext, claim: str) -> str:
 def _changed_rules(context: ReportContext) -> str:
     """The rules that were changed after their runs had been seen, what was wrong with them, and what they had said."""
     built = changed_rules_tables(CLAIMS, context.verdicts)
-    return "\n\n".join(map(tables.to_markdown, built)) if built else "*no rule was changed*"
+    return "\n\n".join(map(table_files.to_markdown, built)) if built else "*no rule was changed*"
 
 
 def _search_spaces(context: ReportContext) -> str:
     """Which hyperparameters were searched for which algorithms, and in which ranges."""
-    return tables.to_markdown(search_spaces_table(context.comparisons, labels=labels()))
+    return table_files.to_markdown(search_spaces_table(context.comparisons, labels=labels()))
 
 
 def _trial_lengths(context: ReportContext) -> str:
     """How long the tuning trials were, and the runs."""
-    return tables.to_markdown(trials_table(context.comparisons, labels=labels()))
+    return table_files.to_markdown(trials_table(context.comparisons, labels=labels()))
 
 
 def _processors(context: ReportContext) -> str:
@@ -292,7 +292,7 @@ def _table(context: ReportContext, study: str, name: str) -> str:
     if name not in built and (results.missing or unmeasured):
         return _PENDING
     _check("table", name, built)
-    return tables.to_markdown(built[name])
+    return table_files.to_markdown(built[name])
 
 
 def _figure(context: ReportContext, name: str) -> str:
@@ -311,13 +311,13 @@ def _runs(context: ReportContext, study: str) -> str:
 
 def _protocol(context: ReportContext, study: str) -> str:
     """The protocol of a study's tasks."""
-    return tables.to_markdown(context.study(study).protocol)
+    return table_files.to_markdown(context.study(study).protocol)
 
 
 def _edges(context: ReportContext) -> str:
     """The choices of all comparisons that lie at the edge of their range, each once."""
     built = [results.tables for results in context.results.values() if isinstance(results, StudyResults)]
-    return tables.to_markdown(
+    return table_files.to_markdown(
         edges_table([table for own in built for name, table in own.items() if name.endswith("-ranges")])
     )
 
@@ -325,7 +325,7 @@ def _edges(context: ReportContext) -> str:
 def _statements(context: ReportContext, topic: str) -> str:
     """A topic's statements, each with its word."""
     _check("topic", topic, {name: known for name, known in TOPICS.items() if known.statements})
-    return tables.to_markdown(statements_table(TOPICS[topic].statements, context.verdicts))
+    return table_files.to_markdown(statements_table(TOPICS[topic].statements, context.verdicts))
 
 
 def _file(context: ReportContext, path: str) -> str:

@@ -19,7 +19,7 @@ from advanced_optimizers.experiments.report import plots
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.statement_table import statements_table
-from advanced_optimizers.experiments.report.tables import to_markdown, unbroken
+from advanced_optimizers.experiments.report.table_files import to_markdown, unbroken
 from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS, get_study
 from advanced_optimizers.experiments.studies.running import Workers, run_study
 

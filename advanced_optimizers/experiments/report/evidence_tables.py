@@ -9,13 +9,13 @@ import pandas as pd
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import ClaimedGain, Evidence, Verdict
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, Metric, noise_words, p_words
-from advanced_optimizers.experiments.report import tables
+from advanced_optimizers.experiments.report import table_files
 
 _NOTHING = "-"
 
 
 def claims_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """Each claim, who makes it, its verdict and the reason, with its comparisons' runs (see ``tables.with_runs``)."""
+    """Each claim, who makes it, its verdict and the reason, with its comparisons' runs (see ``with_runs``)."""
     table = pd.DataFrame(
         {
             "Claim": [claims[key].text for key in verdicts],
@@ -24,11 +24,11 @@ def claims_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -
             "Reason": [verdict.sentence for verdict in verdicts.values()],
         }
     )
-    return tables.with_runs(table, [verdict.run_ids for verdict in verdicts.values()])
+    return table_files.with_runs(table, [verdict.run_ids for verdict in verdicts.values()])
 
 
 def evidence_table(evidence: Sequence[Evidence], *, labels: Labels) -> pd.DataFrame:
-    """Each comparison, its tests, what they could have found, and its runs (see ``tables.with_runs``)."""
+    """Each comparison, its tests, what they could have found, and its runs (see ``with_runs``)."""
     stated = any(row.comparison.claimed is not None for row in evidence)
     rows = []
     for row in evidence:
@@ -45,8 +45,8 @@ def evidence_table(evidence: Sequence[Evidence], *, labels: Labels) -> pd.DataFr
                 **_tests(row),
             }
         )
-    table = tables.with_runs(pd.DataFrame(rows), [row.run_ids for row in evidence])
-    return tables.noted(table, power_note(evidence))
+    table = table_files.with_runs(pd.DataFrame(rows), [row.run_ids for row in evidence])
+    return table_files.noted(table, power_note(evidence))
 
 
 def power_note(evidence: Sequence[Evidence]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.rates import best_rates, by_seed_and_rate, lost_at, rate_points
 from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval
-from advanced_optimizers.experiments.report import evidence_tables, notes, rate_plots, tables
+from advanced_optimizers.experiments.report import evidence_tables, notes, rate_plots, table_files, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.registry import CLAIMS
@@ -77,7 +77,7 @@ class RateResults(RecordedStudy[RateSweep]):
         n = tables.common_count(len(accuracies) for _, _, accuracies in cells)
         table = pd.DataFrame(self._best_row(*cell) for cell in cells)
         own = [self._run_ids(task, algorithm) for task, algorithm, _ in cells]
-        return tables.noted(tables.with_runs(table, own), tables.interval_note(n))
+        return table_files.noted(table_files.with_runs(table, own), tables.interval_note(n))
 
     def _run_ids(self, task: str, algorithm: str) -> list[str]:
         chosen = (self.points["task"] == task) & (self.points["algorithm"] == algorithm)

@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import plots, tables
+from advanced_optimizers.experiments.report import plots, table_files
 from advanced_optimizers.experiments.studies.registry import decide_claims
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
@@ -138,7 +138,7 @@ class RecordedStudy(Generic[_AnyStudy]):
 
     def write(self) -> list[Path]:
         """Writes all tables into ``results/tables`` and draws all figures into ``figures/``; returns the files."""
-        written = tables.write_tables(self.tables, self.root / "results" / "tables")
+        written = table_files.write_tables(self.tables, self.root / "results" / "tables")
         return [*written, *(self.figure(name) for name in self.figures)]
 
 

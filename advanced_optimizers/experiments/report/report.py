@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.records.store import Differences
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
-from advanced_optimizers.experiments.report.tables import render_tables, write_tables
+from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
 FILES = ("README.md", "coursework_report.md")
 RUNS = Path("results") / "runs"

@@ -15,7 +15,7 @@ from advanced_optimizers.experiments.evidence.statistics import Interval, mean_i
 from advanced_optimizers.experiments.report.figure_style import BLACK, VERMILLION
 from advanced_optimizers.experiments.report.panels import Row, mark_legend, named_rows
 from advanced_optimizers.experiments.report.recorded import StudyFigure
-from advanced_optimizers.experiments.report.tables import noted, with_runs
+from advanced_optimizers.experiments.report.table_files import noted, with_runs
 from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS
 
 _NOTHING = "-"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import Verdict
 from advanced_optimizers.experiments.evidence.statement import Statement, word_for
-from advanced_optimizers.experiments.report.tables import noted, with_runs
+from advanced_optimizers.experiments.report.table_files import noted, with_runs
 
 _GARBLED = "\\*"
 _NOTE = "A star marks a wording that is the summary's, and need not be the lecturer's."

@@ -18,7 +18,7 @@ from advanced_optimizers.experiments.evidence.optima import (
     widths,
 )
 from advanced_optimizers.experiments.evidence.transfers import Transfer, find_transfer, geometric_mean, judge_ratio
-from advanced_optimizers.experiments.report import evidence_tables, notes, sweep_plots, tables
+from advanced_optimizers.experiments.report import evidence_tables, notes, sweep_plots, table_files, tables
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.sweep import SweepTask, WidthSweep
@@ -108,8 +108,8 @@ class SweepResults(RecordedStudy[WidthSweep]):
         ]
         n = tables.common_count(len(select_optima(self.optima, *cell)) for cell in cells)
         table = pd.DataFrame(self._optimum_row(*cell, n) for cell in cells)
-        tables.with_runs(table, [self._run_ids(*cell) for cell in cells])
-        return tables.noted(table, tables.interval_note(n))
+        table_files.with_runs(table, [self._run_ids(*cell) for cell in cells])
+        return table_files.noted(table, tables.interval_note(n))
 
     def _run_ids(self, task: str, algorithm: str, units: int) -> list[str]:
         """The runs at one width, with every learning rate and seed."""
@@ -184,7 +184,7 @@ class SweepResults(RecordedStudy[WidthSweep]):
         table = pd.DataFrame(self._cost_row(*cell, transfer) for cell, transfer in zip(cells, transfers, strict=True))
         rates = sorted({transfer.rates for transfer in transfers if transfer is not None})
         tried = f"{rates[0]} learning rates" if len(rates) == 1 else "as many learning rates"
-        return tables.noted(table, f"Geometric means over the seeds, with 95 % intervals; {tried} on both sides.")
+        return table_files.noted(table, f"Geometric means over the seeds, with 95 % intervals; {tried} on both sides.")
 
     def _cost_row(self, task: str, algorithm: str, start: int, transfer: Transfer | None) -> dict[str, object]:
         row: dict[str, object] = {"Task": label(task), "Algorithm": label(algorithm), "Tuned at (units)": start}

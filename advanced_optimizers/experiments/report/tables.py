@@ -1,12 +1,10 @@
-"""One function per kind of table, and how a table is written as Markdown and CSV."""
+"""One function per kind of table."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 
 import pandas as pd
@@ -21,23 +19,8 @@ from advanced_optimizers.experiments.evidence.statistics import (
     mean_interval,
     std,
 )
-from advanced_optimizers.experiments.records.writing import write_if_changed
+from advanced_optimizers.experiments.report.table_files import NOTHING, noted, with_runs
 from advanced_optimizers.experiments.studies.study import Study
-
-# The column of a CSV file with the ids of the runs behind each row, separated by blanks.
-RUNS = "Runs"
-
-_NOTHING = "-"
-# Fewer digits than a float has, so that every machine writes the same text.
-_FLOAT = "%.6g"
-# What a cell must not break inside: "98.49 ± 0.11", "+0.06 [-0.12, +0.24] points", "lr = 0.1", "p < 0.001", "20 %".
-_VALUE = re.compile(
-    r"[+-]?\d[\d.]*(?: %| s\b| ± [\d.]+| \([\d.]+ to [^)]*\)| \[[^\]]*\](?: (?:points|times|nats|s)\b)?)"
-    r"|\d+ of \d+ runs"
-    r"|\(n = \d+(?:, \d+ diverged)?\)"
-    r"|\w+ [=<] [^\s,;)]+"
-)
-_NO_BREAK = "\u00a0"
 
 
 def comparison_table(
@@ -73,12 +56,11 @@ def comparison_table(
         best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
         name, unit = labels.get(task, task), f" ({METRICS[metric].unit})".replace(" ()", "")
         table[f"{name}, {noise_words(label_noise)}{unit}"] = [
-            _NOTHING if runs[a].empty else _value_cell(runs[a], metric, n, bold=a == best) for a in algorithms
+            NOTHING if runs[a].empty else _value_cell(runs[a], metric, n, bold=a == best) for a in algorithms
         ]
         if claimed and not label_noise and task in claimed:
             table[f"{name}, coursework's claim{unit}"] = [
-                f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else _NOTHING
-                for a in algorithms
+                f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else NOTHING for a in algorithms
             ]
     return noted(table, interval_note(n))
 
@@ -93,25 +75,6 @@ def interval_note(n: int) -> str:
     if n > 1:
         return f"Mean ± half-width of the 95 % interval over the seeds, n = {n}."
     return "One seed: there is no interval." if n else ""
-
-
-def with_runs(table: pd.DataFrame, run_ids: Iterable[Iterable[str]]) -> pd.DataFrame:
-    """The same table with the ids of the runs behind each row, which are the last column of its CSV file.
-
-    They would fill the screen, so neither Markdown nor the command line has them. A table without any run has no such
-    column.
-    """
-    words = [" ".join(sorted(ids)) for ids in run_ids]
-    if any(words):
-        table.attrs[RUNS] = words
-    return table
-
-
-def noted(table: pd.DataFrame, note: str) -> pd.DataFrame:
-    """The same table with a note, which ``to_markdown`` writes below it; an empty one is left out."""
-    if note:
-        table.attrs["note"] = note
-    return table
 
 
 def summary_table(frame: pd.DataFrame, metrics: Iterable[str] = ("test_accuracy",), *, labels: Labels) -> pd.DataFrame:
@@ -214,7 +177,7 @@ def hyperparameters_table(frame: pd.DataFrame, *, labels: Labels) -> pd.DataFram
                 used = values.dropna()
                 text = ", ".join(f"{k.removeprefix('hp_')} = {_short(v)}" for k, v in used.items())
                 names = {"Task": labels.get(task, task), "Algorithm": labels.get(algorithm, algorithm)}
-                rows.append({**names, "Hyperparameters": text or _NOTHING})
+                rows.append({**names, "Hyperparameters": text or NOTHING})
     return pd.DataFrame(rows)
 
 
@@ -295,47 +258,6 @@ def value_words(runs: pd.DataFrame, metric: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def to_markdown(frame: pd.DataFrame) -> str:
-    """The frame as a Markdown table without its index, and its note; columns of numbers align right.
-
-    A value with its interval and unit has no-break spaces, so that no browser breaks it.
-    """
-    rules = ["---:" if pd.api.types.is_numeric_dtype(frame[name]) else ":---" for name in frame.columns]
-    cells = [[_markdown_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    header = [_markdown_cell(name) for name in frame.columns]
-    lines = [f"| {' | '.join(row)} |" for row in [header, rules, *cells]]
-    note = frame.attrs.get("note")
-    return "\n".join([*lines, "", f"*{unbroken(note)}*"] if note else lines)
-
-
-def unbroken(text: str) -> str:
-    """The text with no-break spaces inside its values, such as ``98.49 ± 0.11`` and ``n = 5``."""
-    return _VALUE.sub(lambda match: match.group().replace(" ", _NO_BREAK), text)
-
-
-def render_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """The text of every table's files, ``NAME.md`` and ``NAME.csv``, by file name."""
-    files = {}
-    for name, table in tables.items():
-        files[f"{name}.md"] = to_markdown(table) + "\n"
-        runs = {RUNS: table.attrs[RUNS]} if RUNS in table.attrs else {}
-        files[f"{name}.csv"] = table.assign(**runs).to_csv(index=False, lineterminator="\n", float_format=_FLOAT)
-    return files
-
-
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Writes every table as ``NAME.md`` and ``NAME.csv`` into a folder, which it makes; unchanged files stay.
-
-    Returns:
-        The paths of all of them.
-    """
-    paths = []
-    for name, text in render_tables(tables).items():
-        paths.append(folder / name)
-        write_if_changed(paths[-1], text)
-    return paths
-
-
 def _value_cell(runs: pd.DataFrame, metric: str, n: int, *, bold: bool) -> str:
     """A cell of ``comparison_table``; n stands in it only where it is not the table's."""
     text = _mean_words(runs, metric)
@@ -392,10 +314,3 @@ def _summary(values: list[float]) -> dict[str, float | int | None]:
 
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _markdown_cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return _NOTHING
-    text = _FLOAT % value if isinstance(value, float) else str(value)
-    return unbroken(text.replace("|", "\\|").replace("\n", " "))

@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.evidence.statistics import compare_paired, 
 from advanced_optimizers.experiments.evidence.tunings import Scatter, scatter, score, tuning_values
 from advanced_optimizers.experiments.records.config import Hyperparameters
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.report.tables import noted, with_runs
+from advanced_optimizers.experiments.report.table_files import noted, with_runs
 from advanced_optimizers.experiments.studies.tuning import at_the_edge, best_trial, place_in
 from advanced_optimizers.experiments.training.algorithms import Range
 

@@ -24,7 +24,8 @@ from advanced_optimizers.experiments.studies.convolutional_stress import (
     TASK,
 )
 from advanced_optimizers.experiments.studies.grid import grid_in_both_profiles, octaves
-from advanced_optimizers.experiments.studies.study import BaseStudy, Task, in_both_profiles
+from advanced_optimizers.experiments.studies.study import BaseStudy, in_both_profiles
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.topic import Topic
 
 NOISE = 0.1

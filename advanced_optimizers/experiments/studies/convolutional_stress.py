@@ -22,7 +22,8 @@ from advanced_optimizers.experiments.studies.claims.convolutional import BENCHMA
 from advanced_optimizers.experiments.studies.claims.convolutional import CLAIM as SLOWER
 from advanced_optimizers.experiments.studies.convolutional import BASE
 from advanced_optimizers.experiments.studies.grid import grid_in_both_profiles, octaves
-from advanced_optimizers.experiments.studies.study import Task, in_both_profiles
+from advanced_optimizers.experiments.studies.study import in_both_profiles
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.topic import Topic
 
 NOISE = 0.15

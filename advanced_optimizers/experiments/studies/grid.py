@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advanced_optimizers.experiments.records.config import RunConfig
-from advanced_optimizers.experiments.studies.study import SEEDS, Study, Task
+from advanced_optimizers.experiments.studies.study import SEEDS, Study
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import Range
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from advanced_optimizers._base import build_optimizer
-from advanced_optimizers.experiments.studies.study import Task
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Range
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting

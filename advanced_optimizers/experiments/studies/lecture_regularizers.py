@@ -23,7 +23,8 @@ from advanced_optimizers.experiments.studies.lecture import (
     layers_of,
     mnist_part,
 )
-from advanced_optimizers.experiments.studies.study import Study, Task, in_both_profiles
+from advanced_optimizers.experiments.studies.study import Study, in_both_profiles
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm, Range
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting, StepResult

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.study import BaseStudy, BaseTask
+from advanced_optimizers.experiments.studies.study import BaseStudy
+from advanced_optimizers.experiments.studies.task import BaseTask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import Workers, recorded_configs, train_all
 from advanced_optimizers.experiments.studies.study import BaseStudy
 
-Judgement: TypeAlias = Literal["identical", "within", "DIFFERENT", "undecided"]
+Judgment: TypeAlias = Literal["identical", "within", "DIFFERENT", "undecided"]
 
 # What the rounding of sums depends on.
 _ARITHMETIC = ("device", "device_name", "cpu_capability", "torch", "blas", "threads")
@@ -65,7 +65,7 @@ class Reproduction:
         return changed or (["device"] if after["device"] != "cpu" else [])
 
     @property
-    def judgement(self) -> Judgement:
+    def judgment(self) -> Judgment:
         """Whether the run came back: ``identical``, ``within`` the tolerance or not, or ``undecided`` without one."""
         if self.identical:
             return "identical"
@@ -88,22 +88,22 @@ class Reproduction:
 
     @property
     def _judged(self) -> str:
-        judgement = self.judgement
-        if judgement == "identical" or not self.elsewhere or self.recorded.status != self.repeated.status:
-            return judgement
+        judgment = self.judgment
+        if judgment == "identical" or not self.elsewhere or self.recorded.status != self.repeated.status:
+            return judgment
         if self.recorded.status == "diverged":
             return "diverged again"
         if self.tolerance is None:
-            return f"{judgement}, fewer than {MIN_SEEDS} seeds are recorded"
-        if judgement == "undecided":
+            return f"{judgment}, fewer than {MIN_SEEDS} seeds are recorded"
+        if judgment == "undecided":
             return "undecided, no accuracy was measured"
         limit = f"{100 * self.tolerance:.2f} points"
-        return f"within {limit}" if judgement == "within" else f"{judgement}, not within {limit}"
+        return f"within {limit}" if judgment == "within" else f"{judgment}, not within {limit}"
 
 
 def summary(reproductions: Sequence[Reproduction]) -> str:
     """How many runs came back, and how those were judged that cannot be identical on this machine, in one line each."""
-    judged, total = Counter(r.judgement for r in reproductions), len(reproductions)
+    judged, total = Counter(r.judgment for r in reproductions), len(reproductions)
     lines = [f"{judged['identical']} of {total} runs came back bit for bit"]
     elsewhere = [r for r in reproductions if r.elsewhere and not r.identical]
     if elsewhere:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.study import BaseStudy, BaseTask
+from advanced_optimizers.experiments.studies.study import BaseStudy
+from advanced_optimizers.experiments.studies.task import BaseTask
 
 # By number of hidden units, the lowest and the highest log2 of the learning rate.
 Windows = Mapping[int, tuple[int, int]]

@@ -16,6 +16,7 @@ from advanced_optimizers.experiments.evidence.tunings import (
     decide_same_outcomes,
     decide_scatter,
     decide_trial_length,
+    same_outcomes_rule,
 )
 from advanced_optimizers.experiments.studies.baselines import (
     CIFAR,
@@ -119,7 +120,7 @@ def _retuning_claims(task: str) -> tuple[Claim, ...]:
                 f"({'; '.join(f'{c.algorithm} against {c.baseline}' for c in compared)}), judged twice, as better, "
                 f"worse, equivalent within the margin ({MARGIN_WORDS}) or undecided: by the {MIN_SEEDS} seeds of the "
                 f"first tuning, and by {len(_TUNINGS)} tunings, where the mean over the first {_RUNS} seeds of a "
-                "tuning is one value and values are paired by tuning. Each judgement is as for the methods' own "
+                "tuning is one value and values are paired by tuning. Each judgment is as for the methods' own "
                 "claims. Supported: every comparison that the seeds decide has the same outcome by tunings. Not "
                 "supported: the tunings decide one of them otherwise. Otherwise, and whenever a run diverged, "
                 "inconclusive."
@@ -234,13 +235,7 @@ def _moving_claim(task: str) -> Claim:
         study="moved-ranges",
         text=f"On {task}, a choice at the edge of its range does not change an outcome.",
         source=CONTROL,
-        rule=(
-            "A range whose edge tuning chose is moved by an octave in that direction, with as many new trials, which "
-            "replace the old ones; what else is compared stays. The test accuracy of the last epoch "
-            f"({'; '.join(f'{c.algorithm} against {c.baseline}' for c in compared)}), paired by seed, is judged "
-            f"before and after as better, worse, equivalent within the margin ({MARGIN_WORDS}) or undecided. "
-            "Supported: every outcome stays. Not supported: one changes. Inconclusive: a run diverged."
-        ),
+        rule=same_outcomes_rule(compared, MARGIN_WORDS),
         decide=partial(decide_same_outcomes, comparisons=compared, variants=("stated", "moved")),
     )
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.study import SEEDS, TRIALS, BaseStudy, Study, Task
+from advanced_optimizers.experiments.studies.study import SEEDS, TRIALS, BaseStudy, Study
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import Range
 
 _Kind = TypeVar("_Kind", bound="VariantStudy")
