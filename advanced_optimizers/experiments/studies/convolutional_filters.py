@@ -57,7 +57,6 @@ TOPIC = Topic(
         rates=octaves(1.6e-3),
         algorithms=(BASE, "conv-adam", "conv-v2", "conv-gauss", "conv-gauss-permuted"),
         metrics=("test_accuracy", "smoothed_length"),
-        in_progress=True,
     ),
     claims=(
         _claim(
