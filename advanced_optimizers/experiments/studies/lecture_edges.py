@@ -39,7 +39,7 @@ def _study(
     spaces = {algorithm: topic.algorithms[algorithm].search_space for algorithm in moves}
     ranges = {
         (task.model, algorithm): {name: moved(spaces[algorithm][name], octaves)}
-        for task in full.tasks
+        for task in (*full.tasks, *quick.tasks)
         for algorithm, (name, octaves) in moves.items()
     }
     return variants_in_both_profiles(
