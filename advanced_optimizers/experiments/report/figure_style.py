@@ -31,6 +31,8 @@ FONT_SIZE = 9
 MAX_LINES = 5
 
 BLACK, GRAY, LIGHT_GRAY = "#000000", "#666666", "#C8C8C8"
+# How the curves of the other algorithms are drawn, behind that of a row or panel.
+OTHERS: dict[str, Any] = {"color": LIGHT_GRAY, "linewidth": 0.8}
 _NO_BREAK = "\u00a0"
 _PALETTE = sns.color_palette("colorblind")
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, TAN, SKY = (to_hex(_PALETTE[i]) for i in (0, 1, 2, 3, 4, 5, 9))
