@@ -28,7 +28,7 @@ CLAIMED = {key: claim for key, claim in CLAIMS.items() if key.startswith("lectur
 
 
 def test_all_of_the_summarys_studies_are_there() -> None:
-    assert {study.name for study in LECTURE} == {
+    assert {study.name for study in LECTURE if not study.name.endswith("-moved")} == {
         "lecture-optimizers",
         "lecture-rates",
         "lecture-optimizers-64",
