@@ -39,7 +39,7 @@ def test_all_of_the_summarys_studies_are_there() -> None:
         "lecture-regularizers-300",
         "lecture-regularizers",
     }
-    assert len(CLAIMED) == 13
+    assert len([key for key in CLAIMED if "-moved-" not in key]) == 13
     for claim in CLAIMED.values():
         assert claim.source == "summary of a lecture", "a mistake may be the summarizer's"
 
