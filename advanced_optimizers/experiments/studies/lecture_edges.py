@@ -38,9 +38,9 @@ def _study(
     )
     spaces = {algorithm: topic.algorithms[algorithm].search_space for algorithm in moves}
     ranges = {
-        (task.model, algorithm): {name: moved(spaces[algorithm][name], octaves)}
+        (task.model, algorithm): {moving: moved(spaces[algorithm][moving], octaves)}
         for task in (*full.tasks, *quick.tasks)
-        for algorithm, (name, octaves) in moves.items()
+        for algorithm, (moving, octaves) in moves.items()
     }
     return variants_in_both_profiles(
         MovedRanges,
