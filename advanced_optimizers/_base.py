@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from advanced_optimizers._building import BaseOptimizer, ParamsT, build_optimizer
-from advanced_optimizers._state import check_shape, match_layout
+from advanced_optimizers._building import BaseOptimizer, ParamsT, build_optimizer, is_dense
+from advanced_optimizers._state import check_shape, laid_out_like, match_layout
 from advanced_optimizers._wrapped import WrappedOptimizer
 
 __all__ = [
@@ -19,8 +20,26 @@ __all__ = [
     "WrappedOptimizer",
     "build_optimizer",
     "check_shape",
-    "match_layout",
+    "ready_for_fused",
 ]
+
+
+def ready_for_fused(optimizer: Optimizer) -> None:
+    """Lays out state and gradients like their parameters where the step of a bare optimizer is fused; call it before.
+
+    A wrapper does this itself. Where the elements of a parameter have gaps between them, fused is switched off.
+    """
+    if isinstance(optimizer, WrappedOptimizer):
+        return
+    for group in optimizer.param_groups:
+        params = [p for p in group["params"] if p.grad is not None] if group.get("fused") else []
+        if not all(map(is_dense, params)):  # the kernel would overwrite what lies in the gaps
+            group["fused"] = False
+            continue
+        for p in params:
+            match_layout(optimizer.state.get(p, {}), p)
+            if p.grad.layout == torch.strided and p.grad.stride() != p.stride():
+                p.grad = laid_out_like(p.grad, p)
 
 
 class GradientTransform(WrappedOptimizer):

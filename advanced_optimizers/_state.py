@@ -113,6 +113,14 @@ def check_form(state_dict: Any, groups: list[dict[str, Any]]) -> None:
             )
 
 
+def base_of(key: Any, saved: dict[str, Any]) -> dict[str, Any]:
+    """The base optimizer's part of a parameter's saved state; raises a TypeError unless it is a dict."""
+    if not isinstance(saved[BASE], dict):
+        raise TypeError(f"state_dict['state'][{key!r}][{BASE!r}] must be a dict, got {saved[BASE]!r}")
+    base: dict[str, Any] = saved[BASE]
+    return base
+
+
 def check_shape(name: str, value: Any, shape: Iterable[int]) -> None:
     """Raises an error that names a loaded tensor unless ``value`` is one of that shape."""
     if not isinstance(value, Tensor):

@@ -24,9 +24,10 @@ from advanced_optimizers._building import (
     is_dense,
     params_of,
 )
-from advanced_optimizers._checks import is_dtensor
+from advanced_optimizers._checks import check_closure, check_groups, is_dtensor
 from advanced_optimizers._state import (
     BASE,
+    base_of,
     check_shape,
     in_one_piece,
     laid_out_like,
@@ -120,6 +121,7 @@ class WrappedOptimizer(Optimizer):
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        check_groups(groups)
         for group in groups:
             for name, value in self._own_defaults.items():
                 group.setdefault(name, value)
@@ -144,9 +146,11 @@ class WrappedOptimizer(Optimizer):
             The closure's loss, or ``None``.
 
         Raises:
+            TypeError: ``closure`` is not a function.
             ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
         loss = None
+        check_closure(closure)
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -332,7 +336,7 @@ class WrappedOptimizer(Optimizer):
         for i, saved in state_dict["state"].items():
             p = of_id.get(i)
             if isinstance(saved, dict) and BASE in saved:
-                of_base[i] = copy.deepcopy(saved[BASE])
+                of_base[i] = copy.deepcopy(base_of(i, saved))
                 saved = {name: value for name, value in saved.items() if name != BASE}
                 if not saved:
                     continue

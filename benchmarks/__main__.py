@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from advanced_optimizers.experiments.data.datasets import DataError
-from advanced_optimizers.experiments.records.machine import environment
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
 from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
@@ -26,6 +24,7 @@ PARTS: dict[str, Callable[[bool], Result]] = {
 }
 
 RESULTS = Path("results") / "benchmarks"
+SOURCE = Path(__file__).resolve().parent.parent
 
 # With more busy processes than this, measurements are disturbed.
 BUSY = 0.5
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{error}; or name an --output")
     if options.quick and folder.resolve() == (project_root() / RESULTS).resolve():
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
-    if not (options.quick or options.output) and environment(torch.device("cpu"))["git_dirty"]:
+    if not (options.quick or options.output or _is_committed()):
         parser.error("the project's measurements name a commit, so commit the changes first, or name an --output")
     if LOAD_AT_START > BUSY:
         busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
@@ -57,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(result.text, flush=True)
         print(f"Written: {', '.join(str(path) for path in result.save(folder))}\n", flush=True)
     return 1 if failed else 0
+
+
+def _is_committed() -> bool:
+    """Whether all code that is measured, and all that measures, is that of a commit."""
+    command = ["git", "-C", str(SOURCE), "status", "--porcelain", "--", "advanced_optimizers", "benchmarks"]
+    try:
+        return not subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # outside of git
+        return False
 
 
 def benchmarks_folder(profile: str) -> Path:

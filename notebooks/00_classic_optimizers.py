@@ -160,7 +160,8 @@ steepness, angle, rate = 20.0, 45.0, 0.05
 
 own = quadratic((1.0, steepness), degrees=angle)
 ways = descend_all(own, dict.fromkeys(("GD", "Momentum", "Adam"), rate), 200)
-show_drawing(surface_plots.ways(own, ways), "the ways of three optimizers down your valley")
+words = "the ways of three optimizers down your valley"
+show_drawing(surface_plots.ways(own, ways), words)
 
 # %% [markdown]
 # ## A curved valley, and a saddle
@@ -433,20 +434,25 @@ assert all(0.7 < noise.measured(b) / noise.predicted(b) < 1.4 for b in (1, 64, 7
 # nothing over. (The `quick` profile does the same with 1,416 and 1,400 digits.)
 
 # %%
-dataset, counts = ("mnist", (5000, 5000)) if PROFILE == "full" else ("digits", (1416, 1400))
+full = PROFILE == "full"
+dataset, counts = ("mnist", (5000, 5000)) if full else ("digits", (1416, 1400))
 panels, cost = [], {}
 for size, count in zip((64, 50), counts, strict=True):
     torch.manual_seed(0)
     part = part_of(dataset, count)
-    around = around_the_last_step(mlp(part.images[0].numel()), part, size, lr=0.3, epochs=6)
-    before, after = ([100 * accuracy for accuracy in side] for side in zip(*around, strict=True))
+    model = mlp(part.images[0].numel())
+    around = around_the_last_step(model, part, size, lr=0.3, epochs=6)
+    before, after = ([100 * a for a in side] for side in zip(*around, strict=True))
     cost[size] = max(b - a for b, a in zip(before, after, strict=True))
-    series = {"before the last step": (range(1, 7), before), "after it": (range(1, 7), after)}
+    epochs = range(1, 7)
+    series = {"before the last step": (epochs, before), "after it": (epochs, after)}
     title = f"Batches of {size}, the last of {count % size or size}"
-    panel = Panel(title=title, series=series, xlabel="Epoch", ylabel="Test accuracy (%)")
-    panels.append(panel)
-show_drawing(line_panels(*panels), "test accuracy before and after the last step of each epoch")
-print("; ".join(f"batches of {s}: the last step costs up to {c:.1f} points" for s, c in cost.items()))
+    names = {"xlabel": "Epoch", "ylabel": "Test accuracy (%)"}
+    panels.append(Panel(title=title, series=series, **names))
+words = "test accuracy before and after the last step of each epoch"
+show_drawing(line_panels(*panels), words)
+for size, points in cost.items():
+    print(f"batches of {size}: the last step costs up to {points:.1f} points")
 assert cost[64] > 5 > cost[50]
 
 # %% [markdown]

@@ -105,6 +105,13 @@ def with_lr(value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def with_shown_lr(value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(saved: dict[str, Any]) -> None:
+        saved["param_groups"][0]["lr"] = value
+
+    return change
+
+
 def with_moment(value: Tensor) -> Callable[[dict[str, Any]], None]:
     def change(saved: dict[str, Any]) -> None:
         saved["bases"][1]["state"][0]["exp_avg"] = value
@@ -238,6 +245,13 @@ BAD_CALLS: list[BadCall] = [
     BadCall("SigPropOptimizer.load_state_dict", "lr", "-5", lambda: load(with_lr(-5))),
     BadCall("SigPropOptimizer.load_state_dict", "lr", "nan", lambda: load(with_lr(math.nan))),
     BadCall("SigPropOptimizer.load_state_dict", "lr", "'fast'", lambda: load(with_lr("fast"))),
+    BadCall("SigPropOptimizer.load_state_dict", "lr", "-7", lambda: load(with_shown_lr(-7))),
+    BadCall(
+        "SigPropOptimizer.load_state_dict",
+        "param_groups",
+        "got []",
+        lambda: load(lambda saved: saved | {"param_groups": []}),
+    ),
     BadCall("SigPropOptimizer.load_state_dict", "exp_avg", "(2, 2)", lambda: load(with_moment(torch.zeros(2, 2)))),
     *rows(
         *("SigPropPipeline", pipeline, "optimizer"),

@@ -72,6 +72,11 @@ def channels_last() -> nn.Module:
     return Merging()
 
 
+def loaded(**changed: Any) -> None:
+    made = optimizer()
+    made.load_state_dict({**made.state_dict(), **changed})
+
+
 CLASS = "GradientCorrectionOptimizer"
 IN_A_GROUP = {name: values[:2] for name, values in SETTINGS.items()}
 BAD_CALLS = [
@@ -129,5 +134,7 @@ BAD_CALLS = [
         "(2, 1, 8, 8) without model",
         lambda: created(example_input=EXAMPLE),
     ),
+    BadCall(f"{CLASS}.load_state_dict", "hidden", "got 5", lambda: loaded(hidden=5)),
+    BadCall(f"{CLASS}.load_state_dict", "history", "got 5", lambda: loaded(history=5)),
     BadCall("create_gradient_correction_optimizer", "model", "'net'", lambda: created(model="net")),
 ]

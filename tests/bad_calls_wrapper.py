@@ -93,6 +93,10 @@ def twice() -> list[dict[str, Any]]:
     return [{"params": [p]}, {"params": [p]}]
 
 
+def assigned(value: Any, text: str) -> BadCall:
+    return BadCall("param_groups = ", "param_groups", text, lambda: setattr(optimizer(), "param_groups", value))
+
+
 BAD_CALLS: list[BadCall] = [
     on_params(lambda: 5, "5"),
     on_params(lambda: None, "None"),
@@ -167,4 +171,12 @@ BAD_CALLS: list[BadCall] = [
     loaded_as("memory", "'full'", lambda s: {**s, "state": {0: {**s["state"][0], "memory": "full"}}}),
     loaded_as("consistency_history", "'a'", lambda s: {**s, "consistency_history": ["a"]}),
     loaded_as("state_dict", "exp_avg", of_bare_adam),
+    loaded_as("base", "got 9", lambda s: {**s, "state": {0: {**s["state"][0], "base": 9}}}),
+    assigned(5, "got 5"),
+    assigned(None, "got None"),
+    assigned([None], "[None]"),
+    assigned([{"lr": 0.125}], "{'lr': 0.125}"),
+    assigned({"params": []}, "{'params': []}"),
+    BadCall("step", "closure", "got 5", lambda: optimizer().step(5)),  # type: ignore[call-overload]
+    BadCall("step", "closure", "'loss'", lambda: optimizer().step("loss")),  # type: ignore[call-overload]
 ]  # fmt: skip

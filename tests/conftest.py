@@ -32,6 +32,14 @@ def _seeded() -> None:
     torch.manual_seed(0)  # layers draw their first weights from the global generator
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test loses its power, and thousands of records are saved. test_writing observes that they are synced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # a descriptor that is none is still an error
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _sources() -> Iterator[None]:
     """The topic files that a module's tests load are part of the code that runs are bound to: not in other modules."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+
+import pytest
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("test_contract", "test_contract_training")
@@ -38,7 +39,7 @@ class ContractResult(NamedTuple):
 
 
 def run_contract(folder: Path, *arguments: str) -> ContractResult:
-    """Runs the contract over the rows in the files ``cases_*.py`` of a folder, in a fresh Python.
+    """Runs the contract over the rows in the files ``cases_*.py`` of a folder, in a process of its own.
 
     Args:
         folder: Where the files are; what they import may lie next to them.
@@ -47,16 +48,17 @@ def run_contract(folder: Path, *arguments: str) -> ContractResult:
     Raises:
         RuntimeError: The tests could not even be collected.
     """
-    root = HERE.parent
-    environment = {**os.environ, "CONTRACT_CASES": str(folder.resolve())}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    from tests.experiments_helpers import other_process  # here: the contract itself needs the package alone
+
     with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.xml"
+        report, printed = Path(scratch) / "report.xml", Path(scratch) / "printed.txt"
         files = [str(HERE / f"{name}.py") for name in MODULES]
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", *files, *arguments]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-        output = done.stdout + done.stderr
-        if done.returncode not in (0, 1):  # neither "all passed" nor "some failed"
+        command = ["-p", "no:cacheprovider", f"--junitxml={report}", *files, *arguments]
+        with other_process(_run_pytest, command, folder.resolve(), printed) as process:
+            process.join()
+            status = process.exitcode
+        output = printed.read_text(encoding="utf-8")
+        if status not in (0, 1):  # neither "all passed" nor "some failed"
             raise RuntimeError(f"the contract tests of {folder} did not run:\n{output}")
         cases = list(ElementTree.parse(report).iter("testcase"))
     failed = tuple(case.get("name", "") for case in cases if case.find("failure") is not None or _broke(case))
@@ -64,6 +66,16 @@ def run_contract(folder: Path, *arguments: str) -> ContractResult:
     skipped = {name: skip.get("message", "") for name, skip in skips if skip is not None}
     passed = tuple(name for name, _ in skips if name not in failed and name not in skipped)
     return ContractResult(passed, failed, skipped, output)
+
+
+def _run_pytest(command: list[str], folder: Path, printed: Path) -> None:
+    """Runs pytest in this process, which is new and has the libraries loaded, and ends it with pytest's status."""
+    os.environ["CONTRACT_CASES"] = str(folder)
+    os.chdir(HERE.parent)
+    with printed.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.exit(pytest.main(command))
 
 
 def _broke(case: ElementTree.Element) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -98,22 +100,37 @@ class TestAnotherLibrary:
         assert sign_test(ratios.tolist(), 1.0) == pytest.approx(theirs(ratios, 1.0)[1])
 
 
+FAMILIES, SIZE = 800, 4
+
+
+@cache
+def families(difference: float) -> list[list[PairedComparison]]:
+    """Comparisons of two methods on five seeds, without the bootstrap, which takes most of the time."""
+    pairs = np.random.default_rng(0).normal([difference, 0.0], 1.0, size=(FAMILIES, SIZE, 5, 2))
+    differences = pairs[..., 0] - pairs[..., 1]
+    p_values = stats.ttest_1samp(differences, 0.0, axis=-1).pvalue
+    return [
+        [_quick(*of_one) for of_one in zip(*of_family, strict=True)]
+        for of_family in zip(differences, p_values, strict=True)
+    ]
+
+
+def _quick(differences: np.ndarray, p: float) -> PairedComparison:
+    interval = mean_interval(differences.tolist())
+    return PairedComparison(interval, interval, float(p), 1.0, interval, float(p), correlation=0.0, identical=False)
+
+
 class TestRates:
     """How often families of comparisons are called what they are not; 800 families of four, five seeds each."""
 
-    FAMILIES, SIZE = 800, 4
-
-    def rates(self, differences: float, margin: float, outcome: str, *, all_needed: bool = True) -> tuple[float, float]:
+    def rates(self, difference: float, margin: float, outcome: str, *, all_needed: bool = True) -> tuple[float, float]:
         """The shares of families with any and with only comparisons of an outcome."""
-        random = np.random.default_rng(0)
         any_of_them = all_of_them = 0
-        for _ in range(self.FAMILIES):
-            pairs = random.normal([differences, 0.0], 1.0, size=(self.SIZE, 5, 2))
-            family = [_quick(pair) for pair in pairs]
-            judged = judge_within(family, [margin] * self.SIZE, higher_is_better=True, all_needed=all_needed)
+        for family in families(difference):
+            judged = judge_within(family, [margin] * SIZE, higher_is_better=True, all_needed=all_needed)
             own = [judgment.outcome == outcome for judgment in judged]
             any_of_them, all_of_them = any_of_them + any(own), all_of_them + all(own)
-        return any_of_them / self.FAMILIES, all_of_them / self.FAMILIES
+        return any_of_them / FAMILIES, all_of_them / FAMILIES
 
     def test_equal_methods_are_seldom_called_different(self) -> None:
         # "Worse" is one side of a two-sided test at 0.05, so any of the family is below 0.025, plus chance.
@@ -128,10 +145,3 @@ class TestRates:
     def test_methods_that_differ_by_the_margin_are_seldom_called_equivalent(self) -> None:
         any_of_them, _ = self.rates(1.5, 1.5, "equivalent")
         assert any_of_them <= 0.05 + 0.017
-
-
-def _quick(pair: np.ndarray) -> PairedComparison:
-    """A comparison, without the bootstrap, which takes most of the time."""
-    differences = pair[:, 0] - pair[:, 1]
-    interval, p = mean_interval(differences.tolist()), float(stats.ttest_1samp(differences, 0.0).pvalue)
-    return PairedComparison(interval, interval, p, 1.0, interval, p, correlation=0.0, identical=False)

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from advanced_optimizers import FEROptimizer
-from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
@@ -27,7 +26,6 @@ from benchmarks import data_pipeline, epochs, imports, step
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, aligned
 from benchmarks.timing import bandwidth, block_means, block_sums, interleaved, memory_passes, ratios, spread, timed
-from tests.experiments_helpers import PYPROJECT
 
 SMOOTHING = ("ConvolutionalSGD", "LocalLossConvSGD")
 SHAPES = [torch.Size(shape) for shape in ((40, 30), (30,), (6, 4, 3, 3), (1,))]
@@ -342,58 +340,6 @@ def test_import_measurements(tmp_path: Path) -> None:
 
 def test_an_import_is_timed_in_a_new_process() -> None:
     assert imports.import_seconds("decimal") > 0.0
-
-
-class TestCommand:
-    @pytest.fixture
-    def project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(command, "PARTS", {"step": lambda quick: a_result("quick" if quick else "full")})
-        monkeypatch.setattr(command, "environment", lambda device: {"git_dirty": False})
-        return tmp_path
-
-    def test_measurements_of_the_project_name_a_commit(
-        self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr(command, "environment", lambda device: {"git_dirty": True})
-        with pytest.raises(SystemExit):
-            command.main([])
-        assert "commit the changes first, or name an --output" in capsys.readouterr().err
-        assert not (project / "results").exists()
-        assert command.main(["--quick"]) == 0
-        assert command.main(["--output", str(project / "elsewhere")]) == 0
-
-    def test_quick_goes_to_the_scratch_folder(self, project: Path) -> None:
-        assert command.main(["--quick"]) == 0
-        assert command.main([]) == 0
-        written = sorted(path.relative_to(project).as_posix() for path in project.rglob("*.json"))
-        assert written == [".scratch/quick/results/benchmarks/quick.json", "results/benchmarks/full.json"]
-
-    def test_quick_never_replaces_the_full_measurements(
-        self, project: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        with pytest.raises(SystemExit):
-            command.main(["--quick", "--output", "results/benchmarks"])
-        assert "--output must not be results/benchmarks with --quick" in capsys.readouterr().err
-        assert not (project / "results").exists()
-
-    def test_missing_data_stop_their_part_alone(
-        self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        def without_data(quick: bool) -> Result:
-            raise DataError("mnist is not there")
-
-        monkeypatch.setattr(command, "PARTS", {"epochs": without_data, "step": lambda quick: a_result()})
-        assert command.main(["--quick"]) == 1
-        captured = capsys.readouterr()
-        assert "epochs was not measured: mnist is not there" in captured.err
-        assert "FER over SGD" in captured.out
-
-    def test_an_unknown_part_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit):
-            command.main(["--only", "stpe"])
-        assert "stpe" in capsys.readouterr().err
 
 
 def test_a_table_lines_up() -> None:

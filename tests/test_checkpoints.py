@@ -22,7 +22,7 @@ from advanced_optimizers.experiments.studies.running import StudyError, Workers,
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.loop import train
 from tests.experiments_helpers import CONVNET, kill_in_the_middle, make_config, make_record, train_until
-from tests.learner_helpers import every_kind
+from tests.learner_helpers import every_kind_and_network
 
 
 def parts_of(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,8 +38,7 @@ def saved_state(checkpoint: Path) -> dict[str, Any]:
 # --- Interrupted runs ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{"label_noise": 0.2}, CONVNET], ids=["mlp", "convnet"])
-@every_kind
+@every_kind_and_network({"label_noise": 0.2}, CONVNET)
 def test_a_run_goes_on_after_each_epoch_as_if_never_stopped(
     store: RunStore, other_store: RunStore, algorithm: str, changes: dict[str, Any]
 ) -> None:

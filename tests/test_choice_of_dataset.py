@@ -13,9 +13,7 @@ from torchvision import datasets
 from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.data.datasets import DATASETS
-from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.paths import project_root, run_store
-from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.studies import registry
@@ -24,7 +22,7 @@ from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.sweep import WidthSweep
 from advanced_optimizers.experiments.studies.task import Task
 from tests.data_helpers import random_arrays, write_cifar
-from tests.experiments_helpers import PYPROJECT, TINY, make_record
+from tests.experiments_helpers import PYPROJECT, TINY, Recorded, make_record
 
 FULL = [
     study
@@ -37,13 +35,6 @@ TASKS = (
     Task(dataset="cifar10-jpeg", model="mlp", epochs=2, tuning_epochs=1, alternatives=("cifar10",)),
 )
 TWO = replace(TINY, name="two", profile="full", tasks=TASKS, targets={"cifar10-jpeg-mlp": 0.5, "mnist-mlp": 0.9})
-
-
-class Recorded(RunStore):
-    """A store with a record of every run, all equally good, so that each tuning chooses its first trial."""
-
-    def load(self, config: RunConfig) -> RunRecord | None:
-        return make_record(config)
 
 
 @pytest.mark.parametrize("dataset", CHOICES[1:])

@@ -79,11 +79,6 @@ def test_limit_is_the_base_optimizer_bit_for_bit(case: Case, rng, scheduled):
     assert_close(params, base_params, **BITWISE)
 
 
-def quadratic(p: Tensor) -> Tensor:
-    curvature = torch.tensor([1.0, 10.0, 0.3], dtype=p.dtype)
-    return 0.5 * (curvature * (p - torch.tensor([1.0, -2.0, 3.0], dtype=p.dtype)) ** 2).sum()
-
-
 def rosenbrock(p: Tensor) -> Tensor:
     return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
 
@@ -120,7 +115,6 @@ def distance_to_minimizer(build: Callable[..., Optimizer], objective, start: Ten
 @pytest.mark.parametrize(
     ("objective", "start", "minimizer"),
     [
-        pytest.param(quadratic, torch.zeros(3), torch.tensor([1.0, -2.0, 3.0]), id="quadratic"),
         pytest.param(rosenbrock, torch.tensor([-1.5, 2.0]), torch.ones(2), id="rosenbrock"),
         pytest.param(least_squares, torch.zeros(3, 3), least_squares_solution(), id="least squares"),
     ],

@@ -161,6 +161,43 @@ def test_state_of_another_layout_is_paired_with_the_right_elements(way, resumed,
     assert_close(list(twin.parameters()), list(net.parameters()), rtol=0.0, atol=1e-5, check_stride=False)
 
 
+# ---- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def test_an_edited_checkpoint_loads_the_edit(rng):
+    optimizer = create_sigprop_optimizer(network())
+    optimizer.learn(*image_batches(rng, 1)[0])
+    state = through_a_file(optimizer.state_dict())
+    state["param_groups"][1]["lr"] = 0.25
+    optimizer.load_state_dict(state)
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 0.25, 1e-3, 1e-3, 1e-3]
+    assert optimizer.bases[0] is not None
+    assert optimizer.bases[0].param_groups[1]["lr"] == 0.25
+    assert optimizer.state_dict()["param_groups"][1]["lr"] == 0.25
+
+
+def test_state_shows_what_the_base_optimizers_hold(rng):
+    optimizer = create_sigprop_optimizer(network())
+    assert not optimizer.state
+    optimizer.learn(*image_batches(rng, 1)[0])
+    held = {p: state for base in optimizer.bases if base is not None for p, state in base.state.items()}
+    assert held
+    assert optimizer.state == held
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_assigned_groups_are_those_that_the_base_optimizers_step_with(rng):
+    optimizer = create_sigprop_optimizer(network())
+    optimizer.param_groups = [dict(group) for group in optimizer.param_groups]
+    twin = copy.deepcopy(optimizer)
+    for either in (optimizer, twin):
+        for group in either.param_groups:
+            group["lr"] = 0.0
+        before = copy.deepcopy(list(either.net.parameters()))
+        either.learn(*image_batches(rng, 1)[0])
+        assert_close(list(either.net.parameters()), before, **BITWISE)
+
+
 # ---- bad input ---------------------------------------------------------------------------------------------------
 
 
@@ -203,3 +240,16 @@ def test_groups_cannot_be_added():
     with pytest.raises(TypeError, match="takes its groups from the network's layers"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
     assert len(optimizer.param_groups) == 5
+
+
+def test_assigned_groups_must_be_the_layers():
+    optimizer = create_sigprop_optimizer(network())
+    groups = optimizer.param_groups
+    for other in (groups[:-1], groups[::-1], [{**groups[0], "params": []}, *groups[1:]]):
+        with pytest.raises(ValueError, match="param_groups must be the 5 groups of the network's layers"):
+            optimizer.param_groups = other
+    with pytest.raises(TypeError, match="param_groups must be a list of group dicts"):
+        optimizer.param_groups = [None]
+    with SigPropPipeline(optimizer), pytest.raises(RuntimeError, match="cannot be assigned in an open SigPropPipeline"):
+        optimizer.param_groups = groups
+    assert all(own is group for own, group in zip(optimizer.param_groups, groups, strict=True))

@@ -29,6 +29,7 @@ from tests.learner_helpers import (
     STEPS,
     cross_entropy,
     every_kind,
+    every_kind_and_network,
     every_scheduled_kind,
     loaded,
     make_batches,
@@ -55,14 +56,13 @@ def test_training_lowers_the_cross_entropy(algorithm: str) -> None:
     assert cross_entropy(learner) < share * before
 
 
-@every_kind
-@pytest.mark.parametrize(("schedule", "changes"), [("one-cycle", {}), ("constant", CONVNET)], ids=["mlp", "convnet"])
-def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, schedule: str, changes: dict[str, Any]) -> None:
-    if algorithm in OWN_SCHEDULE and schedule != "constant":
+@every_kind_and_network({"schedule": "one-cycle"}, {"schedule": "constant", **CONVNET})
+def test_a_restored_learner_takes_the_same_next_steps(algorithm: str, changes: dict[str, Any]) -> None:
+    if algorithm in OWN_SCHEDULE and changes["schedule"] != "constant":
         pytest.skip("it has a schedule of its own, and refuses another")
-    learner = make_learner(algorithm, schedule=schedule, **changes)
+    learner = make_learner(algorithm, **changes)
     train_epochs(learner, make_batches(1), 1, 2)
-    other = make_learner(algorithm, seed=1, schedule=schedule, **changes)  # none of its state may remain
+    other = make_learner(algorithm, seed=1, **changes)  # none of its state may remain
     other.load_state_dict(loaded(saved(learner)))
     torch.testing.assert_close(
         train_epochs(other, make_batches(2), 3, 4), train_epochs(learner, make_batches(2), 3, 4), **BITWISE

@@ -24,11 +24,11 @@ from tests.experiments_helpers import make_record
 from tests.learner_helpers import STEPS, make_batches, make_learner
 
 LECTURE = [s for s in STUDIES.values() if s.name.startswith("lecture")]
-CLAIMED = {key: claim for key, claim in CLAIMS.items() if key.startswith("lecture")}
+CLAIMED = {k: claim for k, claim in CLAIMS.items() if k.startswith("lecture") and "-moved-" not in k}
 
 
 def test_all_of_the_summarys_studies_are_there() -> None:
-    assert {study.name for study in LECTURE} == {
+    assert {study.name for study in LECTURE if not study.name.endswith("-moved")} == {
         "lecture-optimizers",
         "lecture-rates",
         "lecture-optimizers-64",

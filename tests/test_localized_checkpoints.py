@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -175,3 +176,53 @@ def test_an_epoch_begins_only_once_when_its_first_steps_have_learning_rate_zero(
     assert all(set(state) <= {"base"} for state in optimizer.state.values())
     step(model, optimizer, *data[0])
     assert not optimizer.state[weight]["epoch_start"].equal(start)
+
+
+def without(saved: dict[str, Any], name: str) -> None:
+    del saved[name]
+
+
+# What is wrong in the checkpoint's part for localized learning, and what the error says.
+BROKEN: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "no schedule": (lambda s: without(s, "schedule"), "schedule of state_dict must be a dict, got None"),
+    "a schedule that is a number": (lambda s: s.update(schedule=5), "schedule of state_dict must be a dict, got 5"),
+    "no updates": (lambda s: without(s["schedule"], "updates"), "schedule of state_dict must have 'updates'"),
+    "something unknown": (lambda s: s["schedule"].update(speed=1), r"schedule of state_dict must have .*'speed'"),
+    "updates of words": (lambda s: s["schedule"].update(updates=[["a"]] * 4), "updates .* must be a number, got 'a'"),
+    "a loss too many": (lambda s: s["schedule"].update(losses=5), "losses of state_dict must be a list, got 5"),
+    "a word as direction": (lambda s: s["schedule"].update(direction="up"), "direction .* must be a number, got 'up'"),
+    "no parameters": (lambda s: without(s, "params"), "params of state_dict must be a list, got None"),
+    "an unknown parameter": (lambda s: s.update(params=[99]), "params .* must hold integers from 0 to 8, got 99"),
+    "one kept that is unknown": (lambda s: s.update(kept=[-1]), "kept .* must hold integers from 0 to 8, got -1"),
+    "an order of words": (lambda s: s.update(order=["a"]), "order .* must hold integers from 0 to 4, got 'a'"),
+    "passes that are a number": (lambda s: s.update(passes=5), "passes of state_dict must be a dict, got 5"),
+    "an unknown unit": (lambda s: s["passes"].update(ran=[7]), r"passes\['ran'\] .* from 0 to 4, got 7"),
+    "an unknown output": (lambda s: s["passes"].update(outputs=[7]), r"passes\['outputs'\] .* from 0 to 4, got 7"),
+    "one that never ran": (lambda s: s["passes"].update(before=[[0, 1]], ran=[0]), r"units that ran, got \[0, 1\]"),
+    "no pair": (lambda s: s["passes"].update(before=[[0]], ran=[0]), r"must have pairs .*got \[0\]"),
+    "no generator": (lambda s: without(s, "generator"), "generator of state_dict must be a tensor, got None"),
+    "a short generator": (
+        lambda s: s.update(generator=s["generator"][:3]),
+        r"generator .*shape .*got \(3,\)",
+    ),
+    "a generator of numbers": (lambda s: s.update(generator=s["generator"].float()), "torch.uint8, got torch.float32"),
+    "settings that are a list": (lambda s: s.update(settings=[1]), r"settings of state_dict must be a dict, got \[1\]"),
+    "an unknown setting": (lambda s: s["settings"].update(speed=1), "speed must be 1, as in state_dict, got None"),
+    "an unknown rule": (lambda s: s["settings"].update(rule=99), "rule must be 99, as in state_dict, got 'hebbian'"),
+}
+
+
+@pytest.mark.parametrize(("broken", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_checkpoint_is_refused_by_name_and_changes_nothing(broken, message):
+    model = network()
+    optimizer, further = localized(model, 2), localized(network(1), 2)
+    for each in (optimizer, further):
+        step(each.model, each, *batches(1)[0])
+    further.param_groups[0]["lr"] = 0.5
+    before, learns = copy.deepcopy(optimizer.state_dict()), [p.requires_grad for p in model.parameters()]
+    state = copy.deepcopy(further.state_dict())
+    broken(state["localized"])
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimizer.load_state_dict(state)
+    assert_close(optimizer.state_dict(), before, **BITWISE)
+    assert [p.requires_grad for p in model.parameters()] == learns

@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.metrics import Labels
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.report import notes, plots, table_files, tables
-from advanced_optimizers.experiments.report.figure_style import make_styles
+from advanced_optimizers.experiments.report.figure_style import make_styles, wrapped
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from tests.figure_texts import text_problems
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records
@@ -248,6 +248,10 @@ class TestWhatIsDrawn:
             plots.paired_differences(RATIOS, labels=labels())
         with pytest.raises(ValueError, match=r"must hold ratios, got \['test_accuracy'\]"):
             plots.overhead(EVIDENCE, limit=1.05, labels=labels())
+
+
+def test_a_number_stays_with_the_word_before_it() -> None:
+    assert wrapped("as stated in batches of 16", 24) == "as stated in batches\nof 16"
 
 
 def test_a_saved_figure_lists_its_runs(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from advanced_optimizers.experiments.evidence.rates import (
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import rate_plots
+from advanced_optimizers.experiments.report.figure_style import MAX_LINES
 from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
@@ -215,11 +216,16 @@ def test_the_figure_shows_all_runs_and_the_marks(results: RateResults) -> None:
     assert plt.get_fignums() == []
 
 
-def test_several_algorithms_share_a_panel() -> None:
+@pytest.mark.parametrize(("count", "panels"), [(MAX_LINES, 1), (MAX_LINES + 1, MAX_LINES + 1)])
+def test_some_algorithms_share_a_panel_and_many_have_one_each(count: int, panels: int) -> None:
     (sweep,) = (s for s in SWEEPS if (s.name, s.profile) == ("lecture-rates", "full"))
     points = rate_points(frame_of(lambda c: 0.9, sweep))
+    points = points[points["algorithm"].isin(sweep.algorithms[:count])]
     figure = rate_plots.error_by_rate(points, labels=labels(), algorithms=sweep.algorithms, marked=(0.01,))
     assert text_problems(figure) == []
+    assert len(figure.axes) == panels
+    titles = {axis.get_title(loc="left").replace("\n", " ") for axis in figure.axes}
+    assert panels == 1 or titles == {labels()[name] for name in sweep.algorithms[:count]}
     with pytest.raises(ValueError, match="points must hold runs"):
         rate_plots.error_by_rate(points[:0], labels=labels(), algorithms=sweep.algorithms)
 

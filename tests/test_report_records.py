@@ -105,8 +105,10 @@ class TestRecords:
         path = record_of(root)
         (path.parents[1] / "elsewhere").mkdir()
         moved = path.rename(path.parents[1] / "elsewhere" / path.name)
-        (problem,) = run_report(root, check=True)
-        assert f"{moved} is damaged (it belongs in {path})" in problem
+        damaged, gone = run_report(root, check=True)
+        assert f"{moved} is damaged (it belongs in {path})" in damaged
+        assert "lists records that are gone" in gone
+        assert path.stem in gone
 
     def test_an_added_record(self, root: Path) -> None:
         added = make_record(make_config("cifar10-jpeg-convnet", "adam", seed=9))
@@ -117,6 +119,17 @@ class TestRecords:
         assert problem.endswith("run report")
         ReportContext(root).store.update_manifest()
         assert run_report(root, check=True) == []
+
+    def test_a_damaged_record_hides_neither_a_deleted_nor_an_added_one(self, root: Path) -> None:
+        store = RunStore(root / "results" / "runs")
+        added = store.save(make_record(make_config("cifar10-jpeg-convnet", "adam", seed=9)))
+        damaged, deleted = [path for path in store.paths() if path != added][:2]
+        damaged.write_text("{")
+        deleted.unlink()
+        problems = run_report(root, check=True)
+        assert len(problems) == 3
+        for path, words in ((damaged, "is damaged"), (deleted, "that are gone"), (added, "that are there")):
+            assert any(words in problem and path.stem in problem for problem in problems)
 
     def test_a_figure_of_unknown_runs(self, root: Path) -> None:
         (root / "figures" / "old.json").write_text('{"figure": "old.png", "run_ids": ["0000"], "sources": []}')

@@ -149,6 +149,7 @@ EDITS: dict[str, tuple[Change, str]] = {
     "hyperparameter": (lambda record: record["config"]["hyperparameters"].update(lr=0.5), "its configuration"),
     "id": (lambda record: record.update(run_id="0" * 16), "not that of its configuration"),
     "bad value in the configuration": (lambda record: record["config"].update(epochs=0), "epochs must be"),
+    "a number that no float holds": (lambda record: record["config"].update(width=10**400), "too large to convert"),
     "unknown field in the configuration": (lambda record: record["config"].update(color="red"), "color"),
     "configuration is not an object": (lambda record: record.update(config=[1]), "mapping"),
     "configuration is null": (lambda record: record.update(config=None), "mapping"),

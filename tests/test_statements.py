@@ -33,7 +33,7 @@ def test_the_words_are_the_five() -> None:
 
 def test_every_claim_of_the_summary_decides_a_statement() -> None:
     used = [key for s in STATEMENTS for key in s.claims]
-    assert sorted(used) == sorted(key for key in CLAIMS if key.startswith("lecture"))
+    assert sorted(used) == sorted(key for key in CLAIMS if key.startswith("lecture") and "-moved-" not in key)
     assert {s.key for s in STATEMENTS if s.claims} == {"1", "7", "10", "11", "12", "13", "25", "REG"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from advanced_optimizers.experiments.studies.study import MissingRunsError, Stud
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
-from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, make_record
+from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS, Recorded, make_record
 
 FULL = get_study("fer", "full")
 COMPARISONS = [study for study in STUDIES.values() if isinstance(study, Study)]
@@ -91,8 +92,8 @@ def test_what_is_left_out_belongs_to_the_study(study: Study) -> None:
 
 
 @every_study
-def test_no_algorithm_is_compared_without_its_baseline(study: Study, store: RunStore) -> None:
-    record_trials(study, store)
+def test_no_algorithm_is_compared_without_its_baseline(study: Study, tmp_path: Path) -> None:
+    store = Recorded(tmp_path)
     runs = {(c.task, c.label_noise, c.seed, c.algorithm) for c in study.final_configs(store)}
     for task, noise, seed, algorithm in runs:
         baseline = ALGORITHMS[algorithm].baseline
@@ -155,8 +156,8 @@ def test_trials_are_measured_on_held_out_training_images(study: Study) -> None:
 
 
 @every_study
-def test_the_comparison_is_every_algorithm_noise_and_seed_once(study: Study, store: RunStore) -> None:
-    record_trials(study, store)
+def test_the_comparison_is_every_algorithm_noise_and_seed_once(study: Study, tmp_path: Path) -> None:
+    store = Recorded(tmp_path)
     configs = study.final_configs(store)
     order = [(config.task, config.label_noise, config.seed, config.algorithm) for config in configs]
     assert order == [
@@ -179,8 +180,8 @@ def test_the_sizes_of_the_studies(store: RunStore) -> None:
 
 
 @every_study
-def test_the_comparison_follows_its_tasks_protocol_on_the_test_set(study: Study, store: RunStore) -> None:
-    record_trials(study, store)
+def test_the_comparison_follows_its_tasks_protocol_on_the_test_set(study: Study, tmp_path: Path) -> None:
+    store = Recorded(tmp_path)
     for config in study.final_configs(store):
         task = next(task for task in study.tasks if task.name == config.task)
         task = study.protocol(task, config.algorithm)

@@ -17,7 +17,15 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer, LocalizedOptimizer
+from advanced_optimizers import (
+    FEROptimizer,
+    GradientCorrectionOptimizer,
+    LocalizedOptimizer,
+    MuAdamW,
+    SigPropNet,
+    create_sigprop_optimizer,
+    set_base_shapes,
+)
 from tests.harness import BITWISE, feed, make_batches, make_gradients, make_model, make_params, through_a_file, train
 from tests.wrapper_helpers import WRAPPERS, every_wrapper, trained
 
@@ -47,8 +55,34 @@ def test_torch_s_distributed_checkpoint_of_a_localized_optimizer_is_refused_by_n
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     optimizer = LocalizedOptimizer(model, SGD, {"lr": 0.1, "momentum": 0.9})
     saved = get_optimizer_state_dict(model, optimizer)
-    with pytest.raises(ValueError, match="'localized'"):
+    with pytest.raises(ValueError, match=r"'localized'.*torch\.distributed\.checkpoint\.state_dict dropped this part"):
         set_optimizer_state_dict(model, optimizer, saved)
+
+
+def test_torch_s_distributed_checkpoint_of_signal_propagation_is_refused_by_name(rng):
+    net = SigPropNet(4, [6, 5], 3)
+    optimizer = create_sigprop_optimizer(net)
+    optimizer.learn(torch.randn(5, 4, generator=rng), torch.tensor([0, 1, 2, 0, 1]))
+    before = copy.deepcopy(optimizer.state_dict())
+    saved = get_optimizer_state_dict(net, optimizer)
+    with pytest.raises(ValueError, match=r"'bases'.*torch\.distributed\.checkpoint\.state_dict dropped this part"):
+        set_optimizer_state_dict(net, optimizer, saved)
+    assert_close(optimizer.state_dict()["bases"], before["bases"], **BITWISE)
+
+
+@pytest.mark.parametrize("flatten", [False, True], ids=["nested", "flat"])
+def test_torch_s_distributed_checkpoints_keep_everything_of_mup_s_optimizers(flatten, rng):
+    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
+    model, batches = set_base_shapes(make_model(), None), make_batches(rng, 6)
+    optimizer = MuAdamW(model, lr=1e-2)
+    train(model, optimizer, batches[:3])
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+    twin = copy.deepcopy(model)
+    resumed = MuAdamW(twin, lr=1e-2)
+    set_optimizer_state_dict(twin, resumed, saved, options=options)
+    train(model, optimizer, batches[3:])
+    train(twin, resumed, batches[3:])
+    assert_close(list(twin.parameters()), list(model.parameters()), **BITWISE)
 
 
 OLD_ADAM = {

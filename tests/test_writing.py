@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import advanced_optimizers
+import benchmarks
 from advanced_optimizers.experiments.records import writing
 from advanced_optimizers.experiments.records.checkpoints import save_checkpoint
 from advanced_optimizers.experiments.records.manifest import write_manifest
@@ -185,6 +188,20 @@ def test_line_ends_are_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == b"one\r\nthree\r\n"
     assert write_if_changed(path, b"bytes\n")
     assert path.read_bytes() == b"bytes\n"
+
+
+# Base shapes are written by the package itself, which does without the experiments; the third writes into /proc.
+IN_PLACE = re.compile(r"""\.write_(text|bytes)\(|\bopen\([^)\n]*["'][wax]b?\+?["']""")
+WRITERS = {"experiments/records/writing.py", "zero_shot_transfer/base_shapes.py", "experiments/records/machine.py"}
+
+
+def test_nothing_else_writes_files() -> None:
+    for package in (advanced_optimizers, benchmarks):
+        folder = Path(package.__file__ or "").parent
+        found = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if IN_PLACE.search(path.read_text())
+        }
+        assert found == (WRITERS if package is advanced_optimizers else set())
 
 
 # --- Leftovers -------------------------------------------------------------------------------------------------------

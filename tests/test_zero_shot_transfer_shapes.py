@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -141,6 +143,27 @@ def test_refused_with_one_error_and_the_model_left_alone(model, base, kwargs, ma
     if before is not None:
         assert_close(model.state_dict(), before, **BITWISE)
     assert not any(mu_shapes(m) for m in model.modules())
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_with_a_full_disk_the_file_is_as_it_was(call, tmp_path, monkeypatch):
+    file = tmp_path / "shapes.json"
+    save_base_shapes({"a": (64,)}, file)
+    file.chmod(0o640)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        save_base_shapes({"a": (64,)}, file)  # the same, so nothing is written
+        with pytest.raises(OSError, match="No space left"):
+            save_base_shapes({"a": (128,)}, file)
+    assert load_base_shapes(file) == {"a": (64,)}
+    assert list(tmp_path.iterdir()) == [file]
+    save_base_shapes({"a": (128,)}, file)
+    assert load_base_shapes(file) == {"a": (128,)}
+    assert file.stat().st_mode & 0o777 == 0o640
 
 
 def test_other_refusals(tmp_path):

@@ -76,8 +76,8 @@ TESTS: dict[str, tuple[str, str, str, str, str, str]] = {
         "wrapped_checkpoints::test_torch_s_distributed_checkpoints_keep_everything",
         "",
         "wrapped_checkpoints::test_torch_s_distributed_checkpoint_of_a_localized_optimizer_is_refused_by_name",
-        "",
-        "",
+        "wrapped_checkpoints::test_torch_s_distributed_checkpoint_of_signal_propagation_is_refused_by_name",
+        "wrapped_checkpoints::test_torch_s_distributed_checkpoints_keep_everything_of_mup_s_optimizers",
     ),
     "Autocast, bfloat16 and float64 parameters": (
         "contract_training::test_half_precision_state_equals_the_reference contract::test_equals_its_reference "

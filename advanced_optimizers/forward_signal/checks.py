@@ -13,7 +13,7 @@ from advanced_optimizers._checks import check_range
 from advanced_optimizers.forward_signal.learning import parameters_of
 from advanced_optimizers.forward_signal.network import SigPropSequential
 
-__all__ = ["check_network", "check_rate", "check_state", "check_trainable"]
+__all__ = ["check_network", "check_rate", "check_state", "check_trainable", "with_shown_groups"]
 
 
 def check_network(name: str, net: SigPropSequential) -> None:
@@ -60,3 +60,21 @@ def check_state(state: Any, base: Optimizer) -> None:
             elementwise = isinstance(value, Tensor) and value.dim() > 0 and fused
             if elementwise and value.shape != p.shape:  # the kernel reads as many elements as the parameter has
                 raise ValueError(f"{key} in {name} must have the shape {tuple(p.shape)}, got {tuple(value.shape)}")
+
+
+def with_shown_groups(saved: list[Any], shown: Any) -> list[Any]:
+    """The base optimizers' states with the settings that a checkpoint shows under ``"param_groups"``: an edit counts.
+
+    Args:
+        saved: The state of each base optimizer, or None.
+        shown: All their groups, in their order.
+    """
+    count = sum(len(state["param_groups"]) for state in saved if state is not None)
+    if not isinstance(shown, list) or len(shown) != count or not all(isinstance(group, dict) for group in shown):
+        raise ValueError(f"param_groups of state_dict must be the {count} groups of the base optimizers, got {shown!r}")
+    settings = iter([{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in shown])
+
+    def merged(state: Any) -> Any:
+        return {**state, "param_groups": [{**group, **next(settings)} for group in state["param_groups"]]}
+
+    return [None if state is None else merged(state) for state in saved]

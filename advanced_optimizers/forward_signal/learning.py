@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from advanced_optimizers._base import match_layout
+from advanced_optimizers._base import ready_for_fused
 from advanced_optimizers.forward_signal.layers import ClassifierOutput, Signals, SigPropLayer, TargetOutput
 
 __all__ = ["has_finite_gradients", "learn_unit", "parameters_of", "step_base"]
@@ -54,10 +54,8 @@ def learn_unit(
 
 
 def step_base(base: Optimizer) -> None:
-    """Lets a base optimizer step, after laying out its state in memory like the parameters where a kernel needs it."""
-    for group in base.param_groups:
-        for p in group["params"] if group.get("fused") else ():
-            match_layout(base.state.get(p, {}), p)
+    """Lets a base optimizer step, with everything laid out in memory like the parameters where a kernel needs it."""
+    ready_for_fused(base)
     base.step()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -11,8 +12,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from advanced_optimizers._base import BaseOptimizer, build_optimizer
-from advanced_optimizers._checks import check_process_group, count_processes, refuse_per_sample_gradients
-from advanced_optimizers.forward_signal.checks import check_network, check_rate, check_state, check_trainable
+from advanced_optimizers._checks import (
+    check_closure,
+    check_groups,
+    check_process_group,
+    count_processes,
+    refuse_per_sample_gradients,
+)
+from advanced_optimizers.forward_signal.checks import (
+    check_network,
+    check_rate,
+    check_state,
+    check_trainable,
+    with_shown_groups,
+)
 from advanced_optimizers.forward_signal.layers import SigPropSignalLayer
 from advanced_optimizers.forward_signal.learning import has_finite_gradients, learn_unit, parameters_of, step_base
 from advanced_optimizers.forward_signal.network import SigPropSequential
@@ -97,9 +110,9 @@ class SigPropOptimizer(Optimizer):
         Kohan, Rietman, Siegelmann, arXiv 2204.01723. The paper does not prescribe an optimizer.
 
     Limitations:
-        Parameter groups follow the network, so :meth:`add_param_group` is refused. ``state`` is empty: the learned
-        state is in ``bases`` and in :meth:`state_dict`. ``GradScaler`` works only with the ordinary loop; ``learn`` is
-        for float32 and for bfloat16 autocast, which need no scaling.
+        Parameter groups follow the network, so :meth:`add_param_group` is refused. ``state`` shows what the base
+        optimizers hold, for reading; :meth:`state_dict` has it under ``"bases"``. ``GradScaler`` works only with the
+        ordinary loop; ``learn`` is for float32 and for bfloat16 autocast, which need no scaling.
 
         In several processes, all of them must make the same number of updates, as with ``DistributedDataParallel``.
         Dropout draws differ between them. ``nn.SyncBatchNorm`` is accepted but untested. A custom layer that compares
@@ -134,10 +147,52 @@ class SigPropOptimizer(Optimizer):
             self.bases.append(build_optimizer(base_optimizer, groups, **kwargs) if groups else None)
         check_trainable(net)
         first = next(base for base in self.bases if base is not None)
+        self._shown: list[dict[str, Any]] | None = None  # what a pipeline shows
         self._adopting = True
         super().__init__(self._base_groups(), {**first.defaults, "lr": lr})
         self._adopting = False
-        self.param_groups = self._base_groups()
+        self._groups = self._base_groups()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizers' own groups; in an open :class:`SigPropPipeline`, copies that it reads."""
+        return self._groups if self._shown is None else self._shown
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        if self._adopting:  # torch's constructor fills a list of its own
+            self._groups = groups
+            return
+        if self._shown is not None:
+            raise RuntimeError("param_groups cannot be assigned in an open SigPropPipeline: close it first")
+        check_groups(groups)
+        if [list(map(id, group["params"])) for group in groups] != [
+            list(map(id, group["params"])) for group in self._base_groups()
+        ]:
+            raise ValueError(
+                f"param_groups must be the {len(self._base_groups())} groups of the network's layers with their "
+                f"parameters, in their order, got {len(groups)} groups that differ: create a new SigPropOptimizer for "
+                "other ones"
+            )
+        self._groups = list(groups)
+        left = iter(groups)
+        for base in self.bases:
+            if base is not None:
+                base.param_groups = [next(left) for _ in base.param_groups]
+
+    def _show(self, groups: list[dict[str, Any]] | None) -> None:
+        """Shows these groups instead of the base optimizers', until it is called with None."""
+        self._shown = groups
+
+    @property
+    def state(self) -> defaultdict[Any, Any]:
+        """What the base optimizers keep of each parameter; torch takes an empty state for that of a new optimizer."""
+        states = [base.state for base in self.bases if base is not None]
+        return defaultdict(dict, {p: kept for state in states for p, kept in state.items()})
+
+    @state.setter
+    def state(self, state: defaultdict[Any, Any]) -> None:
+        """Changes nothing: torch's constructor sets an empty one."""
 
     def learn(self, x: Tensor, y: Tensor) -> LearnResult:
         """Learns from one batch in a single forward sweep, updating each layer as soon as it is reached.
@@ -187,9 +242,8 @@ class SigPropOptimizer(Optimizer):
             RuntimeError: In several processes, the step would not equal that with the whole batch.
         """
         loss = None
+        check_closure(closure)
         if closure is not None:
-            if not callable(closure):
-                raise TypeError(f"closure must be a function, or None, got {closure!r}")
             with torch.enable_grad():
                 loss = closure()
         refuse_per_sample_gradients("SigPropOptimizer", self.param_groups)
@@ -240,7 +294,8 @@ class SigPropOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the groups in torch's format, and the state of each base optimizer under ``"bases"``."""
-        return {**super().state_dict(), "bases": [None if base is None else base.state_dict() for base in self.bases]}
+        bases = [None if base is None else base.state_dict() for base in self.bases]
+        return {**super().state_dict(), "state": {}, "bases": bases}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned.
@@ -257,19 +312,25 @@ class SigPropOptimizer(Optimizer):
             found = f"{len(saved)} of them" if isinstance(saved, list) else f"the keys {sorted(state_dict)}"
             raise ValueError(
                 f"state_dict must contain the state of {len(self.bases)} base optimizers under 'bases', got {found}: "
-                "it was not saved by the SigPropOptimizer of a network like this one"
+                "it was not saved by the SigPropOptimizer of a network like this one, or "
+                "torch.distributed.checkpoint.state_dict dropped this part: save optimizer.state_dict() itself"
             )
-        for state, base in zip(saved, self.bases, strict=True):
-            if base is not None:
-                check_state(state, base)
+        self._check_bases(saved)
+        saved = with_shown_groups(saved, state_dict.get("param_groups"))
+        self._check_bases(saved)
         before = [None if base is None else copy.deepcopy(base.state_dict()) for base in self.bases]
         try:
             self._load_bases(saved)
         except Exception:
             self._load_bases(before)
             raise
-        self.param_groups = self._base_groups()
+        self._groups = self._base_groups()
         self._comparisons = 0
+
+    def _check_bases(self, states: list[Any]) -> None:
+        for state, base in zip(states, self.bases, strict=True):
+            if base is not None:
+                check_state(state, base)
 
     def _load_bases(self, states: list[Any]) -> None:
         for base, state in zip(self.bases, states, strict=True):
@@ -280,8 +341,9 @@ class SigPropOptimizer(Optimizer):
         return [group for base in self.bases if base is not None for group in base.param_groups]
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("net", "bases", "process_group", "_comparisons", "_adopting")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        own = ("net", "bases", "process_group", "_comparisons", "_adopting", "_groups", "_shown")
+        state = {k: value for k, value in super().__getstate__().items() if k not in ("state", "param_groups")}
+        return {**state, **{name: getattr(self, name) for name in own}}
 
 
 def create_sigprop_optimizer(model: SigPropSequential, lr: float = 1e-3, signal_lr: float = 1e-3) -> SigPropOptimizer:

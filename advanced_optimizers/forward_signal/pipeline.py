@@ -132,7 +132,7 @@ class SigPropPipeline:
         self._threads_before = torch.get_num_threads()
         # The caller and its schedulers get copies; the dicts that the bases step with belong to the workers.
         self._bases_groups = self.optimizer.param_groups
-        self.optimizer.param_groups = [dict(group) for group in self._bases_groups]
+        self.optimizer._show([dict(group) for group in self._bases_groups])
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
@@ -145,7 +145,8 @@ class SigPropPipeline:
             torch.set_num_threads(self._threads_before)
         self._pending.clear()
         self._copy_settings_to_bases()
-        self.optimizer.param_groups, self._bases_groups = self._bases_groups, None
+        self.optimizer._show(None)
+        self._bases_groups = None
         if kind is None and self._failure is not None:
             raise self._failure
 

@@ -359,7 +359,7 @@ class GradientCorrectionOptimizer(GradientTransform):
                 state[name] = value.to(wide)
 
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
-        saved = state_dict.get("hidden", [])
+        saved = check_iterable("hidden of state_dict", state_dict.get("hidden", []), "dicts")
         if len(saved) != len(self._hidden):
             raise ValueError(
                 f"state_dict must hold the {len(self._hidden)} hidden-state corrections of this optimizer, got "
@@ -367,9 +367,10 @@ class GradientCorrectionOptimizer(GradientTransform):
                 "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
             )
         for own, hidden in zip(saved, self._hidden, strict=True):
-            missing = {"learned", "steps", "target", "seen"} - own.keys()
+            found = sorted(own) if isinstance(own, dict) else own
+            missing = {"learned", "steps", "target", "seen"}.difference(own if isinstance(own, dict) else ())
             if missing:
-                raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got the keys {sorted(own)}")
+                raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got {found}")
             check_shape("learned of hidden in state_dict", own["learned"], hidden.values.shape)
         for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
             if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):

@@ -84,7 +84,8 @@ def check_saved(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(saved, Mapping):
         raise ValueError(
             f"state_dict must hold the schedule's state under 'localized', got the keys {sorted(state_dict)}: "
-            "it was not saved by LocalizedOptimizer"
+            "it was not saved by LocalizedOptimizer, or torch.distributed.checkpoint.state_dict dropped this part: "
+            "save optimizer.state_dict() itself"
         )
     return saved
 
@@ -100,9 +101,11 @@ def settings_of(optimizer: _Configured) -> dict[str, float]:
 
 def check_settings(saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises a ValueError if a checkpoint was saved with other settings; an older one has none and fits any."""
+    rules: dict[Any, str] = dict(enumerate(RULES))
     for name, value in saved.get("settings", {}).items():
-        if settings[name] != value:
-            shown = [list(RULES)[place] if name == "rule" else place for place in (value, settings[name])]
+        own = settings.get(name)
+        if own != value:
+            shown = [rules.get(place, place) if name == "rule" else place for place in (value, own)]
             raise ValueError(
                 f"{name} must be {shown[0]!r}, as in state_dict, got {shown[1]!r}: build the optimizer with the saved "
                 "value"

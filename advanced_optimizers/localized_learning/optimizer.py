@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advanced_optimizers._base import BaseOptimizer, WrappedOptimizer
 from advanced_optimizers._checks import check_choice, check_integer, check_range, refuse_per_sample_gradients
-from advanced_optimizers.localized_learning import arguments, movement, processes
+from advanced_optimizers.localized_learning import arguments, movement, processes, saved_form
 from advanced_optimizers.localized_learning.blocks import Block
 from advanced_optimizers.localized_learning.closures import hear_closures
 from advanced_optimizers.localized_learning.hebbian import RULES, Observers, move_weights
@@ -370,6 +370,7 @@ class LocalizedOptimizer(WrappedOptimizer):
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
         """Refuses the state of another model or setting, and one whose transition is above ``max_transition``."""
         saved = arguments.check_saved(state_dict)
+        saved_form.check_form(saved, len(self._localizer.units), len(self._params))
         self._localizer.check_saved(saved)
         arguments.check_settings(saved, arguments.settings_of(self))
         check_range("transition of state_dict", Schedule.of(saved["schedule"]).transition, high=self.max_transition)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -123,6 +124,8 @@ def _marked(base: BaseShapes, delta: BaseShapes) -> BaseShapes:
 def save_base_shapes(shapes: Mapping[str, Sequence[int | None]], file: str | os.PathLike[str]) -> None:
     """Writes base shapes as JSON, which is also YAML that the ``mup`` package can read.
 
+    The file is written whole or not at all, and only if it changes.
+
     Args:
         shapes: From :func:`make_base_shapes`, or from ``get_base_shapes(model)``.
         file: Path of the file.
@@ -130,7 +133,24 @@ def save_base_shapes(shapes: Mapping[str, Sequence[int | None]], file: str | os.
     shapes = as_shapes("shapes", shapes)
     check_path("file", file)
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(list(dims))}" for name, dims in shapes.items())
-    Path(file).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    _write_whole(Path(os.path.realpath(file)), f"{{\n{lines}\n}}\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file unless it has that text; if that fails, or the power does, the file is as it was."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as out:
+            out.write(text.encode())
+            out.flush()
+            os.fsync(out.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_base_shapes(file: str | os.PathLike[str]) -> BaseShapes:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer
+from advanced_optimizers._base import BaseOptimizer, ParamsT, build_optimizer, ready_for_fused
 from advanced_optimizers._checks import check_bool, check_range
 from advanced_optimizers.zero_shot_transfer.base_shapes import MuShape
 from advanced_optimizers.zero_shot_transfer.module_state import is_rescaled, mu_shapes, rescaling_due
@@ -121,9 +121,10 @@ def MuSGD(
     Limitations:
         Clipping the norm of the whole gradient is not the same in the three tables. After ``add_param_group``, the next
         ``step`` raises an error. torch does not copy or pickle an optimizer's hooks, so the ratios of a copy are not
-        checked, although its groups are correct. The ratios are not checked either if a learning rate is a tensor, or
-        at most 1e-7: ``ReduceLROnPlateau`` lowers a rate no further when it would change by less than 1e-8, and the
-        groups arrive there one after the other.
+        checked, although its groups are correct, and a fused copy does not follow a model whose layout in memory
+        changes (``channels_last``). The ratios are not checked either if a learning rate is a tensor, or at most 1e-7:
+        ``ReduceLROnPlateau`` lowers a rate no further when it would change by less than 1e-8, and the groups arrive
+        there one after the other.
     """
     check_bool("decoupled_wd", decoupled_wd)
     return _build("MuSGD", model, params, impl, kwargs, lambda shape: sgd_factors(shape, decoupled_wd))
@@ -260,7 +261,12 @@ def _build(
             if setting in group and factor != 1.0:
                 group[setting] = scaled(setting, group[setting], factor)
     optimizer.register_step_pre_hook(_check_lr_ratios)
+    optimizer.register_step_pre_hook(_lay_out)
     return optimizer
+
+
+def _lay_out(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    ready_for_fused(optimizer)
 
 
 def _shapes_by_tensor(model: nn.Module) -> dict[int, MuShape]:

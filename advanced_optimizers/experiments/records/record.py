@@ -96,7 +96,7 @@ class RunRecord:
         rest = {name: value for name, value in content.items() if name not in ("run_id", "checksum")}
         try:
             record = RunRecord(**{**rest, "config": RunConfig(**content["config"])})
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(str(error)) from error
         record.check()
         if record.run_id != content["run_id"]:

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
 from advanced_optimizers.experiments.report.figure_style import (
-    LIGHT_GRAY,
     MAX_LINES,
+    OTHERS,
     WIDTH,
     Style,
     condition_words,
@@ -31,9 +31,6 @@ from advanced_optimizers.experiments.report.panels import (
     mark_legend,
     panel_grid,
 )
-
-# How the curves of the other algorithms are drawn, behind that of a row.
-_OTHERS: dict[str, Any] = {"color": LIGHT_GRAY, "linewidth": 0.8}
 
 Groups: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -218,7 +215,7 @@ def _draw_rows(curves: _Curves, styles: Mapping[str, Style], labels: Labels) -> 
         label_columns(axes, columns, curves.xlabel)
         figure.supylabel(curves.ylabel)
         shown = {labels.get(name, name): _thin(style) for name, style in styles.items() if name in baselines}
-        mark_legend(figure, {**shown, "the other algorithms": _OTHERS})
+        mark_legend(figure, {**shown, "the other algorithms": OTHERS})
     return figure
 
 
@@ -227,7 +224,7 @@ def _draw_among_others(axis: Axes, own: Mapping[str, _Curve], name: str, styles:
     base = group_of(name)
     for other in styles:
         if other in own and other not in (name, base):
-            axis.plot(own[other].x, own[other].mean, **_OTHERS)
+            axis.plot(own[other].x, own[other].mean, **OTHERS)
     if base in own and base != name:
         axis.plot(own[base].x, own[base].mean, **_thin(styles[base]))
     _draw_curve(axis, own[name], styles[name], markersize=3)

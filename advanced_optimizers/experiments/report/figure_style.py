@@ -11,6 +11,7 @@ table of algorithms knows, and from its place in its study. No algorithm is name
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,9 @@ FONT_SIZE = 9
 MAX_LINES = 5
 
 BLACK, GRAY, LIGHT_GRAY = "#000000", "#666666", "#C8C8C8"
+# How the curves of the other algorithms are drawn, behind that of a row or panel.
+OTHERS: dict[str, Any] = {"color": LIGHT_GRAY, "linewidth": 0.8}
+_NO_BREAK = "\u00a0"
 _PALETTE = sns.color_palette("colorblind")
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, TAN, SKY = (to_hex(_PALETTE[i]) for i in (0, 1, 2, 3, 4, 5, 9))
 
@@ -147,8 +151,9 @@ def condition_words(conditions: Sequence[tuple[str, float]], labels: Labels) -> 
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of at most ``width`` characters."""
-    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
+    """The text in lines of at most ``width`` characters; a number stays with the word before it."""
+    lines = textwrap.wrap(re.sub(r" (?=\d)", _NO_BREAK, text), width, break_on_hyphens=False)
+    return "\n".join(lines).replace(_NO_BREAK, " ")
 
 
 def _role(name: str) -> _Role:

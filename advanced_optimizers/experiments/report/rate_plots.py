@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,8 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
-from advanced_optimizers.experiments.report.figure_style import GRAY, WIDTH, drawn_styles, wrapped
-from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, panel_grid
+from advanced_optimizers.experiments.report.figure_style import (
+    GRAY,
+    MAX_LINES,
+    OTHERS,
+    WIDTH,
+    Style,
+    drawn_styles,
+    wrapped,
+)
+from advanced_optimizers.experiments.report.panels import algorithm_legend, label_columns, mark_legend, panel_grid
 
 _MARKERS, _LINES = "os^Dv<>", ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 # Errors that an axis may name, in %: the first of these grids of which at least two fall onto it.
@@ -30,7 +38,9 @@ def error_by_rate(
     marked: Sequence[float] = (),
     quantity: str = "Test error",
 ) -> Figure:
-    """Error by learning rate. One algorithm: a line per task; several: a panel per task, a line per algorithm.
+    """Error by learning rate. One algorithm: a line per task; some: a panel per task, a line per algorithm.
+
+    More algorithms than lines that a panel can hold have a panel each, before the lines of all others.
 
     Args:
         points: From ``rates.rate_points``.
@@ -48,6 +58,8 @@ def error_by_rate(
     if len(set(points["algorithm"])) == 1:
         return _one_algorithm(points, tasks, labels, marked, quantity)
     styles = drawn_styles(points["algorithm"], algorithms, labels)
+    if len(styles) > MAX_LINES:
+        return _each_before_others(points, tasks, styles, labels, marked, quantity)
     columns = min(len(tasks), 2)
     with panel_grid(len(tasks), columns, (WIDTH, 1.3 + 2.6 * -(-len(tasks) // columns))) as (figure, axes):
         for task, axis in zip(tasks, axes, strict=True):
@@ -60,6 +72,35 @@ def error_by_rate(
         label_columns(axes, columns, "Learning rate")
         figure.supylabel(f"{quantity} (%)")
         algorithm_legend(figure, styles, labels)
+    return figure
+
+
+def _each_before_others(
+    points: pd.DataFrame,
+    tasks: Sequence[str],
+    styles: Mapping[str, Style],
+    labels: Labels,
+    marked: Sequence[float],
+    quantity: str,
+) -> Figure:
+    panels, columns = [(task, name) for task in tasks for name in styles], 3
+    size = (WIDTH, 0.8 + 1.65 * -(-len(panels) // columns))
+    with panel_grid(len(panels), columns, size, sharey=True) as (figure, axes):
+        for (task, name), axis in zip(panels, axes, strict=True):
+            here = points[points["task"] == task]
+            for other in styles:
+                if other != name:
+                    _draw_mean(axis, here[here["algorithm"] == other], OTHERS)
+            style = styles[name]
+            _draw(axis, here[here["algorithm"] == name], {"color": style.color, "marker": style.marker})
+            words = [labels.get(task, task)] * (len(tasks) > 1) + [labels.get(name, name)]
+            title = "\n".join(wrapped(part, 27) for part in words)
+            axis.set_title(title, loc="left", pad=18 if marked else None)
+        for axis in axes:
+            _finish(axis, points["rate"], marked)
+        label_columns(axes, columns, "Learning rate")
+        figure.supylabel(f"{quantity} (%)")
+        mark_legend(figure, {"the other algorithms": OTHERS})
     return figure
 
 
@@ -87,10 +128,19 @@ def _one_algorithm(
 
 def _draw(axis: Axes, own: pd.DataFrame, look: dict[str, Any]) -> None:
     """The mean over the seeds and, as a band, their range."""
-    errors = (100 * (1 - own["accuracy"])).clip(lower=100 * _LEAST_ERROR).groupby(own["rate"])
-    means = errors.mean()
+    errors = _errors(own)
+    _draw_mean(axis, own, look)
+    axis.fill_between(sorted(errors.groups), errors.min(), errors.max(), color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _draw_mean(axis: Axes, own: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    means = _errors(own).mean()
     axis.plot(means.index, means, **look)
-    axis.fill_between(means.index, errors.min(), errors.max(), color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _errors(own: pd.DataFrame) -> Any:
+    """The errors in %, grouped by learning rate."""
+    return (100 * (1 - own["accuracy"])).clip(lower=100 * _LEAST_ERROR).groupby(own["rate"])
 
 
 def _finish(axis: Axes, rates: pd.Series, marked: Sequence[float]) -> None:

@@ -153,7 +153,8 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
     """
     differences = context.store.differences()
     if differences.damaged:
-        return differences.damaged  # nothing can be computed from the records before they are mended
+        # Nothing can be computed from the records before they are mended.
+        return differences.damaged + _unlisted_records(differences)
     problems = []
     for path in files:
         if not path.is_file():

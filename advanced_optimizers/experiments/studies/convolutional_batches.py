@@ -113,7 +113,6 @@ def _studies() -> tuple[BaseStudy, ...]:
             untuned={name: {"lr": RATE} for name in _AS_STATED},
             stated={"best_test_accuracy": dict(zip(_AS_STATED, STATED[size], strict=True))},
             metrics=("best_test_accuracy", "test_accuracy", "smoothed_length"),
-            in_progress=True,
         )
     for size in _SMALL:
         studies += grid_in_both_profiles(
@@ -124,7 +123,6 @@ def _studies() -> tuple[BaseStudy, ...]:
             rates=octaves(1e-4),
             label_noise=NOISE,
             algorithms=(BASE, "conv-v2"),
-            in_progress=True,
         )
     return tuple(studies)
 

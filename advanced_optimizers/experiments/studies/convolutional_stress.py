@@ -376,7 +376,6 @@ TOPIC = Topic(
                 "gradient_norm_cv",
             ),
             curves=("test_accuracy", "memorized", "kernel_center"),
-            in_progress=True,
         ),
         *grid_in_both_profiles(
             name="convolutional-tuned",
@@ -388,7 +387,6 @@ TOPIC = Topic(
             algorithms=TUNED,
             metrics=("test_accuracy", "memorized", "smoothed_length"),
             curves=("test_accuracy", "memorized"),
-            in_progress=True,
         ),
     ),
     claims=(*_CLAIMS, SLOWER, *_TUNED_CLAIMS),

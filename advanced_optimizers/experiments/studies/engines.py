@@ -6,6 +6,7 @@ dies takes with it the call that it was at, and no other; who uses the engine de
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -227,12 +228,14 @@ class _Dask(Engine):
             client = get_client()
         except ValueError:
             self._started.enter_context(dask.config.set(_OWN_DASK_CLUSTER))
-            client = Client(
-                n_workers=self.jobs,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",  # any free port, and for this machine alone
-                scheduler_kwargs={"dashboard": False},
-            )
+            with _deaf_to_interrupts():
+                client = Client(
+                    n_workers=self.jobs,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",  # any free port, and for this machine alone
+                    scheduler_kwargs={"dashboard": False},
+                    silence_logs=logging.CRITICAL,  # an interrupt closes the cluster, and it would warn of its workers
+                )
             self._started.callback(client.close)
         self._check_threads(client)
         return client
@@ -280,6 +283,19 @@ def _call(function: Callable[[Any], Any], item: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Threads and processes that start here never get SIGINT: Ctrl-C in a terminal also reaches the workers."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -129,7 +129,6 @@ TOPIC = Topic(
         algorithms=tuple(_ALGORITHMS),
         # A low test accuracy with a high train loss is underfitting; with a low one, the labels no longer fit.
         metrics=("test_accuracy", "train_loss"),
-        in_progress=True,
     ),
     claims=_CLAIMS,
 )

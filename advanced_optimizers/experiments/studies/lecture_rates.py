@@ -112,7 +112,6 @@ def _sweep(profile: str, tasks: tuple[RateTask, ...], seeds: tuple[int, ...], ra
         seeds=seeds,
         rates=rates,
         marked=(KARPATHY, SMALL),
-        in_progress=True,
     )
 
 

@@ -189,7 +189,6 @@ def _studies(name: str, title: str, full: Task, quick: Task) -> tuple[Study, ...
         quick=(quick,),
         algorithms=tuple(_ALGORITHMS),
         metrics=("test_accuracy", "train_accuracy", "small_weights"),
-        in_progress=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 
@@ -73,36 +73,37 @@ class Task(BaseTask):
 
     def trial(self, algorithm: str, hyperparameters: Hyperparameters, seed: int = 0) -> RunConfig:
         """One tuning trial: clean labels, and accuracy on a held-out part of the training set."""
-        return RunConfig(
-            dataset=self.dataset,
-            model=self.model,
-            algorithm=algorithm,
-            hyperparameters=hyperparameters,
-            seed=seed,
+        return self._config(
+            algorithm,
+            hyperparameters,
+            seed,
             epochs=self.tuning_epochs,
             data_fraction=self.tuning_fraction,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            augment=self.augment,
-            width=self.width,
-            schedule=self.schedule,
             split="validation",
         )
 
     def run(self, algorithm: str, hyperparameters: Hyperparameters, seed: int, label_noise: float) -> RunConfig:
         """One run of the comparison, measured on the test set."""
+        return self._config(
+            algorithm,
+            hyperparameters,
+            seed,
+            epochs=self.epochs,
+            data_fraction=self.data_fraction,
+            label_noise=label_noise,
+        )
+
+    def _config(self, algorithm: str, hyperparameters: Hyperparameters, seed: int, **fields: Any) -> RunConfig:
         return RunConfig(
             dataset=self.dataset,
             model=self.model,
             algorithm=algorithm,
             hyperparameters=hyperparameters,
             seed=seed,
-            epochs=self.epochs,
-            label_noise=label_noise,
             batch_size=self.batch_size,
-            data_fraction=self.data_fraction,
             precision=self.precision,
             augment=self.augment,
             width=self.width,
             schedule=self.schedule,
+            **fields,
         )

@@ -38,7 +38,7 @@ def compare_steps(data: RunData) -> Verdict:
 
 CLAIM = Claim(
     key="conv-slower",
-    method="ConvolutionalSGDv2",
+    method="Convolutional SGD, version 2",
     short="is slower",
     study="convolutional-as-claimed",
     text="Version 2 is slower than SGD.",
