@@ -60,7 +60,7 @@ def test_each_tuning_has_its_own_block_of_points_one_in_every_stratum() -> None:
 
 def test_runs_have_seeds_of_their_tuning_and_noise_has_no_tuning_of_its_own(tmp_path: Path) -> None:
     study, store = referee("referee-mnist"), ByRate(tmp_path)
-    final = [config for config in study.final_configs(store) if config.algorithm == "adamw"]
+    final = [c for c in study.final_configs(store) if (c.algorithm, c.batch_size) == ("adamw", 128)]
     clean = sorted(c.seed for c in final if c.label_noise == 0.0 and c.hyperparameters["lr"] != 1e-3)
     assert clean == [100 * s + r for s in (1, 2, 3, 4) for r in range(3)]
     noisy = {(c.seed, c.label_noise): c.hyperparameters for c in final if c.label_noise}
@@ -87,13 +87,34 @@ def test_the_wider_search_adds_its_ranges_to_the_rate() -> None:
     assert all(len(names) in (2, 3) for names in of.values())
 
 
-def test_a_family_is_all_others_against_one_anchor() -> None:
+def test_a_family_is_the_others_of_a_group_against_one_anchor() -> None:
     study = referee("referee-mnist")
-    family = study.family("mnist-mlp", "adamw")
-    assert {c.algorithm for c in family} == set(study.algorithms) - {"adamw"}
-    assert {(c.baseline, c.margin) for c in family} == {("adamw", 0.002)}
-    assert {c.margin for c in referee("referee-cifar").family("cifar10-jpeg-convnet", "sgd")} == {0.01}
-    assert {c.margin for c in referee("referee-mnist", "quick").family("digits-mlp", "sgd")} == {None}
+    families = study.families()
+    assert len(families) == 2 * 3
+    against = [c.algorithm for family in families for c in family if c.baseline == "adamw"]
+    assert sorted(against) == sorted(set(study.algorithms) - {"adamw"})
+    assert {(c.task, c.margin) for family in families for c in family} == {("mnist-mlp", 0.002)}
+    assert {len({c.baseline for c in family}) for family in families} == {1}
+    assert {c.margin for family in referee("referee-cifar").families() for c in family} == {0.01}
+    assert {c.margin for family in referee("referee-mnist", "quick").families() for c in family} == {None}
+
+
+@pytest.mark.parametrize("name", ["referee-mnist", "referee-mnist-wider", "referee-cifar"])
+def test_every_algorithm_is_in_one_group(name: str) -> None:
+    study = referee(name)
+    grouped = [algorithm for group in study.groups.values() for algorithm in group]
+    assert len(grouped) == len(set(grouped))
+    assert set(study.algorithms) <= set(grouped)
+
+
+def test_runs_in_other_batches_have_what_the_tuning_chose_at_its_own(tmp_path: Path) -> None:
+    study, store = referee("referee-mnist"), ByRate(tmp_path)
+    final = [config for config in study.final_configs(store) if config.algorithm == "conv-v2"]
+    others = {(c.seed, c.batch_size): c.hyperparameters for c in final if c.batch_size != 128}
+    assert others.keys() == {(100 * s, size) for s in (1, 2, 3, 4) for size in (32, 512)}
+    chosen = {c.seed: c.hyperparameters for c in final if (c.batch_size, c.label_noise) == (128, 0.0)}
+    assert all(hyperparameters == chosen[seed] for (seed, _), hyperparameters in others.items())
+    assert {c.batch_size for c in study.tuning_configs()} == {128}
 
 
 # ---- halving --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Verdicts on algorithms against an anchor, with several tunings: better, worse, equivalent, undecided or invalid.
 
 A run that diverged stays in, with the accuracy of guessing, and so does one that learned nothing. What is compared is
-the mean of a tuning's runs, paired by tuning; with one tuning, its runs, paired by seed.
+the mean of a tuning's runs; with one tuning, its runs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from advanced_optimizers.experiments.evidence.power import pairs_needed
 from advanced_optimizers.experiments.evidence.statistics import (
     Interval,
     Judgment,
-    PairedComparison,
-    compare_paired,
+    UnpairedComparison,
+    compare_unpaired,
     judge_within,
 )
 
@@ -42,7 +42,7 @@ class Ruling:
     Attributes:
         comparison: What was compared, with its margin.
         verdict: ``better``, ``worse``, ``equivalent``, ``undecided`` or ``invalid``; ``withheld`` without a margin.
-        paired: The paired comparison of the units.
+        result: The comparison of the units.
         p_holm: The p-value of a difference after Holm's correction over the family.
         family: Number of comparisons in it.
         superiority: The probability that a run of the algorithm is better than one of the anchor.
@@ -51,7 +51,7 @@ class Ruling:
 
     comparison: Comparison
     verdict: str
-    paired: PairedComparison
+    result: UnpairedComparison
     p_holm: float
     family: int
     superiority: Interval
@@ -62,23 +62,17 @@ class Ruling:
         """If it is undecided, the number of units that finds a difference as large as the margin, after Holm."""
         if self.verdict != "undecided" or self.comparison.margin is None:
             return None
-        return pairs_needed(self.paired.spread, self.comparison.margin, comparisons=self.family)
+        return pairs_needed(self.result.spread, self.comparison.margin, comparisons=self.family, paired=False)
 
     @property
     def words(self) -> str:
         """The verdict in words, with what it needs to be read: a small difference, or how many units are missing."""
-        margin, interval = self.comparison.margin, self.paired.difference
+        margin, interval = self.comparison.margin, self.result.difference
         if self.needed is not None:
             return f"undecided (would need n = {self.needed} {self.unit})"
         if self.verdict in ("better", "worse") and margin is not None and max(-interval.low, interval.high) < margin:
             return f"{self.verdict} by less than the margin"
         return self.verdict
-
-    @property
-    def pairing(self) -> str:
-        """Whether pairing the units helped."""
-        r = self.paired.correlation
-        return "pairing did not help" if not r > 0 else f"correlation {r:+.2f}"
 
 
 def accuracies(frame: pd.DataFrame, task: str, algorithm: str, variants: Sequence[str]) -> dict[str, list[float]]:
@@ -111,7 +105,7 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
 
     Args:
         frame: One row per run and variant.
-        family: All algorithms against one anchor on one task.
+        family: The algorithms of one group against one anchor on one task.
         tunings: The variants that are the units; if it is one, its seeds are.
 
     Raises:
@@ -119,7 +113,7 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
     """
     values = {c: (_units(frame, c, c.algorithm, tunings), _units(frame, c, c.baseline, tunings)) for c in family}
     whole = {c: pair for c, pair in values.items() if pair[0].keys() == pair[1].keys() and len(pair[0]) > 1}
-    results = {c: compare_paired(*_means(*pair)) for c, pair in whole.items()}
+    results = {c: compare_unpaired(*map(_means, pair)) for c, pair in whole.items()}
     judgments = judge_within(
         list(results.values()), [c.margin for c in results], higher_is_better=True, all_needed=False
     )
@@ -128,7 +122,7 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
         Ruling(
             comparison=c,
             verdict=_verdict(frame, c, judgment, tunings),
-            paired=result,
+            result=result,
             p_holm=judgment.p_holm,
             family=len(results),
             superiority=superiority(list(whole[c][0].values()), list(whole[c][1].values())),
@@ -160,8 +154,8 @@ def _units(frame: pd.DataFrame, c: Comparison, algorithm: str, tunings: Sequence
     return {str(place): [value] for own in found.values() for place, value in enumerate(own)}
 
 
-def _means(own: Values, base: Values) -> tuple[dict[int, float], dict[int, float]]:
-    return tuple({i: float(np.mean(side[unit])) for i, unit in enumerate(own)} for side in (own, base))  # type: ignore[return-value]
+def _means(units: Values) -> list[float]:
+    return [float(np.mean(values)) for values in units.values()]
 
 
 def superiority(
@@ -212,10 +206,10 @@ def ruling_rule(margins: str) -> str:
     """Puts :func:`rule_family` into words; ``margins`` are the largest differences that do not matter, in words."""
     return (
         "The test accuracy of the last epoch; a run that diverged counts as guessing. The mean of a tuning's runs is "
-        "one value, paired by tuning (with one tuning, each run is, paired by seed). A family is all algorithms "
-        "against one anchor on one task. Invalid: at least a third of the runs of either side diverged or learned "
-        "nothing. Better or worse: a paired t-test at the level 0.05 after Holm's correction over the family. "
-        f"Equivalent: neither, and two one-sided t-tests within the margin ({margins}), with a Holm correction of "
-        "their own. Otherwise undecided, with the number of tunings, or seeds, that would find a difference as large "
-        "as the margin with a probability of 0.8. Nothing is ranked."
+        "one value; with one tuning, each run is. A family is all algorithms of a group (plain ones, those of today, "
+        "this project's) against one anchor on one task. Invalid: at least a third of the runs of either side "
+        "diverged or learned nothing. Better or worse: Welch's t-test at the level 0.05 after Holm's correction over "
+        f"the family. Equivalent: neither, and two one-sided t-tests within the margin ({margins}), with a Holm "
+        "correction of their own. Otherwise undecided, with the number of tunings, or seeds, that would find a "
+        "difference as large as the margin with a probability of 0.8. Nothing is ranked."
     )

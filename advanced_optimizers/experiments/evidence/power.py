@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from scipy import optimize, stats
@@ -17,8 +17,8 @@ _QUANTILES = 4000
 
 
 @cache
-def detectable(n: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest mean difference that a paired t-test finds, in standard deviations of the differences.
+def detectable(n: int, alpha: float = ALPHA, power: float = POWER, *, paired: bool = True) -> float:
+    """The smallest mean difference that a t-test finds, in standard deviations of the differences.
 
     The test is two-sided. With 5 pairs, it finds a difference of 1.7 standard deviations with a probability of 0.8, and
     at the first step of Holm's correction over 8 comparisons, ``alpha / 8``, one of 3.
@@ -26,6 +26,7 @@ def detectable(n: int, alpha: float = ALPHA, power: float = POWER) -> float:
     Args:
         n: Number of pairs, at least 2.
         alpha: Level of the test, in (0, 1).
+        paired: See :func:`t_test_power`.
         power: Probability of finding the difference, in (alpha, 1).
 
     Raises:
@@ -35,13 +36,13 @@ def detectable(n: int, alpha: float = ALPHA, power: float = POWER) -> float:
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
     check_range("power", power, alpha, 1.0, open_low=True, open_high=True)
     high = 1.0
-    while t_test_power(high, n, alpha) < power:
+    while t_test_power(high, n, alpha, paired=paired) < power:
         high *= 2
-    return float(optimize.brentq(lambda effect: t_test_power(effect, n, alpha) - power, 0.0, high))
+    return float(optimize.brentq(lambda effect: t_test_power(effect, n, alpha, paired=paired) - power, 0.0, high))
 
 
-def t_test_power(effect: float, n: int, alpha: float = ALPHA) -> float:
-    """The probability that a two-sided paired t-test finds a difference of ``effect`` standard deviations.
+def t_test_power(effect: float, n: int, alpha: float = ALPHA, *, paired: bool = True) -> float:
+    """The probability that a two-sided t-test finds a difference of ``effect`` standard deviations.
 
     It is that of a noncentral t beyond the critical values. Given the sample's standard deviation, which is a chi
     variable over the root of its degrees of freedom, the probability is a normal one; the mean is taken over its
@@ -52,50 +53,56 @@ def t_test_power(effect: float, n: int, alpha: float = ALPHA) -> float:
         effect: The mean difference over the standard deviation of the differences.
         n: Number of pairs, at least 2.
         alpha: Level of the test, in (0, 1).
+        paired: Whether the test is on the n differences; otherwise on n values of each of two samples with one
+            spread, which has twice the degrees of freedom.
     """
-    critical = float(stats.t.isf(alpha / 2, n - 1)) * _sample_spreads(n)
+    degrees = (1 if paired else 2) * (n - 1)
+    critical = float(stats.t.isf(alpha / 2, degrees)) * _sample_spreads(degrees)
     shift = effect * math.sqrt(n)
     return float((stats.norm.cdf(shift - critical) + stats.norm.cdf(-shift - critical)).mean())
 
 
 @cache
-def _sample_spreads(n: int) -> np.ndarray:
-    """Evenly spaced quantiles of the standard deviation of n normal values, in units of the true one."""
-    return stats.chi.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, n - 1) / math.sqrt(n - 1)
+def _sample_spreads(degrees: int) -> np.ndarray:
+    """Evenly spaced quantiles of the standard deviation of normal values, in units of the true one."""
+    return stats.chi.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, degrees) / math.sqrt(degrees)
 
 
-def smallest_difference(spread: float, n: int, *, comparisons: int = 1) -> float:
+def smallest_difference(spread: float, n: int, *, comparisons: int = 1, paired: bool = True) -> float:
     """The smallest mean difference that n pairs find with a probability of 0.8, in the unit of ``spread``.
 
     Args:
         spread: Standard deviation of the differences, at least 0; usually an estimate from as many pairs.
         n: Number of pairs, at least 2.
         comparisons: Number of comparisons that Holm's correction is over. Its first step is assumed, the strictest.
+        paired: See :func:`t_test_power`.
     """
     check_range("spread", spread, 0.0, math.inf, open_high=True)
     check_range("comparisons", comparisons, 1)
-    return spread * detectable(n, ALPHA / comparisons)
+    return spread * detectable(n, ALPHA / comparisons, paired=paired)
 
 
-def pairs_needed(spread: float, margin: float, *, comparisons: int = 1) -> int:
+def pairs_needed(spread: float, margin: float, *, comparisons: int = 1, paired: bool = True) -> int:
     """The smallest n whose :func:`smallest_difference` is at most ``margin``.
 
     Args:
         spread: Standard deviation of the differences, at least 0.
         margin: The difference that must be found, > 0, in the same unit.
         comparisons: Number of comparisons that Holm's correction is over.
+        paired: See :func:`t_test_power`.
 
     Raises:
         ValueError: An argument is outside its range, or more than ten million pairs would be needed.
     """
     check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
     low, high = 1, 2
-    while smallest_difference(spread, high, comparisons=comparisons) > margin:
+    smallest = partial(smallest_difference, spread, comparisons=comparisons, paired=paired)
+    while smallest(high) > margin:
         low, high = high, 2 * high
         if low > _MOST:
             raise ValueError(f"margin must be within reach of {_MOST} pairs, got {margin} for a spread of {spread}")
     while high - low > 1:
         middle = (low + high) // 2
-        enough = smallest_difference(spread, middle, comparisons=comparisons) <= margin
+        enough = smallest(middle) <= margin
         low, high = (low, middle) if enough else (middle, high)
     return high

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -80,9 +80,42 @@ class PairedComparison:
     identical: bool
 
     @property
+    def degrees(self) -> float:
+        """The degrees of freedom of the paired t-test."""
+        return self.difference.n - 1
+
+    @property
     def spread(self) -> float:
         """The sample standard deviation of the differences by seed."""
         return self.difference.half_width * math.sqrt(n := self.difference.n) / _t_quantile(0.95, n - 1)
+
+
+@dataclass(frozen=True)
+class UnpairedComparison:
+    """A comparison of two algorithms whose values belong to no pairs.
+
+    Attributes:
+        difference: Difference of the means with its 95 % interval (Welch's); n is that of each side.
+        p: Two-sided p-value of Welch's t-test.
+        degrees: Its degrees of freedom, between n - 1 and 2 (n - 1); infinite if nothing varies.
+        spread: Standard deviation of a difference of two values, one of each side.
+    """
+
+    difference: Interval
+    p: float
+    degrees: float
+    spread: float
+
+
+class _Compared(Protocol):
+    """What a judgment takes from a comparison."""
+
+    @property
+    def difference(self) -> Interval: ...
+    @property
+    def p(self) -> float: ...
+    @property
+    def degrees(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -206,17 +239,33 @@ def compare_paired(
     treated = _checked("treatment", [treatment[seed] for seed in seeds])
     based = _checked("baseline", [baseline[seed] for seed in seeds])
     differences = treated - based
-    unpaired, p_unpaired = _welch(treated, based, null)
+    welch = _welch(treated, based, null)
     return PairedComparison(
         difference=mean_interval(differences.tolist()),
         bootstrap=bootstrap_interval(differences.tolist()),
         p=_t_test(differences - null),
         p_wilcoxon=_wilcoxon(differences - null),
-        unpaired=unpaired,
-        p_unpaired=p_unpaired,
+        unpaired=welch.difference,
+        p_unpaired=welch.p,
         correlation=_correlation(treated, based),
         identical=bool((differences == 0).all()),
     )
+
+
+def compare_unpaired(treatment: Sequence[float], baseline: Sequence[float]) -> UnpairedComparison:
+    """Compares two algorithms whose values belong to no pairs.
+
+    Args:
+        treatment: The algorithm's values.
+        baseline: The other algorithm's; as many.
+
+    Raises:
+        ValueError: Their numbers differ, there are fewer than 2, or a value is not finite.
+    """
+    treated, based = _checked("treatment", treatment), _checked("baseline", baseline)
+    if treated.size != based.size:
+        raise ValueError(f"treatment and baseline must hold as many values, got {treated.size} and {based.size}")
+    return _welch(treated, based, 0.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -245,7 +294,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95) -> float:
+def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95, degrees: float | None = None) -> float:
     """p-value of two one-sided t-tests (TOST) that a mean difference lies within ``(-margin, margin)``.
 
     Below 0.05, the 90 % interval of the difference lies inside the margin. Source: Schuirmann, Journal of
@@ -255,11 +304,12 @@ def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95)
         difference: A mean difference with its t-interval.
         margin: The largest difference that does not matter, > 0, in the unit of the difference.
         confidence: The coverage of the interval given.
+        degrees: Its degrees of freedom, if not ``n - 1``.
     """
     check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     distance = margin - abs(difference.estimate)
-    degrees = difference.n - 1
+    degrees = difference.n - 1 if degrees is None else degrees
     error = difference.half_width / _t_quantile(confidence, degrees)
     if error == 0:
         return 0.0 if distance > 0 else 1.0
@@ -268,7 +318,7 @@ def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95)
 
 
 def judge_within(
-    comparisons: Sequence[PairedComparison],
+    comparisons: Sequence[_Compared],
     margins: Sequence[float | None],
     *,
     higher_is_better: bool,
@@ -310,10 +360,10 @@ def judge_within(
     return judgments
 
 
-def _equivalences(comparisons: Sequence[PairedComparison], margins: Sequence[float | None]) -> list[float]:
+def _equivalences(comparisons: Sequence[_Compared], margins: Sequence[float | None]) -> list[float]:
     """The p-values of equivalence after Holm's correction over the comparisons with a margin; 1 for the others."""
     tested = {
-        index: equivalence_p(comparison.difference, margin)
+        index: equivalence_p(comparison.difference, margin, degrees=comparison.degrees)
         for index, (comparison, margin) in enumerate(zip(comparisons, margins, strict=True))
         if margin is not None
     }
@@ -347,8 +397,8 @@ def _two_sided(center: float, error: float, degrees: float) -> float:
     return float(2 * stats.t.sf(abs(center / error), degrees))
 
 
-def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> tuple[Interval, float]:
-    """The difference of two means with its unpaired 95 % interval, and the p-value against ``null``.
+def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> UnpairedComparison:
+    """The difference of two means with its unpaired 95 % interval, tested against ``null``.
 
     Source: Welch, Biometrika, 1947.
     """
@@ -356,7 +406,12 @@ def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> tuple[Interva
     center, error = float(treated.mean() - based.mean()), math.sqrt(float(variances.sum()))
     degrees = float((treated.size - 1) * variances.sum() ** 2 / (variances**2).sum()) if error > 0 else math.inf
     half = _t_quantile(0.95, degrees) * error
-    return Interval(center, center - half, center + half, treated.size), _two_sided(center - null, error, degrees)
+    return UnpairedComparison(
+        difference=Interval(center, center - half, center + half, treated.size),
+        p=_two_sided(center - null, error, degrees),
+        degrees=degrees,
+        spread=error * math.sqrt(treated.size),
+    )
 
 
 def _correlation(treated: np.ndarray, based: np.ndarray) -> float:

@@ -26,8 +26,9 @@ class RefereeResults(VariantResults[Referee]):
 
     def rulings(self) -> list[Ruling]:
         """The ruling on each algorithm against each anchor, as far as the runs of all tunings are recorded."""
-        families = (self.study.family(task.name, anchor) for task in self.study.tasks for anchor in self.study.anchors)
-        return [ruling for family in families for ruling in rule_family(self.frame, family, self.study.tunings)]
+        return [
+            ruling for family in self.study.families() for ruling in rule_family(self.frame, family, self.study.tunings)
+        ]
 
     def _own_tables(self) -> Mapping[str, pd.DataFrame]:
         return {"verdicts": pd.DataFrame(map(_verdict_row, self.rulings())), "tuning": self._tuning_table()}
@@ -79,11 +80,10 @@ def _verdict_row(ruling: Ruling) -> dict[str, str]:
         "Algorithm": label(c.algorithm),
         "Anchor": label(c.baseline),
         "Verdict": ruling.words,
-        "Difference": _ACCURACY.difference(ruling.paired.difference),
-        "n": f"{ruling.paired.difference.n} {ruling.unit}",
+        "Difference": _ACCURACY.difference(ruling.result.difference),
+        "n": f"{ruling.result.difference.n} {ruling.unit}",
         "p after Holm": f"{p_words(ruling.p_holm)} ({ruling.family})",
         "P(better)": likely.bracket(),
-        "Pairing": ruling.pairing,
     }
 
 

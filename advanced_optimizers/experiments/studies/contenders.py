@@ -73,7 +73,7 @@ def _mars(model: nn.Module, hyperparameters: Hyperparameters, steps: int) -> Opt
 
 # ---- the rows -------------------------------------------------------------------------------------------------------
 
-_PLAIN = {
+PLAIN = {
     "sgd-plain": Contender(
         label="SGD, no momentum",
         baseline="sgd",
@@ -149,7 +149,7 @@ _PLAIN = {
     ),
 }
 
-_OF_TODAY = {
+OF_TODAY = {
     "muon-adamw": Contender(
         label="Muon + AdamW",
         baseline="adamw",
@@ -298,7 +298,7 @@ _OF_TODAY = {
     ),
 }
 
-CONTENDERS = {**_PLAIN, **_OF_TODAY}
+CONTENDERS = {**PLAIN, **OF_TODAY}
 
 TOPIC = Topic(
     title="Contenders",

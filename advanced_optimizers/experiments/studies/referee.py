@@ -2,6 +2,9 @@
 
 What one tuning chooses scatters as much as seeds do. With one tuning and five seeds, a third of true ties would come
 out as different; with the mean of a tuning's runs as one value, one in twenty does.
+
+These means are not paired. Two algorithms share the seeds of a tuning, but in earlier runs of ours their accuracies by
+seed correlated from -0.86 to 0.74, so pairing would halve the degrees of freedom for nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ class Referee(VariantStudy):
     """All algorithms under one protocol, each against one or more anchors.
 
     Everything that decides is written here before the first trial: spaces, budget, margins, and the families of
-    comparisons. A family is all algorithms against *one* anchor on one task.
+    comparisons. A family is what one question asks: all algorithms of a group against *one* anchor on one task.
 
     Attributes:
         anchors: The algorithms that all others are compared with, in turn.
+        groups: By the group's name, its algorithms; every algorithm of the study is in one of them.
         margins: By task, the largest difference in test accuracy that does not matter, as a fraction. Where there is
             none, no verdict is given.
         rungs: The rungs of halving; none if all trials are as long as the runs.
@@ -37,6 +41,7 @@ class Referee(VariantStudy):
     """
 
     anchors: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
     margins: Mapping[str, float] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     tie: float = 0.0
@@ -58,19 +63,34 @@ class Referee(VariantStudy):
 
     @property
     def tunings(self) -> tuple[str, ...]:
-        """The variants that are units of inference: those with tuned runs of every algorithm on clean labels."""
+        """The variants that are units of inference: those with tuned runs of every algorithm, as they were tuned."""
         return tuple(
             name
             for name, variant in self.variants.items()
-            if variant.label_noises == (0.0,) and not variant.untuned and not variant.algorithms
+            if (variant.label_noises, variant.batch_size, variant.algorithms) == ((0.0,), None, ())
+            and not variant.untuned
         )
 
-    def family(self, task: str, anchor: str) -> tuple[Comparison, ...]:
-        """All other algorithms that are run on a task, against one anchor: what Holm's correction is over."""
+    def family(self, task: str, anchor: str, group: str) -> tuple[Comparison, ...]:
+        """The algorithms of a group that are run on a task, against one anchor: what Holm's correction is over."""
         (own,) = [t for t in self.tasks if t.name == task]
         names = self.comparison(self.tunings[0]).algorithms_on(own)
         margin = self.margins.get(task)
-        return tuple(Comparison(task, name, anchor, margin=margin) for name in names if name != anchor)
+        return tuple(
+            Comparison(task, name, anchor, margin=margin)
+            for name in names
+            if name != anchor and name in self.groups[group]
+        )
+
+    def families(self) -> list[tuple[Comparison, ...]]:
+        """Every family of the study; a group of which no algorithm is run has none."""
+        found = (
+            self.family(task.name, anchor, group)
+            for task in self.tasks
+            for anchor in self.anchors
+            for group in self.groups
+        )
+        return [family for family in found if family]
 
 
 def tunings(
@@ -102,6 +122,15 @@ def on_noisy_labels(tuned: Mapping[str, Variant], noises: tuple[float, ...]) -> 
     return {
         f"{name}, noisy labels": replace(variant, seeds=variant.seeds[:1], label_noises=noises)
         for name, variant in tuned.items()
+    }
+
+
+def in_other_batches(tuned: Mapping[str, Variant], sizes: tuple[int, ...]) -> dict[str, Variant]:
+    """The first run of each tuning again, in batches of other sizes and with what the tuning chose at its own."""
+    return {
+        f"{name}, batches of {size}": replace(variant, seeds=variant.seeds[:1], batch_size=size)
+        for name, variant in tuned.items()
+        for size in sizes
     }
 
 

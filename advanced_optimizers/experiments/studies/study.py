@@ -139,6 +139,7 @@ class Study(BaseStudy):
         protocols: By (task, algorithm), a protocol that differs from the task's: longer or wider.
         tuned_as: By algorithm, another algorithm of the study whose chosen hyperparameters it takes over; it has no
             trials of its own.
+        run_batch_size: Images per step of the runs of the comparison, if not those of the trials.
         first_point: Index, in each algorithm's sequence of points, of the point of the first trial.
         trial_seed: Seed of the trials.
         tie: Validation accuracies, as fractions, that are lower than the highest by at most this are ties with it,
@@ -163,6 +164,7 @@ class Study(BaseStudy):
     left_out: frozenset[tuple[str, str]] = frozenset()
     protocols: Mapping[tuple[str, str], Task] = field(default_factory=dict)
     tuned_as: Mapping[str, str] = field(default_factory=dict)
+    run_batch_size: int | None = None
     first_point: int = 0
     trial_seed: int = 0
     tie: float = 0.0
@@ -290,11 +292,15 @@ class Study(BaseStudy):
                     chosen[task, algorithm] = self.chosen(store, task, algorithm)
         return [*self.tuning_configs(), *self._runs_with(chosen)]
 
+    def _for_runs(self, task: Task, algorithm: str) -> Task:
+        own = self.protocol(task, algorithm)
+        return own if self.run_batch_size is None else replace(own, batch_size=self.run_batch_size)
+
     def _runs_with(self, chosen: Mapping[tuple[Task, str], Hyperparameters]) -> list[RunConfig]:
         """The runs of the comparison for which hyperparameters are given."""
         # The loop over seeds is outside: an interrupted study has complete comparisons of its first seeds.
         return [
-            self.protocol(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
+            self._for_runs(task, algorithm).run(algorithm, chosen[task, algorithm], seed, noise)
             for task in self.tasks
             for noise in self.label_noises
             for seed in self.seeds

@@ -34,6 +34,7 @@ class Variant:
         ranges: By (model, algorithm), ranges that differ from those of the algorithm's search space.
         untuned: By algorithm, hyperparameters that are given instead of tuned.
         label_noises: Fractions of noisy training labels of the comparison's runs; trials have clean ones.
+        batch_size: Images per step of the comparison's runs, if not those of the trials.
         algorithms: The algorithms that it is about; if empty, all of the study's.
     """
 
@@ -44,6 +45,7 @@ class Variant:
     ranges: Mapping[tuple[str, str], Mapping[str, Range]] = field(default_factory=dict)
     untuned: Mapping[str, Hyperparameters] = field(default_factory=dict)
     label_noises: tuple[float, ...] = (0.0,)
+    batch_size: int | None = None
     algorithms: tuple[str, ...] = ()
 
 
@@ -83,6 +85,7 @@ class VariantStudy(BaseStudy):
             dataset=self.dataset,
             label_noises=variant.label_noises,
             trials=self.trials,
+            run_batch_size=variant.batch_size,
             left_out=frozenset(
                 (task.name, algorithm)
                 for task in tasks
