@@ -1,4 +1,7 @@
-"""Fills the generated blocks of README.md and coursework_report.md, and checks that they agree with the records.
+"""Fills the generated blocks of the README and the report, and checks that they agree with the records.
+
+Both are there in two languages. A Russian file (``NAME.ru.md``) has the blocks of the English one, and their text is
+the English text through a dictionary (``translation.py``), so the two cannot disagree.
 
 A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is generated, never written by hand.
 The markers of a number are in its line; those of a table or a figure are on lines of their own. A number that a source
@@ -12,10 +15,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeAlias
 
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
@@ -24,8 +28,10 @@ from advanced_optimizers.experiments.records.writing import remove_leftovers, wr
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
+from advanced_optimizers.experiments.report.translation import russian
 
-FILES = ("README.md", "coursework_report.md")
+RUSSIAN = ".ru.md"
+FILES = ("README.md", "coursework_report.md", f"README{RUSSIAN}")
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
 FIGURES = Path("figures")
@@ -52,6 +58,8 @@ _NOT_A_RESULT = re.compile(
     | (?:\b(?:sections?|figures?|tables?|equations?)|§)\s?\d+(?:\.\d+)*(?:\s(?:and|to)\s\d+(?:\.\d+)*)*
     | ^\#+\s+\d+(?:\.\d+)*                                                 # numbers of headings
     | \b\d+\s?%\s(?:wrong\b|(?:t-|confidence\s|bootstrap\s)?intervals?\b)  # names of conditions and bands
+    | \b(?:раздел|рисун|рис\.|таблиц|табл\.|уравнени|верси)\w*\s?\d+(?:\.\d+)*(?:\s(?:и|до)\s\d+(?:\.\d+)*)*
+    | \b\d+\s?%(?:-\w+)?\s(?:неверн|(?:t-|доверительн\w*\s)?интервал)\w*
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
 )
@@ -108,6 +116,7 @@ def _remove_leftovers(context: ReportContext) -> None:
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
     """Writes the text of every block, except in a file with a malformed marker and in a block that cannot be filled."""
+    english = _generator(context)
     for path in files:
         if not path.is_file():
             continue
@@ -117,7 +126,7 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
             continue
         for block in reversed(blocks):
             try:
-                filled = _filled(block, context)
+                filled = _filled(block, path, english)
             except ValueError:
                 continue
             if _unix(text[block.start : block.end]) != filled:
@@ -156,6 +165,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         # Nothing can be computed from the records before they are mended.
         return differences.damaged + _unlisted_records(differences)
     problems = []
+    english = _generator(context)
     for path in files:
         if not path.is_file():
             problems.append(f"{path.name} is missing")
@@ -165,7 +175,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
             problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
-            problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
+            problems += [f"{path.name}:{problem}" for problem in _drift(path, text, blocks, english)]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
@@ -214,13 +224,24 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
     )
 
 
-def _filled(block: _Block, context: ReportContext) -> str:
-    """The text that belongs between a block's markers.
+# The English text of a block, by its key and its arguments.
+_Generator: TypeAlias = Callable[[str, tuple[tuple[str, str], ...]], str]
+
+
+def _generator(context: ReportContext) -> _Generator:
+    """Generates the English text of a block, and remembers it: the files share most of their blocks."""
+    return cache(lambda key, arguments: render_block(context, key, dict(arguments)))
+
+
+def _filled(block: _Block, path: Path, english: _Generator) -> str:
+    """The text that belongs between a block's markers, in the language of its file.
 
     Raises:
-        ValueError: The block cannot be filled.
+        ValueError: The block cannot be filled, or the dictionary does not cover it.
     """
-    text = render_block(context, block.key, block.arguments)
+    text = english(block.key, tuple(block.arguments.items()))
+    if path.name.endswith(RUSSIAN):
+        text = russian().block(text)
     if not block.inline:
         return f"\n{text}\n"
     if "\n" in text:
@@ -230,10 +251,10 @@ def _filled(block: _Block, context: ReportContext) -> str:
     return text
 
 
-def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Iterator[str]:
+def _drift(path: Path, text: str, blocks: Sequence[_Block], english: _Generator) -> Iterator[str]:
     for block in blocks:
         try:
-            expected = _filled(block, context)
+            expected = _filled(block, path, english)
         except ValueError as error:
             yield f"{block.line}: {block.marker}: {error}"
             continue
