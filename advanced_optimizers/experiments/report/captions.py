@@ -20,7 +20,7 @@ _BLOCKS: Mapping[str, str] = {
     "edges": "Choices at the edge of their range.",
     "statements": "Every statement, its word, and what was found.",
     "claims": "Claims, verdicts and evidence",
-    "differences": "Differences from the baseline.",
+    "differences": "Differences between algorithms",
     "shared-sentences": "Sentences that several rules share.",
     "rules": "Rules",
     "changed-rules": "Claims whose rule was changed, and the two verdicts.",
@@ -66,6 +66,8 @@ def caption_of(key: str, arguments: Mapping[str, str]) -> str:
     """The caption of a table; empty for what has one in its text."""
     if "topics" in arguments:
         return f"{_BLOCKS[key]}: {TOPICS[arguments['topics'].split(',')[0]].title}."
+    if key == "differences":
+        return f"{_BLOCKS[key]} (study `{arguments['study']}`)."
     if key != "table":
         return _BLOCKS[key]
     study, kind = arguments["study"], arguments["name"].removeprefix(f"{arguments['study']}-")
