@@ -26,6 +26,7 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import plots, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
 from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
+from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
@@ -363,6 +364,7 @@ BLOCKS: dict[str, Block] = {
     "edges": _edges,
     "statements": _statements,
     "file": _file,
+    **CONTEST_BLOCKS,
 }
 
 

@@ -11,9 +11,8 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.evidence.robustness import changes
 from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval
-from advanced_optimizers.experiments.evidence.tunability import expected_best_of_tunings, good_range
+from advanced_optimizers.experiments.evidence.tunability import good_range
 from advanced_optimizers.experiments.records.frames import epochs_to
 from advanced_optimizers.experiments.report.contest_plots import SHOWN_MARGINS, Change, forest, robustness
 from advanced_optimizers.experiments.report.families import Families
@@ -21,7 +20,8 @@ from advanced_optimizers.experiments.report.measured import ONE_RUN_PATH
 from advanced_optimizers.experiments.report.multiples import Line, Trials, line_multiples, rate_multiples
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.referee_tables import (
-    over_tunings,
+    changes_by_setting,
+    expected,
     rate_sensitivities,
     scores_of,
     settings_of,
@@ -58,12 +58,12 @@ def trials_figure(tunings: Tunings, families: Families) -> StudyFigure:
     """The expected best of so many trials."""
     lines = {}
     for name, own in tunings.items():
-        expected = expected_best_of_tunings([scores_of(tuning) for tuning in own])
+        best = expected(own)
         lines[name] = Line(
-            range(1, len(expected) + 1),
-            [100 * (1 - e.estimate) for e in expected],
-            [100 * (1 - e.high) for e in expected],
-            [100 * (1 - e.low) for e in expected],
+            range(1, len(best) + 1),
+            [100 * (1 - e.estimate) for e in best],
+            [100 * (1 - e.high) for e in best],
+            [100 * (1 - e.low) for e in best],
         )
     return _curves(
         "expected lowest validation error by the number of trials",
@@ -192,17 +192,19 @@ def _reached(runs: Sequence[Sequence[float]], targets: Sequence[float], passes: 
 
 def robustness_figure(study: Referee, frame: pd.DataFrame, tunings: Tunings, families: Families) -> StudyFigure | None:
     """What noisy labels, other batches and blind rates cost; None if the study has no such runs."""
-    (task,) = study.tasks
-    found: dict[str, dict[str, dict[str, Interval]]] = {}
-    for words, column, value in settings_of(study):
-        own = {name: changes(frame, task.name, name, study.tunings, column, value) for name in tunings}
-        found.setdefault(column, {})[words] = {name: over_tunings(v) for name, v in own.items() if v}
-    if not found:
+    changed = changes_by_setting(frame, study, list(tunings))
+    if not changed:
         return None
     titles = {"label_noise": "Noisy labels", "batch_size": "Other batches"}
+    settings = settings_of(study)
     panels = [
-        Change(titles[column], "Change in test accuracy (points)", {words: _points(v) for words, v in own.items()})
-        for column, own in found.items()
+        Change(
+            title,
+            "Change in test accuracy (points)",
+            {words: _points(changed[words]) for words, own, _ in settings if own == column},
+        )
+        for column, title in titles.items()
+        if column in {own for _, own, _ in settings}
     ]
     costs = {name: rate_sensitivities(own, ALGORITHMS[name].rate) for name, own in tunings.items()}
     panels.append(Change("A blind rate", "Lost on average (points)", {"a blind rate": _points(costs)}))
