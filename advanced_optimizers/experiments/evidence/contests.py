@@ -26,7 +26,6 @@ from advanced_optimizers.experiments.evidence.statistics import (
 )
 
 _METRIC = METRICS["test_accuracy"]
-_GUESSING = 0.1  # all data sets have ten classes
 # From this share of runs that learned nothing on, an algorithm is not judged.
 _INVALID = 1 / 3
 # From here on, a probability of being better counts as meaningful (Bouthillier et al., 2021).
@@ -94,7 +93,7 @@ def accuracies(frame: pd.DataFrame, task: str, algorithm: str, variants: Sequenc
 
 def _accuracy(row: pd.Series) -> float:
     known = row["status"] == "completed" and pd.notna(row[_METRIC.column])
-    return float(row[_METRIC.column]) if known else _GUESSING
+    return float(row[_METRIC.column] if known else row["guessing"])
 
 
 def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequence[str]) -> list[Ruling]:
