@@ -28,7 +28,9 @@ def with_needs(own: OwnOptimizer, bench: Bench) -> OwnOptimizer:
     _check_modes(own, optimizer)
     needs = bool(own.code.setting("CLOSURE")) or _requires_closure(optimizer, model, bench)
     if not needs:
-        return own
+        # An optimizer with modes averages over a constant rate; a schedule on top of it costs accuracy.
+        switches = callable(getattr(optimizer, "train", None))
+        return replace(own, schedule="constant") if switches and own.schedule is None else own
     if callable(getattr(optimizer, "train", None)):
         raise CompareError(f"{own.label} both switches modes and needs a closure, which the training loop cannot do")
     model = bench.model()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +18,7 @@ from advanced_optimizers.experiments.compare.spaces import around, read_spaces
 from advanced_optimizers.experiments.data.datasets import supply
 from advanced_optimizers.experiments.records.config import SCHEDULES, Hyperparameters
 from advanced_optimizers.experiments.records.machine import SOURCES
+from advanced_optimizers.experiments.studies.contender import Contender
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Algorithm, Range
 from advanced_optimizers.experiments.training.closure_learner import ClosureLearner
 from advanced_optimizers.experiments.training.learners import BackpropLearner, Learner, Setting
@@ -249,3 +252,35 @@ def _default_rate(names: Mapping[str, inspect.Parameter], code: Code) -> float:
         f'{code.name} has no default for lr, so its range is not known: add SEARCH_SPACE = {{"lr": (1e-4, 1e-1)}} to '
         f"{code.file}, or give --space lr=1e-4..1e-1"
     )
+
+
+@dataclass(frozen=True)
+class OwnContender:
+    """A row of the comparison that a user made, with a schedule, a space and a kind of its own."""
+
+    contender: Contender
+    baseline: str
+
+    @property
+    def code(self) -> Code:
+        """What identifies it: its description, and the source of what builds it."""
+        made = self.contender.make
+        function = made.func if isinstance(made, partial) else made
+        bound = repr((made.args, made.keywords)) if isinstance(made, partial) else ""
+        text = f"# {self.contender!r} {bound}\n{inspect.getsource(function)}"
+        return Code(re.sub(r"[^\w.+-]+", "-", self.contender.label), {f"{self.contender.label}.py": text})
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and figures."""
+        return self.contender.label
+
+    @property
+    def name(self) -> str:
+        """What a configuration calls it."""
+        return self.code.key
+
+    def __call__(self) -> None:
+        """Makes it an algorithm of this process."""
+        SOURCES[self.name] = self.code.texts
+        ALGORITHMS[self.name] = replace(self.contender.row(), baseline=self.baseline)

@@ -36,6 +36,7 @@ class Preflight:
     Attributes:
         losses: The first and the last of their training losses.
         seconds: Of one step, with its forward and backward passes.
+        batches: Steps of an epoch.
         cost: The same, divided by AdamW's.
         warnings: What may be wrong, in sentences.
         notes: What was found out and is dealt with, in a few words each.
@@ -43,6 +44,7 @@ class Preflight:
 
     losses: tuple[float, float]
     seconds: float
+    batches: int
     cost: float
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -103,6 +105,7 @@ def preflight(algorithm: str, bench: Bench, own: OwnOptimizer | None = None) -> 
     return Preflight(
         losses=(losses[0], losses[-1]),
         seconds=seconds,
+        batches=bench.batches,
         cost=seconds / reference,
         warnings=tuple(warnings),
         notes=tuple(notes),
