@@ -90,7 +90,7 @@ class Comparison:
         self.records = RecordsInMemory(found)
         self.results = _Results(plan, self.records)
         self.names = names(plan.algorithms)
-        self.rulings: list[Ruling] = self.results.rulings()
+        self.rulings: list[Ruling] = self.results.rulings
         self.tunings: dict[str, list[Tuning]] = {
             name: [t for of in self.results.tunings.values() for t in of if t.algorithm == name]
             for name in plan.algorithms

@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def study(self) -> Referee:
-        """The comparison as a study. A family is all contenders against one anchor; anchors are not judged."""
+        """The comparison as a study. A family is all contenders against one anchor, or all other anchors."""
         protocol = self.protocol
         variants = tunings(
             protocol.tunings,
@@ -113,7 +113,7 @@ class Plan:
             trials=protocol.trials,
             variants=variants,
             anchors=self.anchors,
-            groups={"compared": self.contenders},
+            groups={"compared": self.contenders, "anchors": self.anchors},
             margins={} if protocol.margin is None else {protocol.task.name: protocol.margin},
             rungs=protocol.rungs,
             tie=protocol.tie,

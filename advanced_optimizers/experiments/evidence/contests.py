@@ -87,11 +87,12 @@ def accuracies(frame: pd.DataFrame, task: str, algorithm: str, variants: Sequenc
     for variant in variants if not frame.empty else ():
         runs = select_runs(frame[frame["variant"] == variant], task, algorithm, 0.0)
         if len(runs):
-            found[variant] = [_accuracy(row) for _, row in runs.iterrows()]
+            found[variant] = [accuracy_of(row) for _, row in runs.iterrows()]
     return found
 
 
-def _accuracy(row: pd.Series) -> float:
+def accuracy_of(row: pd.Series) -> float:
+    """The test accuracy of a run's row; of one that diverged, that of guessing."""
     known = row["status"] == "completed" and pd.notna(row[_METRIC.column])
     return float(row[_METRIC.column] if known else row["guessing"])
 
@@ -100,7 +101,8 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
     """The ruling on each comparison of a family, which shares Holm's corrections.
 
     The order is fixed: invalid, better or worse, equivalent, undecided. Tests of a difference and of equivalence are
-    corrected apart. A comparison of which units are missing is left out, so all others should wait for it.
+    corrected apart. A comparison of which units are missing is left out, and counts in both corrections as one that
+    found nothing: once it is there, no verdict of "better" or "worse" on another is taken back.
 
     Args:
         frame: One row per run and variant.
@@ -114,7 +116,11 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
     whole = {c: pair for c, pair in values.items() if pair[0].keys() == pair[1].keys() and len(pair[0]) > 1}
     results = {c: compare_unpaired(*map(_means, pair)) for c, pair in whole.items()}
     judgments = judge_within(
-        list(results.values()), [c.margin for c in results], higher_is_better=True, all_needed=False
+        list(results.values()),
+        [c.margin for c in results],
+        higher_is_better=True,
+        all_needed=False,
+        missing=len(family) - len(results),
     )
     unit = "tunings" if len(tunings) > 1 else "seeds"
     return [
@@ -123,7 +129,7 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
             verdict=_verdict(frame, c, judgment, tunings),
             result=result,
             p_holm=judgment.p_holm,
-            family=len(results),
+            family=len(family),
             superiority=superiority(list(whole[c][0].values()), list(whole[c][1].values())),
             unit=unit,
         )
