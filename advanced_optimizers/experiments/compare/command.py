@@ -107,10 +107,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _reopened(options: argparse.Namespace, say: Callable[[str], object]) -> int:
     """Shows a page again, or merges several into a new one."""
-    from advanced_optimizers.experiments.compare.reopen import merged, reopen
+    from advanced_optimizers.experiments.compare.archive import merged
     from advanced_optimizers.experiments.compare.run import write
 
-    comparison = merged([(page, reopen(page)) for page in options.pages])
+    comparison = merged(options.pages)
     if len(options.pages) == 1 and options.out is None:
         return _end(options, comparison, [], "")
     out = Path(options.out or "compare/merged")
