@@ -39,11 +39,13 @@ class Code:
         name: The object's name.
         texts: The source text by file name: first the object's file, then its neighbors that it imports.
         payload: The object itself, pickled, if it is not in a file of its own, as in a notebook.
+        folder: The folder of the files, if there is one.
     """
 
     name: str
     texts: Mapping[str, str]
     payload: bytes | None = field(default=None, repr=False)
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def file(self) -> str:
@@ -63,6 +65,11 @@ class Code:
     def key(self) -> str:
         """What a configuration calls it, such as ``user:Mine@3f2a91c0``."""
         return f"user:{self.name}@{self.digest}"
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files are."""
+        return [] if self.folder is None else [self.folder / file for file in self.texts]
 
     def load(self) -> Any:
         """The object; the text is executed once per process.
@@ -113,7 +120,7 @@ def read_code(place: str, name: str) -> Code:
         )
     texts: dict[str, str] = {}
     _collect(path, path.parent, texts)
-    return Code(name, texts)
+    return Code(name, texts, folder=path.parent)
 
 
 def code_of(thing: Callable[..., Any]) -> Code:

@@ -9,11 +9,12 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from advanced_optimizers.experiments.compare.remembered import ask, remember
 from advanced_optimizers.experiments.records.choices import ENGINES
 
 if TYPE_CHECKING:
@@ -68,13 +69,21 @@ def add_options(command: argparse.ArgumentParser, prog: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    if options.pages:
+        return _reopened(options)
+    question = {name: value for name, value in vars(options).items() if name not in (*_NOT_REPEATED, "command")}
+    known = None if options.dry_run else ask(question, options.out)
+    if known is not None:
+        print(known["json"] if options.json else f"recorded   nothing has changed since then\n{known['text']}", end="")
+        return FAILED if options.fail_if in known["verdicts"] else 0
+    return _compared(options, question)
+
+
+def _compared(options: argparse.Namespace, question: Mapping[str, Any]) -> int:
     from advanced_optimizers.experiments.compare import run as running
     from advanced_optimizers.experiments.compare.request import Request, prepare
 
-    quiet = options.json
-    say: Callable[[str], object] = (lambda line: None) if quiet else print
-    if options.pages:
-        return _reopened(options, say)
+    say: Callable[[str], object] = (lambda line: None) if options.json else print
     given = {field.name for field in fields(Request)} & vars(options).keys()
     request = Request(
         **{name: getattr(options, name) for name in given - {"against"}},
@@ -93,44 +102,48 @@ def run(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             engine=options.engine,
             device=options.device,
-            stream=None if quiet else sys.stdout,
+            stream=None if options.json else sys.stdout,
             say=say,
             command=command,
         )
     except KeyboardInterrupt as interrupt:
-        told = f"{interrupt.args[0]}: {command}" if interrupt.args else f"go on with: {command}"
-        interrupt.args = (told,)
+        told = str(interrupt.args[0]).replace("the same command goes on", "go on with") if interrupt.args else "go on"
+        interrupt.args = (f"{told}: {command}",)
         raise
-    written = running.write(comparison, prepared.out)
-    return _end(options, comparison, written, command)
+    written = [path for path in running.write(comparison, prepared.out) if path.exists()]
+    answer = {
+        "text": _end(comparison, written, command),
+        "json": comparison.to_json(),
+        "verdicts": sorted({ruling.verdict for ruling in comparison.judged}),
+    }
+    folders = [prepared.out / "runs", *([Path(options.data)] if options.data and Path(options.data).is_dir() else [])]
+    remember(question, options.out, answer, files=[*written, *prepared.files], folders=folders)
+    print(answer["json"] if options.json else answer["text"], end="")
+    return FAILED if options.fail_if in answer["verdicts"] else 0
 
 
-def _reopened(options: argparse.Namespace, say: Callable[[str], object]) -> int:
+def _reopened(options: argparse.Namespace) -> int:
     """Shows a page again, or merges several into a new one."""
     from advanced_optimizers.experiments.compare.archive import merged
     from advanced_optimizers.experiments.compare.run import write
 
     comparison = merged(options.pages)
-    if len(options.pages) == 1 and options.out is None:
-        return _end(options, comparison, [], "")
-    out = Path(options.out or "compare/merged")
-    return _end(options, comparison, write(comparison, out), "")
+    out = options.out or ("compare/merged" if len(options.pages) > 1 else None)
+    written = [path for path in write(comparison, Path(out)) if path.exists()] if out else []
+    print(comparison.to_json() if options.json else _end(comparison, written, comparison.facts.command), end="")
+    return FAILED if options.fail_if in {ruling.verdict for ruling in comparison.judged} else 0
 
 
-def _end(options: argparse.Namespace, comparison: Comparison, written: Sequence[Path], command: str) -> int:
-    from advanced_optimizers.experiments.compare.words import worst
-
-    if options.json:
-        print(comparison.to_json(), end="")
-    else:
-        print(comparison.summary)
-        if written:
-            page, *others = written
-            size = page.stat().st_size // 1000
-            print(f"wrote    {page} ({size} kB, one file), {', '.join(path.name for path in others if path.exists())}")
-        if command:
-            print(f"repeat   {command}")
-    return FAILED if options.fail_if and worst(comparison, (options.fail_if,)) else 0
+def _end(comparison: Comparison, written: Sequence[Path], command: str) -> str:
+    """What is printed at the end."""
+    lines = [comparison.summary]
+    if written:
+        page, *others = written
+        size = page.stat().st_size // 1000
+        lines.append(f"wrote    {page} ({size} kB, one file), {', '.join(path.name for path in others)}")
+    if command:
+        lines.append(f"repeat   {command}")
+    return "\n".join(lines) + "\n"
 
 
 def repeated(options: argparse.Namespace) -> str:

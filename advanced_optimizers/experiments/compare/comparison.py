@@ -103,9 +103,15 @@ class Comparison:
         return self.plan.protocol.task.name
 
     @property
+    def judged(self) -> list[Ruling]:
+        """The rulings on the contenders; the others are on anchors."""
+        return [ruling for ruling in self.rulings if ruling.comparison.algorithm in self.plan.contenders]
+
+    @property
     def verdicts(self) -> dict[tuple[str, str], str]:
         """The verdict in words on each contender against each anchor, by their short names."""
-        return {(self.names[r.comparison.algorithm], self.names[r.comparison.baseline]): r.words for r in self.rulings}
+        pairs = ((ruling.comparison, ruling.words) for ruling in self.judged)
+        return {(self.names[c.algorithm], self.names[c.baseline]): words for c, words in pairs}
 
     def values(self, algorithm: str) -> list[list[float]]:
         """The test accuracies of an algorithm's runs, by tuning."""

@@ -171,7 +171,7 @@ def _from_code(code: Code, folder: Path) -> OwnData:
         _keep(file, (images, labels), (test, test_labels), int(max(labels.max(), test_labels.max())) + 1)
     with np.load(file) as content:
         count = len(content["test_labels"])
-    return OwnData(code.key, f"{code.file}:{code.name}", file, count, code.texts)
+    return OwnData(code.key, f"{code.file}:{code.name}", file, count, code)
 
 
 def _materialized(dataset: Any, code: Code) -> Labeled:

@@ -77,8 +77,8 @@ class Live:
                 self.draw()
             return
         trials, runs = self.plan.count(config.algorithm)
-        tuned = config.split == "validation" and state.trials == trials
-        if tuned or (config.split != "validation" and state.runs == runs):
+        of_a_study = trials // self.plan.protocol.tunings
+        if (state.trials % of_a_study == 0) if config.split == "validation" else state.runs == runs:
             print(f"  {self.line(config.algorithm)}", file=self.stream, flush=True)
 
     def draw(self) -> None:

@@ -168,7 +168,7 @@ class OwnData:
         label: Its display name.
         file: The images, materialized; every process that trains must be able to read it.
         test_images: How many there are.
-        texts: The source text that made it, by file name; empty for a folder.
+        code: What made it; None for a folder.
         said: What was converted, in sentences.
     """
 
@@ -176,13 +176,13 @@ class OwnData:
     label: str
     file: Path
     test_images: int
-    texts: Mapping[str, str] = field(default_factory=dict)
+    code: Code | None = None
     said: tuple[str, ...] = field(default=(), compare=False)
 
     def __call__(self) -> None:
         """Makes it a dataset of this process."""
-        if self.texts:
-            SOURCES[self.name] = self.texts
+        if self.code is not None:
+            SOURCES[self.name] = self.code.texts
         supply(self.name, self.label, self.file)
 
 

@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.report.figure_style import HOUSE_STYLE
 # The figures of a comparison that the page shows, in this order, by the end of their names.
 _SHOWN = ("forest", "trials", "rates", "learning-curves", "targets")
 _STYLE = """
-body { font: 16px/1.5 "DejaVu Sans", Verdana, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto;
+body { font: 16px/1.5 "DejaVu Sans", Verdana, sans-serif; color: #1a1a1a; max-width: 70rem; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .verdict { font-size: 1.1rem; margin: .4rem 0; } .facts, figcaption, .quiet { color: #555; font-size: .85rem; }
@@ -162,7 +162,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line[:1].upper() + line[1:])}.</li>' for line in lines)}</ul>"
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _details(title: str, content: str) -> str:

@@ -15,7 +15,7 @@ from advanced_optimizers.experiments.compare.code import Code, CompareError, cod
 from advanced_optimizers.experiments.compare.comparison import Facts
 from advanced_optimizers.experiments.compare.images import own_data
 from advanced_optimizers.experiments.compare.needs import with_needs
-from advanced_optimizers.experiments.compare.own import OwnContender, OwnData, OwnModel, OwnOptimizer, own_optimizer
+from advanced_optimizers.experiments.compare.own import OwnContender, OwnModel, OwnOptimizer, own_optimizer
 from advanced_optimizers.experiments.compare.preflight import Preflight, check_packages, preflight
 from advanced_optimizers.experiments.compare.protocol import (
     Plan,
@@ -85,6 +85,7 @@ class Prepared:
         setups: What makes the user's code and data known to a process.
         facts: What was found out.
         out: The folder of results.
+        files: The user's files.
         store: The records: new ones go to ``out``, those of the project are read.
     """
 
@@ -92,6 +93,7 @@ class Prepared:
     setups: tuple[Callable[[], object], ...]
     facts: Facts
     out: Path
+    files: tuple[Path, ...]
     store: LayeredStore = field(repr=False)
 
 
@@ -142,8 +144,9 @@ def prepare(request: Request, say: Say = lambda line: None) -> Prepared:
         setup()
     plan = Plan(protocol=protocol, contenders=chosen, anchors=anchors, ranges=_ranges(stated, anchors, chosen))
     say(_title(plan))
-    if setups:
-        say(f"           it executes {', '.join(sorted({text for one in setups for text in _texts(one)}))}")
+    codes = [one.code for one in setups if one.code is not None]
+    if codes:
+        say(f"           it executes {', '.join(sorted({file for code in codes for file in code.texts}))}")
     by_name = {one.name: one for one in own if isinstance(one, OwnOptimizer)}
     results = {name: flights.of(name, by_name.get(name)) for name in plan.algorithms}
     flights.write()
@@ -156,10 +159,11 @@ def prepare(request: Request, say: Say = lambda line: None) -> Prepared:
         say(f"           {line}")
     facts = Facts(
         preflights=results,
-        sources={file: text for one in setups for file, text in _texts(one).items()},
+        sources={file: text for code in codes for file, text in code.texts.items()},
         said=tuple(said),
     )
-    return Prepared(plan=plan, setups=setups, facts=facts, out=out, store=_store(out))
+    files = tuple(path for code in codes for path in code.paths)
+    return Prepared(plan=plan, setups=setups, facts=facts, out=out, files=files, store=_store(out))
 
 
 def _contender(thing: Any, baseline: str, request: Request) -> str | OwnOptimizer | OwnContender:
@@ -199,10 +203,6 @@ def _task(request: Request, stated: Task) -> tuple[Task, OwnModel | None, Any]:
     if isinstance(request.data, str | Path) and not str(request.data).rpartition(":")[0].endswith(".py"):
         return task, model, Path(request.data)
     return task, model, None if request.data is None else _code(request.data, "make")
-
-
-def _texts(one: Any) -> Mapping[str, str]:
-    return one.texts if isinstance(one, OwnData) else one.code.texts
 
 
 def _ranges(stated: Any, anchors: Sequence[str], contenders: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.studies.tuning import place_in
 
 def sentences(comparison: Comparison) -> list[str]:
     """One sentence per contender and anchor."""
-    return [_sentence(comparison, ruling) for ruling in comparison.rulings]
+    return [_sentence(comparison, ruling) for ruling in comparison.judged]
 
 
 def _sentence(comparison: Comparison, ruling: Ruling) -> str:
@@ -159,8 +159,3 @@ def _terminal_table(comparison: Comparison) -> list[str]:
 def _short(cell: object) -> str:
     """A verdict without what it would need, which the sentence says."""
     return str(cell).partition(" (would")[0]
-
-
-def worst(comparison: Comparison, wanted: Sequence[str]) -> bool:
-    """Whether a contender has one of the verdicts."""
-    return any(ruling.verdict in wanted for ruling in comparison.rulings)
