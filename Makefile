@@ -74,8 +74,8 @@ docs: $(DOCS)/.ready  ## build the report site: build/docs/html/index.html
 $(DOCS)/.ready: docs/site/requirements.txt $(READY)
 	$(BIN)/python -m venv --without-pip $(DOCS)
 	$(BIN)/uv pip install --quiet --python $(DOCS)/bin/python -r docs/site/requirements.txt
-	$(BIN)/python -c 'import site; print(*site.getsitepackages(), sep="\n")' > \
-		$$($(DOCS)/bin/python -c 'import site; print(*site.getsitepackages())')/experiments.pth
+	$(BIN)/python -c 'import sysconfig; print(*map(sysconfig.get_path, ("purelib", "platlib")), sep="\n")' > \
+		$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/experiments.pth
 	@touch $@
 
 clean:  ## delete .venv, .scratch with the quick profile's output, and the report site

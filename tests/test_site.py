@@ -73,7 +73,7 @@ def test_no_marker_of_a_generated_block_is_left():
 def small(tmp_path: Path) -> Path:
     files = {
         "README.md": "# Name\n\nSee [tables](docs/use.md).\n\n### What works with what\n\n| a |\n| - |\n\n## Read on\n",
-        "coursework_report.md": "# Report\n\n<!-- result:a -->3<!-- /result --> and `<!-- kept -->`.\n\n[b](data/README.md)\n",
+        "coursework_report.md": "# Report\n\n<!-- a -->3<!-- /a --> and `<!-- b -->`.\n\n[c](data/README.md)\n",
         "CHANGELOG.md": "# Changes\n",
         "docs/use.md": "# Use\n\n[a](../README.md#what-works-with-what) [b](../README.md#read-on) [c](../notebooks)\n",
         "data/README.md": "# Data\n",
@@ -107,7 +107,7 @@ def test_links_lead_to_pages_of_the_site_and_comments_are_dropped(small: Path):
     assert "[a](../what_works_with_what.md#what-works-with-what)" in use
     assert "[b](../index.md#read-on)" in use
     assert "[c](../notebooks/01_a.ipynb)" in use
-    assert "\n3 and `<!-- kept -->`.\n" in pages["coursework_report.md"]
+    assert "\n3 and `<!-- b -->`.\n" in pages["coursework_report.md"]
     assert pages["data/README.md"].startswith("---\norphan: true")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -31,12 +32,12 @@ mathjax_path = _mathjax.name
 
 autodoc_member_order = "bysource"
 autosummary_generate = False
-# Signatures as the source has them: defaults and the names of types unevaluated, a long one with a line per argument.
-autodoc_preserve_defaults = True
+# Signatures keep the names of their types, and a long one has a line per argument.
 autodoc_type_aliases = {name: name for name in ("BaseOptimizer", "ParamsT")}
 autodoc_typehints_format = "short"
 add_module_names = False
-python_maximum_signature_line_length = 90
+python_maximum_signature_line_length = 120  # with the module's name
+autodoc_inherit_docstrings = False  # frameworks call what a callback overrides; nobody looks it up here
 napoleon_use_ivar = (
     True  # attributes of a docstring in its list of fields: as entries of their own they would double properties
 )
@@ -50,11 +51,19 @@ html_copy_source = False
 html_show_sourcelink = False
 
 
-def _skip(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+def _skip(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
     """Leaves out what a NamedTuple says of its fields by itself: "Alias for field number 0"."""
     return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def _name_classes(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Writes the default "<class 'torch.optim.adam.Adam'>" as "Adam": what is not Python is not laid out."""
+    return signature and re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature), returns
 
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _name_classes)

@@ -1,9 +1,9 @@
 """Lays out the pages of the report site: `python docs/site/pages.py FOLDER`.
 
 The Markdown files and notebooks of the repository are the only source. They are copied to FOLDER under the paths that
-they have in the repository, so that their links and images work unchanged; what a site needs besides (the front page with
-the table of contents, a page per room of the package) is written here. Sphinx is not needed for this: a test looks at
-the pages without it.
+they have in the repository, so that their links and images work unchanged; what a site needs besides (the front page
+with the table of contents, a page per room of the package) is written here. Sphinx is not needed for this: a test looks
+at the pages without it.
 """
 
 from __future__ import annotations
@@ -158,19 +158,21 @@ def _as_side_page(path: str, text: str) -> str:
 
 
 def _api_page(module: str, root: Path) -> str:
-    members = f".. automodule:: {module}\n   :members:\n"
-    return _rst_heading(module, "=") + _summary(module, public_names(module, root)) + members
+    shown = module.removeprefix(f"{PACKAGE}.")
+    where = module if shown.startswith("integrations") else PACKAGE
+    intro = _rst_heading(shown, "=") + f"Import from ``{where}``:\n\n"
+    return intro + _summary(module, public_names(module, root)) + f".. automodule:: {module}\n   :members:\n"
 
 
 def _api_front_page(root: Path) -> str:
     """All public names, and the two functions that belong to no room."""
     rooms = [module for module in modules(root) if not module.startswith(f"{PACKAGE}.integrations")]
-    tables = [_rst_heading(room, "-") + _summary(room, public_names(room, root)) for room in rooms]
     own = public_names(f"{PACKAGE}._create", root)
     functions = "".join(f".. autofunction:: {name}\n\n" for name in own)
     by_name = _rst_heading("By name", "-") + _summary(PACKAGE, own) + functions
-    intro = f"Every name below is imported from ``{PACKAGE}`` itself.\n\n"
-    return _rst_heading(PACKAGE, "=") + intro + "".join(tables) + by_name
+    headings = [_rst_heading(f":doc:`{room.removeprefix(f'{PACKAGE}.')} <{room}>`", "-") for room in rooms]
+    tables = [heading + _summary(room, public_names(room, root)) for heading, room in zip(headings, rooms, strict=True)]
+    return _rst_heading(PACKAGE, "=") + f"Import from ``{PACKAGE}``:\n\n" + by_name + "".join(tables)
 
 
 def _rst_heading(text: str, line: str) -> str:
