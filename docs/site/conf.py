@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,16 @@ def _name_classes(
     return signature and re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature), returns
 
 
+def _glue_punctuation(app: Sphinx, doctree: nodes.document) -> None:
+    """Keeps a comma on the line of the formula before it: browsers break a line after what they take for a picture."""
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        if isinstance(after, nodes.Text) and after[0] in ".,;:)":
+            after.parent.replace(after, nodes.Text(f"\N{WORD JOINER}{after}"))
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    app.connect("doctree-read", _glue_punctuation)
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _name_classes)
