@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,15 @@ class TestFilling:
         text = (root / "coursework_report.md").read_text()
         assert "(figures/fer-test-accuracy.png)" in text
         assert "(20 runs)" in text
+
+    def test_a_russian_file_has_the_same_numbers_in_its_own_words(self, root: Path) -> None:
+        lines = [(root / name).read_text().splitlines() for name in ("README.md", "README.ru.md")]
+        numbers = [re.findall(r"\d+\.\d+", line) for line in (lines[0][2], lines[1][2])]
+        assert numbers[0] == numbers[1] != []
+        assert lines[1][5].startswith("| Алгоритм | MNIST, MLP, чистые метки (%) |")
+        edit(root / "README.ru.md", f"{numbers[1][0]} ±", "99.99 ±")
+        (problem,) = run_report(root, check=True)
+        assert problem.startswith("README.ru.md:3: ")
 
     def test_the_rest_of_the_text_stays(self, root: Path) -> None:
         text = (root / "README.md").read_text()
