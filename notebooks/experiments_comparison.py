@@ -128,8 +128,8 @@ for name in ("mnist", "cifar10-jpeg") if PROFILE == "full" else ("digits",):
     found = data.load(name)
     kept = tuple(found.images.shape)
     print(f"{name}: {kept} {found.images.dtype}, {found.num_classes} classes")
-    print("  mean", [round(v, 3) for v in found.mean.flatten().tolist()], end=", ")
-    print("std", [round(v, 3) for v in found.std.flatten().tolist()])
+    print("  mean", [round(v, 3) for v in found.mean], end=", ")
+    print("std", [round(v, 3) for v in found.std])
     picture = picture_grid(found.images, found.labels)
     show_drawing(picture, f"the first three images of each class of {name}")
 

@@ -159,6 +159,8 @@ def test_without_runs_everything_is_pending(name: str, tmp_path: Path) -> None:
     }.items():
         assert render_block(context, key, {"study": name, **arguments}) == "*no run yet*"
     assert render_block(context, "complete", {"study": name}).startswith("0 of ")
+    assert "Holm" in render_block(context, "decided-by", {"study": name})
+    assert len(render_block(context, "spaces", {"study": name}).splitlines()) == 2 + len(stated.algorithms)
 
 
 def test_a_sources_table_is_remade_beside_what_it_states(partial_results: RefereeResults) -> None:
@@ -172,6 +174,8 @@ def test_a_sources_table_is_remade_beside_what_it_states(partial_results: Refere
     assert rows["Gradient consistency over Adam"][1] == "pending"
     assert rows["Localized learning, static"][1] == "-"  # it has no layer to localize there
     assert rows["Localized learning, static"][4] == "pending"
+    assert render_block(context, "one-run", {"task": "mnist-mlp", "algorithm": "muon-adamw"}).startswith("3.00 [")
+    assert "**pending**" in render_block(context, "conclusions", {"claims": "coursework-all-beat-baselines"})
     with pytest.raises(ValueError, match="stated must be a study with a source's seconds"):
         render_block(context, "remade", {"stated": "referee-cifar", "studies": "referee-mnist"})
 
