@@ -16,21 +16,21 @@ def picture_grid(images: Tensor, labels: Tensor, per_class: int = 3) -> Figure:
     """The first images of each class: a column per class, a row per image.
 
     Args:
-        images: All images, of shape (n, channels, height, width), as uint8, with one or three channels.
+        images: All images, of shape (n, height, width, channels), as uint8, with one or three channels.
         labels: Their classes, of shape (n,).
         per_class: Images per class, >= 1; each class must have as many.
     """
     classes = labels.unique(sorted=True)
-    rows = [torch.cat([_framed(images[labels == c][row]) for c in classes], dim=2) for row in range(per_class)]
-    whole = torch.cat(rows, dim=1)
-    with house_figure((WIDTH, WIDTH * whole.shape[1] / whole.shape[2])) as figure:
+    rows = [torch.cat([_framed(images[labels == c][row]) for c in classes], dim=1) for row in range(per_class)]
+    whole = torch.cat(rows)
+    with house_figure((WIDTH, WIDTH * whole.shape[0] / whole.shape[1])) as figure:
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axis.imshow(whole.permute(1, 2, 0).squeeze(-1), cmap="gray_r", interpolation="nearest", aspect="auto")
+        axis.imshow(whole.squeeze(-1), cmap="gray_r", interpolation="nearest", aspect="auto")
         axis.set_axis_off()
     return figure
 
 
 def _framed(image: Tensor) -> Tensor:
     """An image with a gap around it, which is white in either color map."""
-    white = 0 if image.shape[0] == 1 else 255
-    return torch.nn.functional.pad(image, (_GAP,) * 4, value=white)
+    white = 0 if image.shape[-1] == 1 else 255
+    return torch.nn.functional.pad(image, (0, 0, *(_GAP,) * 4), value=white)

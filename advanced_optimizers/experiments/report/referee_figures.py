@@ -174,7 +174,7 @@ def targets_figure(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame, fa
     }
     lasts = [_error(run[-1]) for own in accuracies.values() for run in own]
     firsts = [_error(run[0]) for own in accuracies.values() for run in own]
-    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS)
+    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS).tolist()
     lines = {name: _reached(own, targets, ALGORITHMS[name].passes) for name, own in accuracies.items()}
     return _curves(
         "epochs until a test error is reached, over a range of errors",
@@ -247,7 +247,7 @@ def _by_pass(runs: pd.DataFrame, passes: int) -> Line:
     means = runs.groupby(["epoch", "unit"])["test_accuracy"].mean().unstack()
     epochs = [passes * int(epoch) for epoch in means.index]
     values = [row.dropna().tolist() for _, row in means.iterrows()]
-    if min(map(len, values)) < 2:
+    if min(map(len, values)) < 3:  # of two values, a t-interval says nothing
         return Line(epochs, [_error(mean(own)) for own in values])
     intervals = [mean_interval(own) for own in values]
     estimates, low, high = (
