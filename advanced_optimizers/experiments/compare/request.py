@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.compare.protocol import (
     names,
 )
 from advanced_optimizers.experiments.compare.spaces import parse_fixed, parse_spaces
+from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.paths import ProjectError, this_project
 from advanced_optimizers.experiments.records.store import LayeredStore, RunStore
 from advanced_optimizers.experiments.records.writing import write_if_changed
@@ -255,7 +256,8 @@ class _Flights:
         """See :func:`.needs.with_needs`."""
         key = self._key("needs", own.name, own)
         if key not in self.kept:
-            found = with_needs(own, self.bench)
+            with threads(1):
+                found = with_needs(own, self.bench)
             self.kept[key] = {name: getattr(found, name) for name in ("closure", "passes", "schedule")}
         return replace(own, **self.kept[key])
 
@@ -263,7 +265,8 @@ class _Flights:
         """See :func:`.preflight.preflight`."""
         key = self._key("flight", name, own)
         if key not in self.kept:
-            self.kept[key] = asdict(preflight(name, self.bench, own))
+            with threads(1):  # as in a run
+                self.kept[key] = asdict(preflight(name, self.bench, own))
         kept = {field: tuple(value) if isinstance(value, list) else value for field, value in self.kept[key].items()}
         return Preflight(**kept)
 
