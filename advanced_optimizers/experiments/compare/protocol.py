@@ -6,6 +6,7 @@ need not be trained again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -239,6 +240,11 @@ def _verdict(protocol: Protocol, *, wanted: bool, too_small: bool) -> dict[str, 
     if margin is None:
         margin = max(MARGIN, round(2 * binomial_error(_TYPICAL, images), 4))
     return {"margin": margin}
+
+
+def task_words(task: str) -> str:
+    """A task's name without the hashes of a user's network and data."""
+    return re.sub(r"(folder|user):|@[0-9a-f]{8}", "", task)
 
 
 def names(algorithms: Sequence[str]) -> dict[str, str]:

@@ -167,7 +167,7 @@ def targets_figure(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame, fa
     }
     lasts = [100 * (1 - run[-1]) for own in accuracies.values() for run in own]
     firsts = [100 * (1 - run[0]) for own in accuracies.values() for run in own]
-    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS)
+    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS).tolist()
     lines = {name: _reached(own, targets, ALGORITHMS[name].passes) for name, own in accuracies.items()}
     return _curves(
         "epochs until a test error is reached, over a range of errors",
