@@ -100,7 +100,7 @@ class TestFilling:
         rows = render_block(context, "table", named | {"tasks": "mnist-mlp", "algorithms": "sgd"}).splitlines()[2:]
         assert len(rows) == 1
         assert "| SGD |" in rows[0]
-        with pytest.raises(ValueError, match="no algorithm is named 'adam'"):
+        with pytest.raises(ValueError, match="no algorithm is named 'Adam'"):
             render_block(context, "table", named | {"algorithms": "adam"})
 
     def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
