@@ -11,6 +11,7 @@ import pytest
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
+from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.report import (
     check_report,
     draw_figures,
@@ -52,6 +53,7 @@ EVERY_BLOCK = {
 }
 OF_SWEEPS = {"optimum", "shift", "cost"}  # tested in test_sweep_results
 OF_STATEMENTS = {"statements"}  # tested in test_statements
+OF_CONTESTS = set(CONTEST_BLOCKS)  # tested in test_referee_results
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ class TestFilling:
         rows = render_block(context, "table", named | {"tasks": "mnist-mlp", "algorithms": "sgd"}).splitlines()[2:]
         assert len(rows) == 1
         assert "| SGD |" in rows[0]
-        with pytest.raises(ValueError, match="no algorithm is named 'adam'"):
+        with pytest.raises(ValueError, match="no algorithm is named 'Adam'"):
             render_block(context, "table", named | {"algorithms": "adam"})
 
     def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
@@ -127,7 +129,7 @@ class TestFilling:
         assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()} == before
 
     def test_every_key_gives_text(self, context: ReportContext) -> None:
-        assert set(EVERY_BLOCK) == set(BLOCKS) - OF_SWEEPS - OF_STATEMENTS
+        assert set(EVERY_BLOCK) == set(BLOCKS) - OF_SWEEPS - OF_STATEMENTS - OF_CONTESTS
         for key, arguments in EVERY_BLOCK.items():
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"

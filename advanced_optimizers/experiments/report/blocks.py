@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import claim_blocks, plots, sweep_blocks, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
+from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.difference_table import differences_table, time_ratio
 from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
@@ -319,6 +320,7 @@ BLOCKS: dict[str, Block] = {
     "edges": _edges,
     "statements": claim_blocks.statements,
     "file": _file,
+    **CONTEST_BLOCKS,
 }
 
 
