@@ -9,8 +9,8 @@ from advanced_optimizers.experiments.report.translation import russian
 
 # A Russian file has the name of the English one with this ending.
 RUSSIAN = ".ru.md"
-# The blocks with the texts of rules. These are long, so a Russian document links to those of the English one. In a table
-# of claims and rules, the rules are the last column.
+# The blocks with the texts of rules. These are long: a Russian document links to those of the English one, and drops
+# the last column of a table of claims and rules.
 RULES = frozenset({"rule", "rules", "shared-sentences", "former-rules"})
 _LINK = "Тексты правил — в [английском издании](coursework_report.md#{})."
 _APPENDICES = {"former-rules": "appendix-b-rules-that-were-changed"}
