@@ -45,6 +45,7 @@ def faults(folder: Path, formulas: dict[str, str], mathjax: str) -> list[str]:
 
 def _typeset(sheet: Path) -> dict[str, str]:
     """The HTML of each paragraph once MathJax has been over it; the clock of the page waits for the script's timers."""
+    # Chromium refuses to run as root, as in containers, unless it is told not to isolate pages; this one is our own.
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom"]
     command = [browser() or BROWSERS[0], *options, sheet.resolve().as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
