@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from advanced_optimizers.experiments.report.families import Families
 from advanced_optimizers.experiments.report.measured import ONE_RUN_PATH
 from advanced_optimizers.experiments.report.multiples import Line, line_multiples
 from advanced_optimizers.experiments.report.referee_results import RefereeResults
+from advanced_optimizers.experiments.report.table_files import to_markdown
+from advanced_optimizers.experiments.report.translation import russian
 from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.registry import get_study
 from tests.figure_texts import text_problems
@@ -61,6 +64,13 @@ def partial_results(tmp_path_factory: pytest.TempPathFactory) -> RefereeResults:
     times = {("adamw", "sgd"): 1.1, ("adam", "sgd"): 1.1, ("muon-adamw", "sgd"): 3.0}
     path.write_text(json.dumps(make_measurements(times, ["mnist-mlp"])))
     return results_with(root, absent=("fer-adam",), no_trial=("conv-v2",))
+
+
+def test_what_it_prints_has_russian_words(partial_results: RefereeResults) -> None:
+    for table in partial_results.tables.values():
+        assert re.search(r"\| (Алгоритм|Потребность) \|", russian().block(to_markdown(table)))
+    for figure in partial_results.figures.values():
+        assert re.search("[а-я]{3}", russian().phrase(figure.full_caption))
 
 
 # ---- statistics -----------------------------------------------------------------------------------------------------
