@@ -268,7 +268,7 @@ def compare_unpaired(treatment: Sequence[float], baseline: Sequence[float]) -> U
     return _welch(treated, based, 0.0)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], missing: int = 0) -> list[float]:
     """Holm's step-down correction, which bounds the probability of any false finding in the family.
 
     The i-th smallest of m p-values is multiplied by ``m - i + 1``. A corrected value is at least as
@@ -277,6 +277,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Args:
         p_values: The p-values of one family, each in [0, 1].
+        missing: Number of its p-values that are not known yet. They count as 1, so that whatever they turn out to be,
+            no corrected value grows.
 
     Returns:
         The corrected p-values, in the order given.
@@ -289,7 +291,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        largest = max(largest, (len(p_values) + missing - rank) * p_values[index])
         corrected[index] = min(1.0, largest)
     return corrected
 
@@ -323,6 +325,7 @@ def judge_within(
     *,
     higher_is_better: bool,
     all_needed: bool = True,
+    missing: int = 0,
     alpha: float = ALPHA,
 ) -> list[Judgment]:
     """Decides for each comparison of a family whether the algorithm is better, worse, equivalent, or none of these.
@@ -338,14 +341,15 @@ def judge_within(
         margins: For each, the largest difference that does not matter, > 0; None where equivalence is not tested.
         higher_is_better: Whether a positive difference is in the algorithm's favor.
         all_needed: Whether "better" counts only if every comparison is better.
+        missing: Number of comparisons of the family whose values are not known yet; see :func:`holm`.
         alpha: The level of the tests, in (0, 1).
 
     Returns:
         One :class:`Judgment` per comparison, in the order given; what is neither is ``undecided``.
     """
     check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
-    different = holm([c.p for c in comparisons])
-    equal = _equivalences(comparisons, margins)
+    different = holm([c.p for c in comparisons], missing)
+    equal = _equivalences(comparisons, margins, missing)
     judgments = []
     for comparison, p_different, p_equal in zip(comparisons, different, equal, strict=True):
         in_favor = (comparison.difference.estimate > 0) == higher_is_better
@@ -360,14 +364,14 @@ def judge_within(
     return judgments
 
 
-def _equivalences(comparisons: Sequence[_Compared], margins: Sequence[float | None]) -> list[float]:
+def _equivalences(comparisons: Sequence[_Compared], margins: Sequence[float | None], missing: int) -> list[float]:
     """The p-values of equivalence after Holm's correction over the comparisons with a margin; 1 for the others."""
     tested = {
         index: equivalence_p(comparison.difference, margin, degrees=comparison.degrees)
         for index, (comparison, margin) in enumerate(zip(comparisons, margins, strict=True))
         if margin is not None
     }
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    corrected = dict(zip(tested, holm(list(tested.values()), missing), strict=True))
     return [corrected.get(index, 1.0) for index in range(len(comparisons))]
 
 

@@ -6,6 +6,9 @@ claims is not a result; it is put between ``<!-- claimed -->`` and ``<!-- /claim
 percentage is rejected, in the whole file or, if the file marks its results with ``<!-- results -->`` and
 ``<!-- /results -->``, between those. Code, formulas, links, versions, arXiv ids, and numbers of sections, figures and
 tables are not results, and neither are the names of conditions and bands (20 % wrong labels, 95 % interval).
+
+In a file with ``<!-- numbered -->``, figures and tables have numbers (see ``numbering``): each must be referred to, and
+each section that the text refers to must exist.
 """
 
 from __future__ import annotations
@@ -16,12 +19,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
 from advanced_optimizers.experiments.records.store import Differences
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.captions import caption_of, place_of
+from advanced_optimizers.experiments.report.numbering import (
+    NUMBERED,
+    Outline,
+    never_mentioned,
+    outline_of,
+    unknown_sections,
+)
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
@@ -115,9 +127,10 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
         blocks, problems = _parse(text)
         if problems:
             continue
+        outline = _outline(text, blocks)
         for block in reversed(blocks):
             try:
-                filled = _filled(block, context)
+                filled = _filled(block, context, outline)
             except ValueError:
                 continue
             if _unix(text[block.start : block.end]) != filled:
@@ -164,8 +177,8 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         blocks, malformed = _parse(text)
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
-            problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
-            problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
+            found = [*_unbacked_numbers(text, blocks), *_dead_references(text, blocks), *_drift(text, blocks, context)]
+            problems += [f"{path.name}:{problem}" for problem in found]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
@@ -194,7 +207,38 @@ def _parse(text: str) -> tuple[list[_Block], list[str]]:
             problems.append(f"{line}: malformed marker {comment}; write <!-- result:key name=value -->")
     if opened:
         problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
-    return blocks, problems
+    return blocks, problems + (_doubles(blocks) if NUMBERED in text else [])
+
+
+def _doubles(blocks: Sequence[_Block]) -> list[str]:
+    """A problem for each figure or table that is there more than once, since it can have one number only."""
+    first: dict[Any, _Block] = {}
+    places = [(block, place_of(block.key, block.arguments)) for block in blocks]
+    return [
+        f"{block.line}: {block.marker} is there twice: refer to the one in line {first[place].line} by its number"
+        for block, place in places
+        if place is not None and first.setdefault(place, block) is not block
+    ]
+
+
+def _outline(text: str, blocks: Sequence[_Block]) -> Outline | None:
+    """Headings and numbers of a document; None if its figures and tables have no numbers."""
+    if NUMBERED not in text:
+        return None
+    return outline_of(_prose(text, blocks), filter(None, (place_of(b.key, b.arguments) for b in blocks)))
+
+
+def _dead_references(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
+    """Sections that do not exist, and figures and tables that nobody mentions."""
+    outline = _outline(text, blocks)
+    if outline is None:
+        return
+    for position, number in unknown_sections(_prose(text, blocks), outline):
+        yield f"{_line(text, position)}: there is no section {number}"
+    lines = {place: block.line for block in blocks if (place := place_of(block.key, block.arguments))}
+    for place in never_mentioned(outline, [block.arguments for block in blocks if block.key == "number"]):
+        kind, name = place
+        yield f"{lines[place]}: the text never refers to this {kind}: write <!-- result:number {kind}={name} -->"
 
 
 def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
@@ -214,13 +258,15 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
     )
 
 
-def _filled(block: _Block, context: ReportContext) -> str:
-    """The text that belongs between a block's markers.
+def _filled(block: _Block, context: ReportContext, outline: Outline | None) -> str:
+    """The text that belongs between a block's markers, with its number if the document has an outline.
 
     Raises:
         ValueError: The block cannot be filled.
     """
-    text = render_block(context, block.key, block.arguments)
+    text = render_block(context, block.key, block.arguments, outline.blocks if outline else None)
+    if outline and (place := place_of(block.key, block.arguments)):
+        text = outline.captioned(place, caption_of(block.key, block.arguments), text)
     if not block.inline:
         return f"\n{text}\n"
     if "\n" in text:
@@ -231,9 +277,10 @@ def _filled(block: _Block, context: ReportContext) -> str:
 
 
 def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Iterator[str]:
+    outline = _outline(text, blocks)
     for block in blocks:
         try:
-            expected = _filled(block, context)
+            expected = _filled(block, context, outline)
         except ValueError as error:
             yield f"{block.line}: {block.marker}: {error}"
             continue
@@ -244,19 +291,25 @@ def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Itera
 
 def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
     """Decimal numbers and percentages outside generated blocks, with their lines."""
-    prose = text
-    for block in blocks:
-        prose = _blanked(prose, block.start, block.end)
+    prose = _prose(text, blocks)
     sections = [m.span() for m in re.finditer(r"<!-- results -->.*?(?:<!-- /results -->|\Z)", prose, re.DOTALL)]
-    for pattern in (_CODE, _NOT_A_RESULT):
-        for match in pattern.finditer(prose):
-            prose = _blanked(prose, *match.span())
+    for match in _NOT_A_RESULT.finditer(prose):
+        prose = _blanked(prose, *match.span())
     for start, end in sections or [(0, len(prose))]:
         for match in _NUMBER.finditer(prose, start, end):
             yield (
                 f"{_line(text, match.start())}: {match.group()} has no record behind it: generate it with a result "
                 "block, or mark a source's number as claimed"
             )
+
+
+def _prose(text: str, blocks: Sequence[_Block]) -> str:
+    """The text with the contents of its blocks and its code replaced by blanks."""
+    for block in blocks:
+        text = _blanked(text, block.start, block.end)
+    for match in _CODE.finditer(text):
+        text = _blanked(text, *match.span())
+    return text
 
 
 def _missing_records(context: ReportContext) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.metrics import CURVES, ordered
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
-from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
 from advanced_optimizers.experiments.report.compared import ComparedResults
+from advanced_optimizers.experiments.report.measured import BENCHMARKS, read_measured
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
 from advanced_optimizers.experiments.report.stated_values import stated_table
@@ -30,7 +29,6 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
-BENCHMARKS = Path("results") / "benchmarks"
 MEASUREMENTS_PATH = BENCHMARKS / "epoch_overhead.json"
 
 
@@ -78,17 +76,7 @@ class StudyResults(ComparedResults[Study]):
         return [] if tested is None else tested["measurements"]
 
     def _measured(self, relative: Path, fields: set[str]) -> Measurements | None:
-        path = self.root / relative
-        if not path.exists():
-            return None
-        try:
-            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
-            for row in content["measurements"]:
-                if not fields <= row.keys():
-                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
-        return content
+        return read_measured(self.root, relative, fields)
 
     @property
     def protocol(self) -> pd.DataFrame:
