@@ -18,7 +18,7 @@ from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from benchmarks.epochs import THREADS, Plan, measure_in_turn
 from benchmarks.result import Result, Rows, cpu_environment
 
-FULL = Plan(pairs=9, epochs=6, pair_seconds=0.04, warm_up=4)
+FULL = Plan(pairs=7, epochs=3, pair_seconds=0.03, warm_up=2)
 QUICK = Plan(pairs=3, epochs=2, pair_seconds=0.005, warm_up=1)
 
 

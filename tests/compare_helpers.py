@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from advanced_optimizers.experiments.data.datasets import DATASETS
+from advanced_optimizers.experiments.records.machine import SOURCES
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.models import MODELS
 
 # A copy of AdamW, and copies with the faults that preflight must find.
 OPTIMIZERS = '''
@@ -110,6 +118,16 @@ def wrong(loader):
 
 # Arguments of ``compare`` for a comparison that takes a second or two.
 TINY: dict[str, Any] = {"budget": 2, "studies": 2, "seeds": 1, "epochs": 1, "jobs": 1, "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables() -> Iterator[None]:
+    """Takes a user's rows out of the tables again; a module of tests that imports this has it."""
+    kept = [(table, dict(table)) for table in (ALGORITHMS, MODELS, DATASETS, SOURCES)]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)  # type: ignore[arg-type]
 
 
 def write_mine(folder: Path, name: str = "mine.py", text: str = OPTIMIZERS) -> Path:

@@ -37,7 +37,7 @@ def test_counts_add_up() -> None:
 
 def test_claims_are_found_by_their_keys() -> None:
     (row,) = claims_table("a", CLAIMS, VERDICTS).to_dict("records")
-    assert row == {"Claim": "Claim a. (`a`)", "Verdict": "**supported**", "Evidence": "Because of a."}
+    assert row == {"Claim": "m: a (`a`)", "Verdict": "**supported**", "Evidence": "Because of a."}
     assert headlines_table("ba", CLAIMS, VERDICTS)["Name"].tolist() == ["`b`", "`a`"]
 
 
@@ -50,7 +50,7 @@ def test_what_four_rules_share_is_said_once() -> None:
 
 def test_claims_with_one_rule_share_a_row() -> None:
     claims = CLAIMS | {"b": replace(CLAIMS["b"], rule=CLAIMS["a"].rule)}
-    assert rules_table("abc", claims, {})["Claim"].tolist() == ["`a`, `b`", "`c`"]
+    assert rules_table("abc", claims, {})["Claim"].tolist() == ["Claim a. (`a`) Claim b. (`b`)", "Claim c. (`c`)"]
 
 
 def test_differences_are_means_over_seeds_and_ratios_of_times() -> None:

@@ -16,6 +16,7 @@ from advanced_optimizers.experiments.compare.own import OwnOptimizer, own_optimi
 from advanced_optimizers.experiments.compare.protocol import find_algorithm, find_task, make_protocol
 from advanced_optimizers.experiments.compare.spaces import parse_fixed, parse_spaces, read_spaces
 from advanced_optimizers.experiments.training.algorithms import Range
+from tests.compare_helpers import tables as tables
 from tests.compare_helpers import write_mine
 
 

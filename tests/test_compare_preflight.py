@@ -16,6 +16,7 @@ from advanced_optimizers.experiments.compare.preflight import Preflight, check_p
 from advanced_optimizers.experiments.compare.protocol import find_task
 from advanced_optimizers.experiments.compare.spaces import parse_spaces
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from tests.compare_helpers import tables as tables
 from tests.compare_helpers import write_mine
 
 

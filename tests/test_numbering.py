@@ -104,5 +104,5 @@ def test_sections_of_quoted_works_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_figure_without_runs_keeps_its_number() -> None:
-    outline: Outline = outline_of("", [("figure", "a")])
+    outline: Outline = outline_of("", [("figure", "a")], {"figure": "Figure"})
     assert outline.captioned(("figure", "a"), "", "*no run yet*") == "**Figure 1.** *no run yet*"

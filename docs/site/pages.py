@@ -82,7 +82,7 @@ def contents(root: Path = ROOT) -> str:
     russian = [name for name in names if name.endswith(".ru")]
     parts = {
         "Report": [name for name in names if name.startswith("coursework_report") and name not in russian],
-        "По-русски": sorted(russian),
+        "По-русски": [f"Проект <{name}>" if name.startswith("README") else name for name in sorted(russian)],
         "Guides": [TABLE.removesuffix(".md"), *(name for name in names if name.startswith("docs/"))],
         "Notebooks": [name for name in names if name.startswith("notebooks/")],
         "API": [

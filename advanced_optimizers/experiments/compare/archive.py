@@ -143,10 +143,7 @@ def _ranges(content: Mapping[str, Any]) -> dict[str, Range]:
 
 
 def _facts(content: Mapping[str, Any]) -> Facts:
-    flights = {
-        name: Preflight(**{key: tuple(value) if isinstance(value, list) else value for key, value in own.items()})
-        for name, own in content["preflights"].items()
-    }
+    flights = {name: Preflight.from_json(own) for name, own in content["preflights"].items()}
     return Facts(content["command"], flights, content["sources"], tuple(content["said"]))
 
 

@@ -15,7 +15,7 @@ def badge(comparison: Comparison) -> str:
     """An SVG such as ``vs AdamW | equivalent, 4x3``: the first contender against the first anchor."""
     ruling, protocol = comparison.judged[0], comparison.plan.protocol
     left = f"{comparison.names[ruling.comparison.algorithm]} vs {comparison.names[ruling.comparison.baseline]}"
-    right = f"{ruling.verdict}, {protocol.tunings}x{protocol.runs} on {comparison.task}"
+    right = f"{ruling.verdict}, {protocol.tunings}x{protocol.runs} on {comparison.shown_task}"
     first, second = (round(_LETTER * len(text)) + 14 for text in (left, right))
     color = _COLORS.get(ruling.verdict, _OTHER)
     return (

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _compared(options: argparse.Namespace, question: Mapping[str, Any]) -> int:
     from advanced_optimizers.experiments.compare import run as running
     from advanced_optimizers.experiments.compare.request import Request, prepare
 
-    say: Callable[[str], object] = (lambda line: None) if options.json else print
+    say: Callable[[str], object] = (lambda line: None) if options.json else partial(print, flush=True)
     given = {field.name for field in fields(Request)} & vars(options).keys()
     request = Request(
         **{name: getattr(options, name) for name in given - {"against"}},

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from advanced_optimizers.experiments.compare.preflight import Preflight
-from advanced_optimizers.experiments.compare.protocol import Plan, names
+from advanced_optimizers.experiments.compare.protocol import Plan, names, task_words
 from advanced_optimizers.experiments.evidence.contests import Ruling, accuracies
 from advanced_optimizers.experiments.evidence.statistics import Interval, compare_unpaired, mean_interval
 from advanced_optimizers.experiments.evidence.tunability import expected_best_of_tunings, good_range
@@ -101,6 +101,11 @@ class Comparison:
     def task(self) -> str:
         """The task's name."""
         return self.plan.protocol.task.name
+
+    @property
+    def shown_task(self) -> str:
+        """The task's name in text."""
+        return task_words(self.task)
 
     @property
     def judged(self) -> list[Ruling]:

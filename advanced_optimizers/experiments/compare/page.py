@@ -41,7 +41,7 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
 
 def render(comparison: Comparison) -> str:
     """The page as HTML; the same runs give the same bytes."""
-    title = f"{', '.join(comparison.names[c] for c in comparison.plan.contenders)} on {comparison.task}"
+    title = f"{', '.join(comparison.names[c] for c in comparison.plan.contenders)} on {comparison.shown_task}"
     parts = [
         f"<h1>{escape(f'Is {title} better than {_anchors(comparison)}?')}</h1>",
         *(f'<p class="verdict">{escape(line)}</p>' for line in sentences(comparison)),

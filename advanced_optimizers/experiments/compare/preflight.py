@@ -49,6 +49,11 @@ class Preflight:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Preflight:
+        """Reads ``dataclasses.asdict`` of one back from JSON, which has lists for tuples."""
+        return Preflight(**{key: tuple(own) if isinstance(own, list) else own for key, own in content.items()})
+
     @property
     def words(self) -> str:
         """In one line."""

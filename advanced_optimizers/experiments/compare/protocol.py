@@ -6,6 +6,7 @@ need not be trained again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -207,29 +208,30 @@ def make_protocol(
     own = None if quick else study.variants[study.tunings[0]]
     images = study.test_images if test_images is None else test_images
     trials = budget or (BUDGET if quick else study.trials)
-    as_stated = task == study.tasks[0] and test_images is None
+    stated = study.tasks[0]
+    as_stated = test_images is None and replace(task, epochs=stated.epochs) == stated
     protocol = Protocol(
         task=task.with_full_trials(),
         trials=trials,
         tunings=studies or (TUNINGS if own is None else len(study.tunings)),
         runs=seeds or (RUNS if own is None else len(own.seeds)),
-        margin=study.margins.get(study.tasks[0].name) if as_stated and margin is None else margin,
-        rungs=study.rungs if as_stated and not quick and trials == study.trials else (),
+        margin=study.margins.get(stated.name) if as_stated and margin is None else margin,
+        rungs=study.rungs if task == stated and not quick and trials == study.trials else (),
         tie=study.tie if as_stated else 0.0,
         test_images=images,
     )
-    return replace(protocol, **_verdict(protocol, as_stated=as_stated, wanted=verdict, quick=quick))
+    return replace(protocol, **_verdict(protocol, wanted=verdict, too_small=quick and test_images is None))
 
 
-def _verdict(protocol: Protocol, *, as_stated: bool, wanted: bool, quick: bool) -> dict[str, Any]:
-    """The margin, or why there is none."""
+def _verdict(protocol: Protocol, *, wanted: bool, too_small: bool) -> dict[str, Any]:
+    """The margin, or why there is none; the project's own small data sets are known to be too small."""
     images, margin = protocol.test_images, protocol.margin
     needed = round(_IMAGES / (margin or MARGIN))
     few = f"{images} test images decide nothing: one image is {100 / max(1, images):.2g} points"
     if not wanted:
         return {"margin": None, "withheld": "none was asked for"}
     if images < needed:
-        if as_stated and quick and margin is None:
+        if too_small and margin is None:
             return {"margin": None, "withheld": few}
         raise CompareError(
             f"{few}; at least {needed} are needed for a margin of {100 * (margin or MARGIN):g}; --no-verdict trains "
@@ -238,6 +240,11 @@ def _verdict(protocol: Protocol, *, as_stated: bool, wanted: bool, quick: bool) 
     if margin is None:
         margin = max(MARGIN, round(2 * binomial_error(_TYPICAL, images), 4))
     return {"margin": margin}
+
+
+def task_words(task: str) -> str:
+    """A task's name without the hashes of a user's network and data."""
+    return re.sub(r"(folder|user):|@[0-9a-f]{8}", "", task)
 
 
 def names(algorithms: Sequence[str]) -> dict[str, str]:

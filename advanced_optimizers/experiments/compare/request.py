@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from advanced_optimizers.experiments.compare.bench import Bench
 from advanced_optimizers.experiments.compare.code import Code, CompareError, code_of, read_code
 from advanced_optimizers.experiments.compare.comparison import Facts
+from advanced_optimizers.experiments.compare.flights import Flights
 from advanced_optimizers.experiments.compare.images import own_data
-from advanced_optimizers.experiments.compare.needs import with_needs
-from advanced_optimizers.experiments.compare.own import OwnContender, OwnModel, OwnOptimizer, own_optimizer
-from advanced_optimizers.experiments.compare.preflight import Preflight, check_packages, preflight
+from advanced_optimizers.experiments.compare.own import OwnContender, OwnData, OwnModel, OwnOptimizer, own_optimizer
+from advanced_optimizers.experiments.compare.preflight import check_packages
 from advanced_optimizers.experiments.compare.protocol import (
     Plan,
+    Protocol,
     find_algorithm,
     find_task,
     make_protocol,
     names,
+    task_words,
 )
 from advanced_optimizers.experiments.compare.spaces import parse_fixed, parse_spaces
 from advanced_optimizers.experiments.records.paths import ProjectError, this_project
 from advanced_optimizers.experiments.records.store import LayeredStore, RunStore
-from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.studies.contender import Contender
+from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.task import Task
-from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
+from advanced_optimizers.experiments.training.algorithms import Range
 
 Say = Callable[[str], object]
 
@@ -107,22 +106,90 @@ def prepare(request: Request, say: Say = lambda line: None) -> Prepared:
     Raises:
         CompareError: Something cannot be compared; the message says what, and the way out.
     """
+    asked = _read(request, say)
+    flights = Flights(asked.out / "preflight.json", asked.task, request.device)
+    asked = replace(
+        asked, found=tuple(flights.with_needs(one) if isinstance(one, OwnOptimizer) else one for one in asked.found)
+    )
+    for setup in asked.setups:
+        setup()
+    plan = Plan(
+        protocol=asked.protocol,
+        contenders=asked.contenders,
+        anchors=asked.anchors,
+        ranges=_ranges(asked.stated, (*asked.anchors, *asked.contenders)),
+    )
+    say(_title(plan))
+    own = {one.name: one for one in asked.found if isinstance(one, OwnOptimizer)}
+    facts = Facts(
+        preflights={name: flights.of(name, own.get(name)) for name in plan.algorithms},
+        sources={file: text for code in asked.codes for file, text in code.texts.items()},
+        said=tuple(line for one in asked.setups for line in getattr(one, "said", ())),
+    )
+    flights.write()
+    _tell(facts, say)
+    files = tuple(path for code in asked.codes for path in code.paths)
+    return Prepared(plan=plan, setups=asked.setups, facts=facts, out=asked.out, files=files, store=_store(asked.out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What a request stands for: algorithms by name, and the user's code as rows of the tables."""
+
+    stated: Referee
+    anchors: tuple[str, ...]
+    found: tuple[str | OwnOptimizer | OwnContender, ...]
+    task: Task
+    model: OwnModel | None
+    data: OwnData | None
+    protocol: Protocol
+    out: Path
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Their names in the table of algorithms."""
+        return tuple(dict.fromkeys(one if isinstance(one, str) else one.name for one in self.found))
+
+    @property
+    def setups(self) -> tuple[OwnOptimizer | OwnContender | OwnModel | OwnData, ...]:
+        """What has to become known to a process."""
+        every = (*self.found, self.model, self.data)
+        return tuple(one for one in every if one is not None and not isinstance(one, str))
+
+    @property
+    def codes(self) -> list[Code]:
+        """The user's code."""
+        return [one.code for one in self.setups if one.code is not None]
+
+
+def _read(request: Request, say: Say) -> _Asked:
+    """Reads everything that a request names; the user's files are executed here for the first time."""
     stated = find_task(request.task)
-    anchors = tuple(map(find_algorithm, request.against or stated.anchors[::-1]))  # the adaptive one first
     if not request.contenders:
         raise CompareError("nothing is compared: give the name of an algorithm, or mine.py:Mine")
-    found = [_contender(thing, anchors[0], request) for thing in request.contenders]
-    if (request.spaces or request.fixed or request.schedule) and all(isinstance(one, str) for one in found):
+    things = [_named(thing) for thing in request.contenders]
+    named = [thing for thing in things if isinstance(thing, str)]
+    given = tuple(map(find_algorithm, request.against or ()))
+    # Of the project's anchors the adaptive one comes first: it is what most would use.
+    anchors = given or tuple(name for name in stated.anchors[::-1] if name not in named)
+    if both := [name for name in named if name in anchors] or ([] if anchors else named):
+        raise CompareError(f"{both[0]} would be compared with itself: leave it out, or name others with --against")
+    check_packages((*anchors, *named))
+    if (request.spaces or request.fixed or request.schedule) and len(named) == len(things):
         raise CompareError("--space, --fixed and --schedule are for your own optimizer, and none is compared")
-    task, model, images = _task(request, stated.tasks[0])
-    short = [one if isinstance(one, str) else one.label for one in found]
-    out = Path(request.out or Path("compare") / re.sub(r"[^\w.+-]+", "-", f"{'-'.join(short)}-{task.name}".lower()))
+    model = None if request.model is None else OwnModel(_code(request.model, "build"))
+    images = request.data
+    if images is not None:
+        images = Path(images) if _is_folder(images) else _code(images, "make")
+    codes = [one for one in (*things, model and model.code, images) if isinstance(one, Code)]
+    if codes:
+        say(f"compare    executes {', '.join(sorted({file for code in codes for file in code.texts}))}")
+    found = tuple(_contender(thing, anchors[0], request) for thing in things)
+    task = _task(request, stated.tasks[0], model)
+    out = Path(request.out) if request.out else Path("compare") / _folder(found, task, images)
     data = None if images is None else own_data(images, out / "data")
     if data is not None:
         task = replace(task, dataset=data.name)
-    for known in (model, data):
-        if known is not None:
-            known()
     protocol = make_protocol(
         stated,
         task=task,
@@ -133,51 +200,45 @@ def prepare(request: Request, say: Say = lambda line: None) -> Prepared:
         margin=None if request.margin is None else request.margin / 100,
         verdict=request.verdict,
     )
-    chosen = tuple(dict.fromkeys(one if isinstance(one, str) else one.name for one in found))
-    if judged := [name for name in chosen if name in anchors]:
-        raise CompareError(f"{judged[0]} would be compared with itself: leave it out of one of the two")
-    check_packages((*anchors, *(name for name in chosen if name in ALGORITHMS)))
-    flights = _Flights(out / "preflight.json", task, request.device)
-    own = [flights.with_needs(one) if isinstance(one, OwnOptimizer) else one for one in found]
-    setups = tuple(one for one in (*own, model, data) if one is not None and not isinstance(one, str))
-    for setup in setups:
-        setup()
-    plan = Plan(protocol=protocol, contenders=chosen, anchors=anchors, ranges=_ranges(stated, anchors, chosen))
-    say(_title(plan))
-    codes = [one.code for one in setups if one.code is not None]
-    if codes:
-        say(f"           it executes {', '.join(sorted({file for code in codes for file in code.texts}))}")
-    by_name = {one.name: one for one in own if isinstance(one, OwnOptimizer)}
-    results = {name: flights.of(name, by_name.get(name)) for name in plan.algorithms}
-    flights.write()
-    said = [line for one in setups for line in getattr(one, "said", ())]
-    for name in plan.algorithms:
-        say(f"preflight  {names([name])[name]}  {results[name].words}")
-        for warning in results[name].warnings:
-            say(f"           warning: {warning}")
-    for line in said:
-        say(f"           {line}")
-    facts = Facts(
-        preflights=results,
-        sources={file: text for code in codes for file, text in code.texts.items()},
-        said=tuple(said),
+    for known in (model, data):
+        if known is not None:
+            known()
+    return _Asked(
+        stated=stated, anchors=anchors, found=found, task=task, model=model, data=data, protocol=protocol, out=out
     )
-    files = tuple(path for code in codes for path in code.paths)
-    return Prepared(plan=plan, setups=setups, facts=facts, out=out, files=files, store=_store(out))
 
 
-def _contender(thing: Any, baseline: str, request: Request) -> str | OwnOptimizer | OwnContender:
+def _named(thing: Any) -> str | Contender | Code:
+    """The name of an algorithm of the table, a row that a user made, or a user's code."""
+    if isinstance(thing, Contender):
+        return thing
+    return find_algorithm(thing) if isinstance(thing, str) and ".py" not in thing else _code(thing, "Mine")
+
+
+def _contender(thing: str | Contender | Code, baseline: str, request: Request) -> str | OwnOptimizer | OwnContender:
+    if isinstance(thing, str):
+        return thing
     if isinstance(thing, Contender):
         return OwnContender(thing, baseline)
-    if isinstance(thing, str) and ".py" not in thing:
-        return find_algorithm(thing)
     return own_optimizer(
-        _code(thing, "Mine"),
+        thing,
         baseline,
         spaces=parse_spaces(request.spaces),
         fixed=parse_fixed(request.fixed),
         schedule=request.schedule,
     )
+
+
+def _is_folder(images: Any) -> bool:
+    return isinstance(images, str | Path) and not str(images).rpartition(":")[0].endswith(".py")
+
+
+def _folder(found: Sequence[Any], task: Task, images: Any) -> str:
+    """The default folder of results: who is compared, and on what."""
+    short = [one if isinstance(one, str) else one.label for one in found]
+    dataset = task.dataset if images is None else images.resolve().name if isinstance(images, Path) else images.name
+    model = task.model.removeprefix("user:").partition("@")[0]
+    return re.sub(r"[^\w.+-]+", "-", "-".join((*short, dataset, model)).lower())
 
 
 def _code(thing: Any, example: str) -> Code:
@@ -192,23 +253,26 @@ def _code(thing: Any, example: str) -> Code:
     return read_code(place, name)
 
 
-def _task(request: Request, stated: Task) -> tuple[Task, OwnModel | None, Any]:
-    """The task, with the user's model and length, and the user's data, a folder or code, if they are given."""
-    task, model = stated, None
-    if request.model is not None:
-        model = OwnModel(_code(request.model, "build"))
-        task = replace(task, model=model.name, width=1.0)
-    if request.epochs is not None:
-        task = replace(task, epochs=request.epochs)
-    if isinstance(request.data, str | Path) and not str(request.data).rpartition(":")[0].endswith(".py"):
-        return task, model, Path(request.data)
-    return task, model, None if request.data is None else _code(request.data, "make")
+def _task(request: Request, stated: Task, model: OwnModel | None) -> Task:
+    """The task with the user's model and length."""
+    task = stated if model is None else replace(stated, model=model.name, width=1.0)
+    return task if request.epochs is None else replace(task, epochs=request.epochs)
 
 
-def _ranges(stated: Any, anchors: Sequence[str], contenders: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+def _ranges(stated: Referee, algorithms: Sequence[str]) -> Mapping[str, Mapping[str, Range]]:
     """The ranges that the project's own comparison on the task has for some algorithms."""
     own = stated.variants[stated.tunings[0]].ranges
-    return {name: ranges for (_, name), ranges in own.items() if name in (*anchors, *contenders)}
+    return {name: ranges for (_, name), ranges in own.items() if name in algorithms}
+
+
+def _tell(facts: Facts, say: Say) -> None:
+    shown = names(list(facts.preflights))
+    for name, flight in facts.preflights.items():
+        say(f"preflight  {shown[name]}  {flight.words}")
+        for warning in flight.warnings:
+            say(f"           warning: {warning}")
+    for line in facts.said:
+        say(f"           {line}")
 
 
 def _title(plan: Plan) -> str:
@@ -218,7 +282,7 @@ def _title(plan: Plan) -> str:
     )
     width = f", width {protocol.task.width:g}" if protocol.task.width != 1 else ""
     return (
-        f"compare    {contenders}  against {', '.join(plan.anchors)}   task {protocol.task.name}{width}, "
+        f"compare    {contenders}  against {', '.join(plan.anchors)}   task {task_words(protocol.task.name)}{width}, "
         f"{protocol.task.epochs} epochs"
     )
 
@@ -230,50 +294,6 @@ def _store(out: Path) -> LayeredStore:
     except ProjectError:
         recorded = []
     return LayeredStore(out / "runs", recorded)
-
-
-class _Flights:
-    """The preflights of a comparison, kept in a file: none is made twice."""
-
-    def __init__(self, file: Path, task: Task, device: str) -> None:
-        self.file, self.task, self.device = file, task, device
-        try:
-            self.kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.kept = {}
-        self._bench: Bench | None = None
-
-    @property
-    def bench(self) -> Bench:
-        """What algorithms are tried on; made when it is first needed."""
-        if self._bench is None:
-            self._bench = Bench(self.task, self.device)
-            self._bench.check_model()
-        return self._bench
-
-    def with_needs(self, own: OwnOptimizer) -> OwnOptimizer:
-        """See :func:`.needs.with_needs`."""
-        key = self._key("needs", own.name, own)
-        if key not in self.kept:
-            found = with_needs(own, self.bench)
-            self.kept[key] = {name: getattr(found, name) for name in ("closure", "passes", "schedule")}
-        return replace(own, **self.kept[key])
-
-    def of(self, name: str, own: OwnOptimizer | None) -> Preflight:
-        """See :func:`.preflight.preflight`."""
-        key = self._key("flight", name, own)
-        if key not in self.kept:
-            self.kept[key] = asdict(preflight(name, self.bench, own))
-        kept = {field: tuple(value) if isinstance(value, list) else value for field, value in self.kept[key].items()}
-        return Preflight(**kept)
-
-    def write(self) -> None:
-        """Keeps what was found."""
-        write_if_changed(self.file, json.dumps(self.kept, indent=1, sort_keys=True) + "\n")
-
-    def _key(self, kind: str, name: str, own: OwnOptimizer | None) -> str:
-        stated = "" if own is None else repr((own.space, own.fixed, own.schedule))
-        return f"{kind} {name} {hashlib.sha256(f'{self.task!r} {stated}'.encode()).hexdigest()[:8]}"
 
 
 def missing(plan: Plan, store: RunStore) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,7 +81,7 @@ def compare(
         out=out,
         **further,
     )
-    say: Callable[[str], object] = print if progress else lambda line: None
+    say: Callable[[str], object] = partial(print, flush=True) if progress else lambda line: None
     prepared = prepare(request, say)
     comparison = train(prepared, jobs=jobs, engine=engine, device=request.device, stream=_stream(progress), say=say)
     write(comparison, prepared.out)

@@ -26,7 +26,7 @@ def _sentence(comparison: Comparison, ruling: Ruling) -> str:
     counts = f"{protocol.tunings} tunings x {protocol.runs} seeds"
     if ruling.verdict == "withheld":
         return (
-            f"{name} against {anchor} on {comparison.task}: {difference}, {counts}; the verdict is WITHHELD "
+            f"{name} against {anchor} on {comparison.shown_task}: {difference}, {counts}; the verdict is WITHHELD "
             f"({protocol.withheld})."
         )
     word = ruling.words.replace(ruling.verdict, ruling.verdict.upper(), 1)
@@ -34,7 +34,7 @@ def _sentence(comparison: Comparison, ruling: Ruling) -> str:
     head = f"{ruling.verdict.upper()} {joined} {anchor}"
     rest = word.removeprefix(ruling.verdict.upper()).strip()
     margin = "" if protocol.margin is None else f" (margin {100 * protocol.margin:g} points)"
-    return f"{name} is {head} on {comparison.task}{margin}: {difference}, {counts}{f'; {rest}' if rest else ''}."
+    return f"{name} is {head} on {comparison.shown_task}{margin}: {difference}, {counts}{f'; {rest}' if rest else ''}."
 
 
 def warnings(comparison: Comparison) -> list[str]:

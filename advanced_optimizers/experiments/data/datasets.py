@@ -338,8 +338,8 @@ def _read_digits() -> Arrays:
 def _read_supplied(name: str, file: Path) -> Arrays:
     try:
         with np.load(file) as content:
-            tensors = [torch.from_numpy(content[key]) for key in Arrays._fields[:4]]
-            return Arrays(*tensors, int(content["num_classes"]))
+            images, labels, test_images, test_labels = (torch.from_numpy(content[k]) for k in Arrays._fields[:4])
+            return Arrays(images, labels, test_images, test_labels, int(content["num_classes"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{file}, the images of {name}, cannot be read ({error}): delete it and begin again") from error
 

@@ -96,6 +96,6 @@ def _row(need: str, rule: str, found: Sequence[tuple[str, bool]]) -> dict[str, s
     return {
         "Need": need[:1].upper() + need[1:],
         "Rule": rule,
-        "Meet it": ", ".join(names) or "none",
+        "Meet it": "; ".join(names) or "none",
         "Of": str(len(found)),
     }

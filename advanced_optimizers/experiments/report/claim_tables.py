@@ -48,10 +48,10 @@ def headlines_table(keys: Sequence[str], claims: Mapping[str, Claim], verdicts: 
 
 
 def claims_table(keys: Sequence[str], claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """Claims with their keys, their verdicts and the evidence."""
+    """Claims in a few words with their keys, their verdicts and the evidence."""
     return pd.DataFrame(
         {
-            "Claim": [f"{claims[key].text} (`{key}`)" for key in keys],
+            "Claim": [f"{claims[key].method}: {claims[key].short} (`{key}`)" for key in keys],
             "Verdict": [f"**{verdicts[key].status}**" for key in keys],
             "Evidence": [verdicts[key].sentence for key in keys],
         }
@@ -71,7 +71,7 @@ def shared_sentences_table(shared: Mapping[str, str]) -> pd.DataFrame:
 
 
 def rules_table(keys: Sequence[str], claims: Mapping[str, Claim], shared: Mapping[str, str]) -> pd.DataFrame:
-    """Claims with their sources and rules, in which shared sentences stand by their names.
+    """Claims as their sources put them, and their rules, in which shared sentences stand by their names.
 
     Claims that share a rule stand together.
     """
@@ -80,7 +80,7 @@ def rules_table(keys: Sequence[str], claims: Mapping[str, Claim], shared: Mappin
         by_rule.setdefault((claims[key].source, claims[key].rule), []).append(key)
     return pd.DataFrame(
         {
-            "Claim": [", ".join(f"`{key}`" for key in own) for own in by_rule.values()],
+            "Claim": [" ".join(f"{claims[key].text} (`{key}`)" for key in own) for own in by_rule.values()],
             "Source": [source for source, _ in by_rule],
             "Rule": [_abridged(rule, shared) for _, rule in by_rule],
         }

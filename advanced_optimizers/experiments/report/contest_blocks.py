@@ -15,6 +15,7 @@ from advanced_optimizers.experiments.report.evidence_tables import claims_table
 from advanced_optimizers.experiments.report.measured import OneRun
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.referee_results import RefereeResults
+from advanced_optimizers.experiments.report.referee_tables import spaces_table
 from advanced_optimizers.experiments.report.remade_table import remade_table
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.studies.registry import CLAIMS
@@ -81,7 +82,17 @@ def _complete(context: Context, study: str) -> str:
     """How many of the algorithms of a comparison have all of their runs, and which are missing."""
     results = _contest(context, study)
     total = sum(len(results.algorithms_on(task.name)) for task in results.study.tasks)
-    return f"{len(results.complete)} of {total} algorithms have all of their runs. {results.waiting}".rstrip()
+    return f"{len(results.complete)} of {total} algorithms have all of their runs. {results.absence(total)}".rstrip()
+
+
+def _decided_by(context: Context, study: str) -> str:
+    """The rule that decides a comparison."""
+    return _contest(context, study).study.rule
+
+
+def _spaces(context: Context, study: str) -> str:
+    """What each algorithm of a comparison searches, with its schedule and passes."""
+    return table_files.to_markdown(spaces_table(_contest(context, study).study))
 
 
 def _one_run(context: Context, task: str, algorithm: str) -> str:
@@ -118,6 +129,8 @@ CONTEST_BLOCKS: Mapping[str, Callable[..., str]] = {
     "tuned": _tuned,
     "blind": _blind,
     "complete": _complete,
+    "decided-by": _decided_by,
+    "spaces": _spaces,
     "one-run": _one_run,
     "remade": _remade,
     "conclusions": _conclusions,

@@ -100,7 +100,7 @@ def _draw_ruling(axis: Axes, y: float, ruling: Ruling, color: str) -> None:
         marker = "<" if estimate < low else ">"
         axis.plot(edge, y, marker=marker, markersize=6, color=color, markerfacecolor=face, clip_on=False)
         axis.text(edge, y, f"   {estimate:+.1f}   ", ha=side, va="center", color=color)
-    words = {"transform": axis.get_yaxis_transform(), "ha": "left", "va": "center"}
+    words: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "ha": "left", "va": "center"}
     axis.text(1.03, y, short_words(ruling), color=GRAY if ruling.verdict in _OPEN else BLACK, **words)
 
 

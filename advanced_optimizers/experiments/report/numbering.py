@@ -14,13 +14,16 @@ from typing import TypeAlias
 from advanced_optimizers._checks import unknown_name
 
 NUMBERED = "<!-- numbered -->"
-# What stands before the number, by kind; a name is unique within its kind.
-LABELS = {"figure": "Figure", "table": "Table"}
+# Kind and name of a figure or a table; a name is unique within its kind.
 Numbered: TypeAlias = tuple[str, str]
 
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 _SECTION_NUMBER = re.compile(r"(\d+[a-z]?(?:\.\d+)*)\.? ")
-_REFERENCE = re.compile(r"\bsections?\s(\d+[a-z]?(?:\.\d+)*)(?:\s(?:and|to)\s(\d+[a-z]?(?:\.\d+)*))?", re.IGNORECASE)
+_REFERENCE = re.compile(
+    r"\b(?:sections?|раздел\w*)\s(\d+[a-z]?(?:\.\d+)*)"
+    r"(?:(?:\s(?:and|to|и|до)\s|\u2013)(\d+[a-z]?(?:\.\d+)*))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,12 @@ class Outline:
     Attributes:
         headings: Level and text of each.
         numbers: By kind and name.
+        labels: What stands before a number, by kind.
     """
 
     headings: tuple[tuple[int, str], ...]
     numbers: Mapping[Numbered, int]
+    labels: Mapping[str, str]
 
     @property
     def blocks(self) -> dict[str, Callable[..., str]]:
@@ -65,7 +70,7 @@ class Outline:
 
     def captioned(self, place: Numbered, caption: str, text: str) -> str:
         """A block's text with its number: before the caption of a figure, above a table."""
-        label = f"{LABELS[place[0]]} {self.numbers[place]}."
+        label = f"{self.labels[place[0]]} {self.numbers[place]}."
         if place[0] == "figure":
             picture, gap, words = text.rpartition("\n\n*")
             return f"{picture}{gap}{label} {words}" if picture else f"**{label}** {text}"
@@ -74,17 +79,18 @@ class Outline:
         return f"**{label}** {caption}\n\n{text}"
 
 
-def outline_of(text: str, places: Iterable[Numbered]) -> Outline:
+def outline_of(text: str, places: Iterable[Numbered], labels: Mapping[str, str]) -> Outline:
     """The outline of a document.
 
     Args:
         text: The document, with code blanked.
         places: Its figures and tables, in order, each once.
+        labels: What stands before a number, by kind.
     """
     numbers: dict[Numbered, int] = {}
     for place in places:
         numbers[place] = 1 + sum(kind == place[0] for kind, _ in numbers)
-    return Outline(tuple((len(m.group(1)), m.group(2)) for m in _HEADING.finditer(text)), numbers)
+    return Outline(tuple((len(m.group(1)), m.group(2)) for m in _HEADING.finditer(text)), numbers, labels)
 
 
 def slug(heading: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval
+from advanced_optimizers.experiments.evidence.statistics import Interval, mean, mean_interval
 from advanced_optimizers.experiments.evidence.tunability import good_range
 from advanced_optimizers.experiments.records.frames import epochs_to
 from advanced_optimizers.experiments.report.contest_plots import SHOWN_MARGINS, Change, forest, robustness
@@ -32,6 +32,7 @@ from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 _LOWEST = -10.0  # points below the best trial; all lower ones are at the edge
 _TARGETS = 40
+_LEAST_ERROR = 0.01  # %, on a logarithmic axis, where no error at all has no place
 _ERROR = "Test error (%)"
 _EPOCHS = "Epochs"
 Tunings = Mapping[str, Sequence[Tuning]]
@@ -40,17 +41,25 @@ Tunings = Mapping[str, Sequence[Tuning]]
 def forest_figure(study: Referee, rulings: Sequence[Ruling], families: Families, frame: pd.DataFrame) -> StudyFigure:
     """The differences to the anchors, with verdicts."""
     margin = study.margins.get(study.tasks[0].name)
-    far = "" if margin is None else f" beyond {100 * SHOWN_MARGINS * margin:g} points a triangle with its value."
     unit = rulings[0].unit
     units = sorted({ruling.result.difference.n for ruling in rulings})
+    notes = [
+        f"Mean with its 95 % interval (n = {', '.join(map(str, units))} {unit}).",
+        "Within a family, rows are sorted by the estimate, which is not a ranking: neighbors were not compared.",
+    ]
+    if margin is None:
+        notes.append("On this task nothing is decided.")
+    else:
+        notes.append(
+            f"The band is the margin; beyond {100 * SHOWN_MARGINS * margin:g} points a triangle has the value. "
+            f"Small: by less than the margin. Undecided: in brackets the number of {unit} that would find a difference "
+            "as large as the margin."
+        )
     return StudyFigure(
         f"difference in test accuracy from each anchor, and the verdict ({len(rulings)} comparisons)",
         partial(forest, rulings, families, labels=labels()),
         _clean_runs(study, frame),
-        note=f"Mean with its 95 % interval (n = {', '.join(map(str, units))} {unit});{far} The margin is the band. "
-        "Within a family, rows are sorted by the estimate, which is not a ranking: neighbors are mostly undecided "
-        f"among each other. Small: by less than the margin. Undecided: in brackets the number of {unit} that would "
-        "find a difference as large as the margin.",
+        note=" ".join(notes),
     )
 
 
@@ -59,12 +68,10 @@ def trials_figure(tunings: Tunings, families: Families) -> StudyFigure:
     lines = {}
     for name, own in tunings.items():
         best = expected(own)
-        lines[name] = Line(
-            range(1, len(best) + 1),
-            [100 * (1 - e.estimate) for e in best],
-            [100 * (1 - e.high) for e in best],
-            [100 * (1 - e.low) for e in best],
+        estimates, low, high = (
+            [_error(value) for value in ends] for ends in zip(*((e.estimate, e.high, e.low) for e in best), strict=True)
         )
+        lines[name] = Line(range(1, len(best) + 1), estimates, low, high)
     return _curves(
         "expected lowest validation error by the number of trials",
         lines,
@@ -165,9 +172,9 @@ def targets_figure(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame, fa
         name: [list(own["test_accuracy"]) for _, own in part.sort_values("epoch").groupby("run_id")]
         for name, part in runs.items()
     }
-    lasts = [100 * (1 - run[-1]) for own in accuracies.values() for run in own]
-    firsts = [100 * (1 - run[0]) for own in accuracies.values() for run in own]
-    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS)
+    lasts = [_error(run[-1]) for own in accuracies.values() for run in own]
+    firsts = [_error(run[0]) for own in accuracies.values() for run in own]
+    targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS).tolist()
     lines = {name: _reached(own, targets, ALGORITHMS[name].passes) for name, own in accuracies.items()}
     return _curves(
         "epochs until a test error is reached, over a range of errors",
@@ -237,14 +244,21 @@ def _runs(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame) -> dict[str
 
 def _by_pass(runs: pd.DataFrame, passes: int) -> Line:
     """The mean of the units after each epoch, with its 95 % interval where there are several."""
-    means = 100 * (1 - runs.groupby(["epoch", "unit"])["test_accuracy"].mean().unstack())
-    intervals = [mean_interval(row.dropna().tolist()) for _, row in means.iterrows() if row.notna().sum() > 1]
+    means = runs.groupby(["epoch", "unit"])["test_accuracy"].mean().unstack()
     epochs = [passes * int(epoch) for epoch in means.index]
-    if len(intervals) < len(epochs):
-        return Line(epochs, means.mean(axis=1).tolist())
-    estimates = [interval.estimate for interval in intervals]
-    least = min(estimates) / 2  # a t-interval can reach below 0, where a logarithmic scale has no place
-    return Line(epochs, estimates, [max(least, i.low) for i in intervals], [min(100, i.high) for i in intervals])
+    values = [row.dropna().tolist() for _, row in means.iterrows()]
+    if min(map(len, values)) < 3:  # of two values, a t-interval says nothing
+        return Line(epochs, [_error(mean(own)) for own in values])
+    intervals = [mean_interval(own) for own in values]
+    estimates, low, high = (
+        [_error(value) for value in own] for own in zip(*((i.estimate, i.high, i.low) for i in intervals), strict=True)
+    )
+    return Line(epochs, estimates, low, high)
+
+
+def _error(accuracy: float) -> float:
+    """The error in %, within what an axis shows: a t-interval can leave the range of a share."""
+    return min(100.0, max(_LEAST_ERROR, 100 * (1 - accuracy)))
 
 
 def _curves(

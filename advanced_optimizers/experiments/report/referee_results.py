@@ -14,6 +14,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling, rule_family
 from advanced_optimizers.experiments.evidence.labels import label
+from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.evidence.tunability import trials_needed
 from advanced_optimizers.experiments.report import referee_figures as figures
 from advanced_optimizers.experiments.report.choices import Facts, choices_table
@@ -70,11 +71,14 @@ class RefereeResults(VariantResults[Referee]):
         return True
 
     @property
-    def waiting(self) -> str:
-        """A sentence that names the algorithms that are left out; empty if there are none."""
+    def waiting(self) -> list[str]:
+        """The names of the algorithms that are left out."""
         pairs = [(task.name, name) for task in self.study.tasks for name in self.algorithms_on(task.name)]
-        names = dict.fromkeys(label(name) for task, name in pairs if (task, name) not in self.complete)
-        return f"Left out, since runs are missing: {', '.join(names)}." if names else ""
+        return list(dict.fromkeys(label(name) for task, name in pairs if (task, name) not in self.complete))
+
+    def absence(self, limit: int = 3) -> str:
+        """A sentence that names what is left out, and from a number on only counts it; empty if nothing is."""
+        return f"Left out, since runs are missing: {first_few(self.waiting, limit)}." if self.waiting else ""
 
     @property
     def families(self) -> Families:
@@ -151,7 +155,8 @@ class RefereeResults(VariantResults[Referee]):
             "robustness": "The change of test accuracy from the tuned setting, with the same hyperparameters and seed: "
             "mean over the tunings with its 95 % interval.",
         }
-        return f"{notes[table]} {self.waiting}".rstrip()
+        limit = len(self.study.algorithms) if table == "verdicts" else 3
+        return f"{notes[table]} {self.absence(limit)}".rstrip()
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
@@ -171,7 +176,7 @@ class RefereeResults(VariantResults[Referee]):
             "robustness": figures.robustness_figure(study, frame, tunings, families),
         }
         return {
-            f"{study.name}-{name}": replace(figure, note=f"{figure.note} {self.waiting}".rstrip())
+            f"{study.name}-{name}": replace(figure, note=f"{figure.note} {self.absence()}".rstrip())
             for name, figure in built.items()
             if figure is not None
         }

@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.evidence.tunability import (
 )
 from advanced_optimizers.experiments.evidence.tunings import scatter, score
 from advanced_optimizers.experiments.report.table_files import NOTHING
-from advanced_optimizers.experiments.report.tuning_tables import Tuning
+from advanced_optimizers.experiments.report.tuning_tables import Tuning, range_words
 from advanced_optimizers.experiments.studies.referee import DEFAULTS, Referee
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
@@ -147,3 +147,25 @@ def settings_of(study: Referee) -> list[tuple[str, str, float]]:
 def over_tunings(values: Sequence[float]) -> Interval:
     """The mean over tunings with its 95 % t-interval; with one tuning, an interval without ends."""
     return mean_interval(values) if len(values) > 1 else Interval(values[0], np.nan, np.nan, 1)
+
+
+def spaces_table(study: Referee) -> pd.DataFrame:
+    """What every algorithm searches on the study's task in its tunings, with its default, schedule and passes."""
+    first, rows = study.comparison(study.tunings[0]), []
+    (task,) = first.tasks
+    for group, members in study.groups.items():
+        for name in (name for name in members if name in first.algorithms_on(task)):
+            row, untuned = ALGORITHMS[name], study.variants.get(DEFAULTS)
+            default = {} if untuned is None else untuned.untuned.get(name, {})
+            spaces = first.search_space(task, name).items()
+            rows.append(
+                {
+                    "Algorithm": label(name),
+                    "Family": group,
+                    "Searched": ", ".join(f"`{key}` {range_words(space)}" for key, space in spaces),
+                    "Default": f"{default[row.rate]:g}" if row.rate in default else NOTHING,
+                    "Schedule": row.schedule or task.schedule,
+                    "Passes per step": row.passes,
+                }
+            )
+    return pd.DataFrame(rows)

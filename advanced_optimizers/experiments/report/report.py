@@ -1,4 +1,7 @@
-"""Fills the generated blocks of README.md and coursework_report.md, and checks that they agree with the records.
+"""Fills the generated blocks of the README and the report, and checks that they agree with the records.
+
+Both are there in two languages. A Russian file (``NAME.ru.md``) has the blocks of the English one, and their text is
+the English text through a dictionary (see ``translation``), so the two cannot disagree.
 
 A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is generated, never written by hand.
 The markers of a number are in its line; those of a table or a figure are on lines of their own. A number that a source
@@ -25,8 +28,10 @@ from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
 from advanced_optimizers.experiments.records.store import Differences
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.captions import caption_of, place_of
+from advanced_optimizers.experiments.report.blocks import ReportContext
+from advanced_optimizers.experiments.report.captions import place_of
+from advanced_optimizers.experiments.report.documents import Document, English, english_texts
+from advanced_optimizers.experiments.report.languages import RUSSIAN, language_of
 from advanced_optimizers.experiments.report.numbering import (
     NUMBERED,
     Outline,
@@ -37,7 +42,7 @@ from advanced_optimizers.experiments.report.numbering import (
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
-FILES = ("README.md", "coursework_report.md")
+FILES = ("README.md", "coursework_report.md", f"README{RUSSIAN}", f"coursework_report{RUSSIAN}")
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
 FIGURES = Path("figures")
@@ -64,6 +69,8 @@ _NOT_A_RESULT = re.compile(
     | (?:\b(?:sections?|figures?|tables?|equations?)|§)\s?\d+(?:\.\d+)*(?:\s(?:and|to)\s\d+(?:\.\d+)*)*
     | ^\#+\s+\d+(?:\.\d+)*                                                 # numbers of headings
     | \b\d+\s?%\s(?:wrong\b|(?:t-|confidence\s|bootstrap\s)?intervals?\b)  # names of conditions and bands
+    | \b(?:раздел|рисун|таблиц|верси)\w*\s\d+(?:\.\d+)*(?:(?:\s(?:и|до)\s|\u2013)\d+(?:\.\d+)*)*
+    | \b\d+\s?%\s(?:неверн|доверительн|интервал)\w*
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
 )
@@ -120,6 +127,7 @@ def _remove_leftovers(context: ReportContext) -> None:
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
     """Writes the text of every block, except in a file with a malformed marker and in a block that cannot be filled."""
+    english = english_texts(context)
     for path in files:
         if not path.is_file():
             continue
@@ -127,10 +135,10 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
         blocks, problems = _parse(text)
         if problems:
             continue
-        outline = _outline(text, blocks)
+        document = _document(path.name, text, blocks, english)
         for block in reversed(blocks):
             try:
-                filled = _filled(block, context, outline)
+                filled = _filled(block, document)
             except ValueError:
                 continue
             if _unix(text[block.start : block.end]) != filled:
@@ -169,6 +177,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         # Nothing can be computed from the records before they are mended.
         return differences.damaged + _unlisted_records(differences)
     problems = []
+    english = english_texts(context)
     for path in files:
         if not path.is_file():
             problems.append(f"{path.name} is missing")
@@ -177,8 +186,9 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         blocks, malformed = _parse(text)
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
-            found = [*_unbacked_numbers(text, blocks), *_dead_references(text, blocks), *_drift(text, blocks, context)]
-            problems += [f"{path.name}:{problem}" for problem in found]
+            document = _document(path.name, text, blocks, english)
+            found = [*_unbacked_numbers(text, blocks), *_dead_references(text, blocks, document.outline)]
+            problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
@@ -221,16 +231,17 @@ def _doubles(blocks: Sequence[_Block]) -> list[str]:
     ]
 
 
-def _outline(text: str, blocks: Sequence[_Block]) -> Outline | None:
-    """Headings and numbers of a document; None if its figures and tables have no numbers."""
+def _document(name: str, text: str, blocks: Sequence[_Block], english: English) -> Document:
+    """What fills the blocks of a file. Without ``NUMBERED`` its figures and tables have no numbers."""
+    language = language_of(name)
     if NUMBERED not in text:
-        return None
-    return outline_of(_prose(text, blocks), filter(None, (place_of(b.key, b.arguments) for b in blocks)))
+        return Document(language, None, english)
+    places = filter(None, (place_of(block.key, block.arguments) for block in blocks))
+    return Document(language, outline_of(_prose(text, blocks), places, language.labels), english)
 
 
-def _dead_references(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
+def _dead_references(text: str, blocks: Sequence[_Block], outline: Outline | None) -> Iterator[str]:
     """Sections that do not exist, and figures and tables that nobody mentions."""
-    outline = _outline(text, blocks)
     if outline is None:
         return
     for position, number in unknown_sections(_prose(text, blocks), outline):
@@ -258,15 +269,13 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
     )
 
 
-def _filled(block: _Block, context: ReportContext, outline: Outline | None) -> str:
-    """The text that belongs between a block's markers, with its number if the document has an outline.
+def _filled(block: _Block, document: Document) -> str:
+    """The text that belongs between a block's markers.
 
     Raises:
         ValueError: The block cannot be filled.
     """
-    text = render_block(context, block.key, block.arguments, outline.blocks if outline else None)
-    if outline and (place := place_of(block.key, block.arguments)):
-        text = outline.captioned(place, caption_of(block.key, block.arguments), text)
+    text = document.text(block.key, block.arguments)
     if not block.inline:
         return f"\n{text}\n"
     if "\n" in text:
@@ -276,11 +285,10 @@ def _filled(block: _Block, context: ReportContext, outline: Outline | None) -> s
     return text
 
 
-def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Iterator[str]:
-    outline = _outline(text, blocks)
+def _drift(text: str, blocks: Sequence[_Block], document: Document) -> Iterator[str]:
     for block in blocks:
         try:
-            expected = _filled(block, context, outline)
+            expected = _filled(block, document)
         except ValueError as error:
             yield f"{block.line}: {block.marker}: {error}"
             continue

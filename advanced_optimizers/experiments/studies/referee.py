@@ -38,6 +38,7 @@ class Referee(VariantStudy):
         rungs: The rungs of halving; none if all trials are as long as the runs.
         tie: See :class:`.Study`.
         test_images: Size of the test set, for what another one of this size would change.
+        rule: What decides, in words.
     """
 
     anchors: tuple[str, ...]
@@ -46,6 +47,7 @@ class Referee(VariantStudy):
     rungs: tuple[Rung, ...] = ()
     tie: float = 0.0
     test_images: int
+    rule: str = ""
 
     def comparison(self, name: str) -> Study:
         """One variant as a study, with halving if there are rungs."""

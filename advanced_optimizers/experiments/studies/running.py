@@ -171,7 +171,7 @@ def _train_all(
         except RecordError as error:
             failures[config.run_id] = str(error)
     files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
-    setups = (*(partial(load_topic_file, path) for path in files), *workers.setups)
+    setups: tuple[Callable[[], object], ...] = (*(partial(load_topic_file, path) for path in files), *workers.setups)
     if waiting:
         check_writable(store, waiting)
         check_data(waiting, engine, setups)
