@@ -202,13 +202,15 @@ class KindConfig(BaseConfig):
 _KINDS: dict[str, type[KindConfig]] = {}
 
 
-def config_from(content: Mapping[str, Any]) -> BaseConfig:
+def config_from(content: Any) -> BaseConfig:
     """The configuration that a record keeps as :attr:`BaseConfig.content`.
 
     Raises:
-        TypeError: A field is missing or unknown.
+        TypeError: It is no mapping, or a field is missing or unknown.
         ValueError: A field has an impossible value, or no module that is imported has a configuration of that kind.
     """
+    if not isinstance(content, Mapping):
+        raise TypeError(f"config must be an object with the fields of a configuration, got {content!r}")
     kind = content.get("kind", RunConfig.kind)
     if kind == RunConfig.kind:
         return RunConfig(**content)
