@@ -210,7 +210,7 @@ def config_from(content: Any) -> BaseConfig:
         ValueError: A field has an impossible value, or no module that is imported has a configuration of that kind.
     """
     if not isinstance(content, Mapping):
-        raise TypeError(f"config must be an object with the fields of a configuration, got {content!r}")
+        raise TypeError(f"config must be a mapping of fields to values, got {content!r}")
     kind = content.get("kind", RunConfig.kind)
     if kind == RunConfig.kind:
         return RunConfig(**content)
