@@ -37,7 +37,9 @@ def test_counts_add_up() -> None:
 
 def test_claims_are_found_by_their_keys() -> None:
     (row,) = claims_table("a", CLAIMS, VERDICTS).to_dict("records")
-    assert row == {"Claim": "m: a (`a`)", "Verdict": "**supported**", "Evidence": "Because of a."}
+    assert row == {"Claim": "a (`a`)", "Verdict": "**supported**", "Evidence": "Because of a."}
+    other = CLAIMS | {"b": replace(CLAIMS["b"], method="n")}
+    assert claims_table("ab", other, VERDICTS)["Claim"].tolist() == ["m: a (`a`)", "n: b (`b`)"]
     assert headlines_table("ba", CLAIMS, VERDICTS)["Name"].tolist() == ["`b`", "`a`"]
 
 

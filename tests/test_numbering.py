@@ -89,6 +89,7 @@ def test_a_file_without_the_mark_has_no_numbers(tmp_path: Path) -> None:
         ("number figure=a", "number figure=c", "no figure is named 'c'"),
         ("number figure=a", "number", "either figure=NAME or table=NAME"),
         ("result:figure name=a", "result:figure name=b", "is there twice: refer to the one in line"),
+        ("in section 2.1", "in\n<!-- claimed -->1.5<!-- /claimed --> of section 2.1", "a mark starts a line"),
         ("result:figure name=a", "result:figure name=c", "the text never refers to this figure"),
     ],
 )

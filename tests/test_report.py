@@ -95,6 +95,14 @@ class TestFilling:
         table = (root / "results" / "tables" / "fer-test-accuracy.md").read_text()
         assert f"<!-- result:table study=fer name=fer-test-accuracy -->\n{table}<!-- /result -->\n" in text
 
+    def test_a_table_can_have_some_of_its_rows(self, context: ReportContext) -> None:
+        named = {"study": "fer", "name": "fer-hyperparameters"}
+        rows = render_block(context, "table", named | {"tasks": "mnist-mlp", "algorithms": "sgd"}).splitlines()[2:]
+        assert len(rows) == 1
+        assert "| SGD |" in rows[0]
+        with pytest.raises(ValueError, match="no algorithm is named 'Adam'"):
+            render_block(context, "table", named | {"algorithms": "adam"})
+
     def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
         text = (root / "coursework_report.md").read_text()
         assert "(figures/fer-test-accuracy.png)" in text

@@ -79,6 +79,7 @@ class TestBothLanguages:
             elif key != "contents":
                 assert found == russian().block(text), marker
                 assert sorted(NUMBER.findall(found)) == sorted(NUMBER.findall(text)), marker
+                assert not re.search(r"«[^»]*[.;:«] ", found), marker  # only names are quoted
 
     @both
     def test_the_sections_have_the_same_numbers(self, english: str, translated: str) -> None:

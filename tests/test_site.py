@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
 import runpy
 import sys
@@ -146,7 +148,8 @@ def check() -> SimpleNamespace:
         return SimpleNamespace(**runpy.run_path(str(SITE / "check.py")))
     finally:
         sys.path.remove(str(SITE))
-        sys.modules.pop("pages", None)
+        for name in ("pages", "formulas"):
+            sys.modules.pop(name, None)
 
 
 def built(folder: Path, body: str) -> Path:
@@ -179,6 +182,29 @@ def test_the_check_names_what_is_broken(tmp_path: Path, check: SimpleNamespace, 
     assert [line for line in found if line.startswith("page.html")] == ([f"page.html: {fault}"] if fault else [])
     assert "index.html: is not built" in found
     assert "api: advanced_optimizers.create_optimizer has no entry" in found
+
+
+def test_a_formula_that_mathjax_refuses_is_named(
+    tmp_path: Path, check: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    shown = [
+        "<mjx-container></mjx-container>",
+        '<mjx-container><g data-mjx-error="Misplaced &amp;"></g></mjx-container>',
+        '<mjx-container><mtext mathcolor="red">\\foo</mtext></mjx-container>',
+        "\\(d\\)",
+    ]
+    dom = "".join(f'<p id="{number}">{html}</p>\n' for number, html in enumerate(shown))
+    (tmp_path / "dom").write_text(dom, encoding="utf-8")
+    browser = tmp_path / "chromium"
+    browser.write_text(f"#!/bin/sh\ncat '{tmp_path}/dom'\n", encoding="utf-8")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    body = "".join(rf'<span class="math">\({formula}\)</span>' for formula in ("a", "a &amp; b", r"\foo", "d"))
+    assert check.refused(built(tmp_path, body)) == [
+        r"page.html: \(a & b\): Misplaced &",
+        r"page.html: \(\foo\): \foo",
+        r"page.html: \(d\): not typeset",
+    ]
 
 
 # ---- what it is built with -------------------------------------------------------------------------------------------

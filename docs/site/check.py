@@ -1,8 +1,8 @@
 """Checks the built report site: `python docs/site/check.py FOLDER`.
 
 Sphinx's own warnings are errors already. What it does not see: links and images in raw HTML (a notebook's outputs among
-them), what a page would load from a network, formulas that stayed text, internal comments that show, and public names
-without an entry.
+them), what a page would load from a network, formulas that stayed text or that MathJax refuses, internal comments that
+show, and public names without an entry.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import formulas
 from pages import ROOT, modules, public_names, sources
 
 # Attributes that make a browser load something; a link in an <a> waits for a click.
@@ -30,6 +31,7 @@ class Page(HTMLParser):
     anchors: set[str] = field(default_factory=set)
     text: list[str] = field(default_factory=list)
     scripts: list[str] = field(default_factory=list)
+    formulas: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,11 +44,14 @@ class Page(HTMLParser):
         if "href" in given:
             fetched = tag == "link" and given.get("rel") not in {"index", "search", "next", "prev", "canonical"}
             (self.loads if fetched else self.links).add(given["href"])
-        if tag in UNREAD or "math" in given.get("class", "").split():
+        if "math" in given.get("class", "").split():
+            self.unread.append("math " + tag)
+            self.formulas.append("")
+        elif tag in UNREAD:
             self.unread.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if self.unread and self.unread[-1] == tag:
+        if self.unread and self.unread[-1].removeprefix("math ") == tag:
             self.unread.pop()
 
     def handle_data(self, data: str) -> None:
@@ -54,6 +59,8 @@ class Page(HTMLParser):
             self.text.append(data)
         elif self.unread[-1] in {"script", "style"}:
             self.scripts.append(data)
+        elif self.unread[-1].startswith("math "):
+            self.formulas[-1] += data
 
 
 def read(folder: Path) -> dict[Path, Page]:
@@ -104,9 +111,9 @@ def _online(page: Page) -> list[str]:
 
 def _shown(page: Page) -> list[str]:
     text = "".join(page.text)
-    formulas = re.findall(r"\$\$?[^$\n]*[\\_^][^$\n]*\$", text) + re.findall(r"\\\(.+?\\\)|\\\[.+?\\\]", text)
+    unset = re.findall(r"\$\$?[^$\n]*[\\_^][^$\n]*\$", text) + re.findall(r"\\\(.+?\\\)|\\\[.+?\\\]", text)
     comments = re.findall(r"<!--.{0,40}|/(?:result|claimed) -->", text)
-    return [f"{formula} is not a formula" for formula in formulas] + [f"{comment} shows" for comment in comments]
+    return [f"{formula} is not a formula" for formula in unset] + [f"{comment} shows" for comment in comments]
 
 
 def _undocumented(folder: Path, site: dict[Path, Page]) -> list[str]:
@@ -116,8 +123,18 @@ def _undocumented(folder: Path, site: dict[Path, Page]) -> list[str]:
     return [f"api: {name} has no entry" for name in names if name not in anchors]
 
 
+def refused(folder: Path) -> list[str]:
+    """The formulas that MathJax refuses; without a browser, none is looked at, and that is said."""
+    site = read(folder)
+    sources = {source: path.relative_to(folder).as_posix() for path, page in site.items() for source in page.formulas}
+    if formulas.browser() is None:
+        print(f"no Chromium on this machine: MathJax has not been asked about {len(sources)} formulas")
+        return []
+    return formulas.faults(folder, sources, "_static/tex-svg-full.js")
+
+
 if __name__ == "__main__":
     built = Path(sys.argv[1]).resolve()
-    found = problems(built)
+    found = problems(built) + refused(built)
     print("\n".join(found) or f"{built.relative_to(ROOT) if built.is_relative_to(ROOT) else built}: no broken page")
     sys.exit(bool(found))

@@ -61,9 +61,16 @@ def linked(root: Path = ROOT) -> list[str]:
 def modules(root: Path = ROOT) -> list[str]:
     """The rooms of the package with public names; the integrations have one module per framework."""
     package = root / PACKAGE
-    rooms = [path.parent for path in package.glob("*/__init__.py") if path.parent.name != "experiments"]
+    folders = [path.parent for path in package.glob("*/__init__.py") if path.parent.name != "experiments"]
     inside = [path for path in (package / "integrations").glob("*.py") if path.stem[0] != "_" and path.stem != "data"]
-    return sorted(".".join(path.with_suffix("").relative_to(root).parts) for path in (*rooms, *inside))
+    called = list(package.glob("experiments/compare"))  # the one part of the experiments that users call
+    return sorted(".".join(path.with_suffix("").relative_to(root).parts) for path in (*folders, *inside, *called))
+
+
+def rooms(root: Path = ROOT) -> list[str]:
+    """The modules whose public names the package itself has too."""
+    beside = (f"{PACKAGE}.integrations", f"{PACKAGE}.experiments")
+    return [module for module in modules(root) if not module.startswith(beside)]
 
 
 def public_names(module: str, root: Path = ROOT) -> list[str]:
@@ -159,19 +166,20 @@ def _as_side_page(path: str, text: str) -> str:
 
 def _api_page(module: str, root: Path) -> str:
     shown = module.removeprefix(f"{PACKAGE}.")
-    where = module if shown.startswith("integrations") else PACKAGE
+    where = PACKAGE if module in rooms(root) else module
     intro = _rst_heading(shown, "=") + f"Import from ``{where}``:\n\n"
     return intro + _summary(module, public_names(module, root)) + f".. automodule:: {module}\n   :members:\n"
 
 
 def _api_front_page(root: Path) -> str:
     """All public names, and the two functions that belong to no room."""
-    rooms = [module for module in modules(root) if not module.startswith(f"{PACKAGE}.integrations")]
     own = public_names(f"{PACKAGE}._create", root)
     functions = "".join(f".. autofunction:: {name}\n\n" for name in own)
     by_name = _rst_heading("By name", "-") + _summary(PACKAGE, own) + functions
-    headings = [_rst_heading(f":doc:`{room.removeprefix(f'{PACKAGE}.')} <{room}>`", "-") for room in rooms]
-    tables = [heading + _summary(room, public_names(room, root)) for heading, room in zip(headings, rooms, strict=True)]
+    headings = [_rst_heading(f":doc:`{room.removeprefix(f'{PACKAGE}.')} <{room}>`", "-") for room in rooms(root)]
+    tables = [
+        heading + _summary(room, public_names(room, root)) for heading, room in zip(headings, rooms(root), strict=True)
+    ]
     return _rst_heading(PACKAGE, "=") + f"Import from ``{PACKAGE}``:\n\n" + by_name + "".join(tables)
 
 

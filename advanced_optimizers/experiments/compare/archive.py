@@ -17,6 +17,7 @@ from advanced_optimizers.experiments.compare.spaces import words
 from advanced_optimizers.experiments.records.checks import finite_or_null
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
+from advanced_optimizers.experiments.studies.study import MissingRunsError
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Algorithm, Range
 
 _FORMAT = 1
@@ -38,7 +39,10 @@ def archived(comparison: Comparison) -> str:
         "protocol": plan.protocol.as_json(),
         "contenders": plan.contenders,
         "anchors": plan.anchors,
-        "ranges": {name: _spaces(own) for name, own in plan.ranges.items()},
+        # All of them, so that another version with other ranges in its table reads the same.
+        "ranges": {
+            name: _spaces({**row.search_space, **plan.ranges.get(name, {})}) for name, row in comparison.rows.items()
+        },
         "algorithms": {
             name: {
                 **{key: getattr(row, key) for key in _ROW},
@@ -78,7 +82,10 @@ def reopen(page: str | Path) -> Comparison:
         ranges={name: _ranges(own) for name, own in content["ranges"].items()},
     )
     records = [_read(record, content["environments"]) for record in content["records"]]
-    return Comparison(plan, RecordsInMemory(records), _facts(content["facts"]))
+    try:
+        return Comparison(plan, RecordsInMemory(records), _facts(content["facts"]))
+    except MissingRunsError as error:
+        raise CompareError(f"{page} was written by another version, which trained other runs: {error}") from error
 
 
 def merged(pages: Sequence[str | Path]) -> Comparison:

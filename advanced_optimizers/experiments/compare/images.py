@@ -212,10 +212,6 @@ def _pixels(image: Any, where: str) -> np.ndarray:
 def _keep(file: Path, train: Labeled, test: Labeled, classes: int, said: Sequence[str] = ()) -> None:
     buffer = io.BytesIO()
     keys = ("images", "labels", "test_images", "test_labels")
-    np.savez(
-        buffer,
-        **dict(zip(keys, (*train, *test), strict=True)),
-        num_classes=np.int64(classes),
-        said=np.array(said, np.str_),
-    )
+    arrays: dict[str, Any] = dict(zip(keys, (*train, *test), strict=True))
+    np.savez(buffer, **arrays, num_classes=np.int64(classes), said=np.array(said, np.str_))
     write_atomically(file, buffer.getvalue())

@@ -31,10 +31,9 @@ def _sentence(comparison: Comparison, ruling: Ruling) -> str:
             f"{name} against {anchor} on {comparison.shown_task}: {difference}, {counts}; the verdict is WITHHELD "
             f"({protocol.withheld})."
         )
-    word = ruling.words.replace(ruling.verdict, ruling.verdict.upper(), 1)
     joined = {"better": "than", "worse": "than", "equivalent": "to"}.get(ruling.verdict, "against")
     head = f"{ruling.verdict.upper()} {joined} {anchor}"
-    rest = word.removeprefix(ruling.verdict.upper()).strip()
+    rest = ruling.words.removeprefix(ruling.verdict).strip()
     margin = "" if protocol.margin is None else f" (margin {100 * protocol.margin:g} points)"
     return f"{name} is {head} on {comparison.shown_task}{margin}: {difference}, {counts}{f'; {rest}' if rest else ''}."
 
@@ -81,15 +80,12 @@ def _unlearnt(comparison: Comparison, name: str) -> Iterator[str]:
 
 
 def _versions(comparison: Comparison) -> Iterator[str]:
-    environments = [record.environment for record in comparison.records.by_id.values()]
-    for key, what in (("torch", "versions of torch"), ("device_name", "processors"), ("data_checksum", "data")):
-        found = {env[key] for env in environments}
-        if key == "data_checksum":  # trials hold out a part of it
-            found = {env[key] for env, r in zip(environments, comparison.records.by_id.values(), strict=True)
-                     if r.config.split == "test"}  # fmt: skip
+    """What differs among the runs on the test set that should not."""
+    tested = [r.environment for r in comparison.records.by_id.values() if r.config.split == "test"]
+    for key, what in (("torch", "versions of torch"), ("device_name", "processors"), ("data_checksum", "data sets")):
+        found = sorted({str(environment[key]) for environment in tested})
         if len(found) > 1:
-            shown = "" if key == "data_checksum" else f": {', '.join(sorted(map(str, found)))}"
-            yield f"its runs were recorded with {len(found)} {what}{shown}"
+            yield f"the runs were recorded with {len(found)} {what}: {', '.join(name[:40] for name in found)}"
 
 
 def notes(comparison: Comparison) -> list[str]:

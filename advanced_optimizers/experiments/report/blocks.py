@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pandas as pd
+
 from advanced_optimizers._checks import check_known
 from advanced_optimizers.experiments.evidence.comparisons import (
     Comparison,
@@ -227,15 +229,26 @@ def _processors(context: ReportContext) -> str:
     return f"{across} of {total}"
 
 
-def _table(context: ReportContext, study: str, name: str) -> str:
-    """One of a study's tables, by its file name in ``results/tables``."""
+def _table(context: ReportContext, study: str, name: str, tasks: str = "", algorithms: str = "") -> str:
+    """One of a study's tables, by its file name in ``results/tables``; of all rows, or those of some names."""
     results = context.study(study)
     built = results.tables
     unmeasured = isinstance(results, StudyResults) and results.measurements is None
     if name not in built and (results.missing or unmeasured):
         return table_files.PENDING
-    check_known("table", name, built)
-    return table_files.to_markdown(built[name])
+    table = built[check_known("table", name, built)]
+    for column, names in (("Task", tasks), ("Algorithm", algorithms)):
+        table = _rows(table, column, names.split(",") if names else [])
+    return table_files.to_markdown(table)
+
+
+def _rows(table: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """The rows with the labels of some names in a column; all of them if no name is given."""
+    if not names:
+        return table
+    shown = labels()
+    wanted = [check_known(column.lower(), shown.get(name, name), set(table.get(column, []))) for name in names]
+    return table[table[column].isin(wanted)]
 
 
 def _figure(context: ReportContext, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from advanced_optimizers._checks import check_known
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.report.numbering import Numbered
 from advanced_optimizers.experiments.studies.registry import TOPICS
@@ -20,11 +21,14 @@ _BLOCKS: Mapping[str, str] = {
     "edges": "Choices at the edge of their range.",
     "statements": "Every statement, its word, and what was found.",
     "claims": "Claims, verdicts and evidence",
-    "differences": "Differences from the baseline.",
+    "differences": "Differences between algorithms",
     "shared-sentences": "Sentences that several rules share.",
     "rules": "Rules",
     "changed-rules": "Claims whose rule was changed, and the two verdicts.",
     "former-rules": "The rules as they were.",
+    "spaces": "Search spaces, defaults and schedules.",
+    "remade": "The source's table, remade.",
+    "conclusions": "The source's conclusions, and the verdicts on them.",
     "file": "",
     "figure": "",
     "table": "",
@@ -38,7 +42,10 @@ _TABLES: Mapping[str, str] = {
     "stated": "What the source states, and what was found here",
     "claims": "Claims and verdicts",
     "accuracy": "Test accuracy",
-    "choices": "What tuning chose, and what it led to",
+    "choices": "What is chosen, and what it leads to",
+    "verdicts": "Differences to each anchor, and verdicts",
+    "tunability": "How much tuning it takes",
+    "robustness": "What a changed setting changes",
     "scatter": "How much tunings scatter, and seeds",
     "outcomes": "Outcomes by seeds and by tunings",
     "seconds": "Ratios of the seconds per epoch",
@@ -63,12 +70,20 @@ def place_of(key: str, arguments: Mapping[str, str]) -> Numbered | None:
 
 
 def caption_of(key: str, arguments: Mapping[str, str]) -> str:
-    """The caption of a table; empty for what has one in its text."""
+    """The caption of a table; empty for what has one in its text.
+
+    Raises:
+        ValueError: No caption is known for this kind of table.
+    """
     if "topics" in arguments:
         return f"{_BLOCKS[key]}: {TOPICS[arguments['topics'].split(',')[0]].title}."
+    if key == "differences":
+        return f"{_BLOCKS[key]} (study `{arguments['study']}`)."
     if key != "table":
         return _BLOCKS[key]
     study, kind = arguments["study"], arguments["name"].removeprefix(f"{arguments['study']}-")
     metric = METRICS.get(kind.replace("-", "_"))
-    words = f"{metric.name[0].upper()}{metric.name[1:]}" if metric else _TABLES[kind]
+    words = (
+        f"{metric.name[0].upper()}{metric.name[1:]}" if metric else _TABLES[check_known("kind of table", kind, _TABLES)]
+    )
     return f"{words} (study `{study}`)."

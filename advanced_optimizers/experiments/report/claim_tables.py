@@ -48,10 +48,11 @@ def headlines_table(keys: Sequence[str], claims: Mapping[str, Claim], verdicts: 
 
 
 def claims_table(keys: Sequence[str], claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
-    """Claims in a few words with their keys, their verdicts and the evidence."""
+    """Claims in a few words with their keys, their verdicts and the evidence; the method only where several differ."""
+    several = len({claims[key].method for key in keys}) > 1
     return pd.DataFrame(
         {
-            "Claim": [f"{claims[key].method}: {claims[key].short} (`{key}`)" for key in keys],
+            "Claim": [f"{claims[key].method + ': ' if several else ''}{claims[key].short} (`{key}`)" for key in keys],
             "Verdict": [f"**{verdicts[key].status}**" for key in keys],
             "Evidence": [verdicts[key].sentence for key in keys],
         }

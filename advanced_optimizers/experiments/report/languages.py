@@ -9,9 +9,10 @@ from advanced_optimizers.experiments.report.translation import russian
 
 # A Russian file has the name of the English one with this ending.
 RUSSIAN = ".ru.md"
-# The blocks with the texts of rules. These are long, so a Russian document links to those of the English one.
+# The blocks with the texts of rules. These are long: a Russian document links to those of the English one, and drops
+# the last column of a table of claims and rules.
 RULES = frozenset({"rule", "rules", "shared-sentences", "former-rules"})
-_LINK = "Тексты — в [английском издании](coursework_report.md#{})."
+_LINK = "Тексты правил — в [английском издании](coursework_report.md#{})."
 _APPENDICES = {"former-rules": "appendix-b-rules-that-were-changed"}
 
 
@@ -36,9 +37,13 @@ def language_of(name: str) -> Language:
 
 
 def _russian_block(key: str, text: str) -> str:
-    if key in RULES:
-        return _LINK.format(_APPENDICES.get(key, "appendix-a-rules"))
-    return russian().block(text)
+    if key not in RULES:
+        return russian().block(text)
+    link = _LINK.format(_APPENDICES.get(key, "appendix-a-rules"))
+    if key != "rules":
+        return link
+    claims = "\n".join(f"{row[: row.rindex(' | ')]} |" for row in text.split("\n"))
+    return f"{russian().block(claims)}\n\n{link}"
 
 
 _ENGLISH = Language({"figure": "Figure", "table": "Table"}, lambda text: text, lambda key, text: text)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from advanced_optimizers.experiments.report.figure_style import WIDTH
-from advanced_optimizers.experiments.report.panels import house_figure
+from advanced_optimizers.experiments.report.panels import panel_grid
 
 _GAP = 1  # pixels between images
 
@@ -23,8 +23,7 @@ def picture_grid(images: Tensor, labels: Tensor, per_class: int = 3) -> Figure:
     classes = labels.unique(sorted=True)
     rows = [torch.cat([_framed(images[labels == c][row]) for c in classes], dim=1) for row in range(per_class)]
     whole = torch.cat(rows)
-    with house_figure((WIDTH, WIDTH * whole.shape[0] / whole.shape[1])) as figure:
-        axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    with panel_grid(1, 1, (WIDTH, WIDTH * whole.shape[0] / whole.shape[1])) as (figure, (axis,)):
         axis.imshow(whole.squeeze(-1), cmap="gray_r", interpolation="nearest", aspect="auto")
         axis.set_axis_off()
     return figure

@@ -220,7 +220,7 @@ def robustness_figure(study: Referee, frame: pd.DataFrame, tunings: Tunings, fam
         partial(robustness, panels, families, labels=labels()),
         tuple(dict.fromkeys(frame["run_id"])),
         note="Left and middle: the same hyperparameters in another setting, against the run with the same seed in the "
-        "tuned one (batches of 128, clean labels). Right: the mean of best - score over the range of rates. Mean over "
+        "tuned one. Right: the mean of best - score over the range of rates. Mean over "
         "the tunings with its 95 % interval.",
     )
 

@@ -10,8 +10,8 @@ percentage is rejected, in the whole file or, if the file marks its results with
 ``<!-- /results -->``, between those. Code, formulas, links, versions, arXiv ids, and numbers of sections, figures and
 tables are not results, and neither are the names of conditions and bands (20 % wrong labels, 95 % interval).
 
-In a file with ``<!-- numbered -->``, figures and tables have numbers (see ``numbering``): each must be referred to, and
-each section that the text refers to must exist.
+In a file with ``<!-- numbered -->``, figures and tables have numbers (see ``numbering``): each must be referred to,
+each section that the text refers to must exist, and no line of a paragraph may begin with a mark.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _OPEN = re.compile(r"<!-- result:([a-z][a-z-]*)((?: [a-z]+=[^\s>]+)*) -->")
 _CLOSE = "<!-- /result -->"
 _MARKS = {"<!-- results -->", "<!-- /results -->", "<!-- claimed -->", "<!-- /claimed -->"}
 
+_TORN = re.compile(r"[^\n]\n<!-- claimed -->")
 _CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
 # What looks like a result but is not.
@@ -187,7 +188,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
             document = _document(path.name, text, blocks, english)
-            found = [*_unbacked_numbers(text, blocks), *_dead_references(text, blocks, document.outline)]
+            found = [*_unbacked_numbers(text, blocks), *_faults_of_text(text, blocks, document.outline)]
             problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
@@ -240,10 +241,12 @@ def _document(name: str, text: str, blocks: Sequence[_Block], english: English) 
     return Document(language, outline_of(_prose(text, blocks), places, language.labels), english)
 
 
-def _dead_references(text: str, blocks: Sequence[_Block], outline: Outline | None) -> Iterator[str]:
-    """Sections that do not exist, and figures and tables that nobody mentions."""
+def _faults_of_text(text: str, blocks: Sequence[_Block], outline: Outline | None) -> Iterator[str]:
+    """Sections that do not exist, figures and tables that nobody mentions, and paragraphs that a mark would end."""
     if outline is None:
         return
+    for match in _TORN.finditer(_prose(text, blocks)):
+        yield f"{_line(text, match.end() - 1)}: a mark starts a line, which Markdown would take for HTML"
     for position, number in unknown_sections(_prose(text, blocks), outline):
         yield f"{_line(text, position)}: there is no section {number}"
     lines = {place: block.line for block in blocks if (place := place_of(block.key, block.arguments))}
