@@ -26,8 +26,6 @@ from advanced_optimizers.experiments.evidence.statistics import (
 )
 
 _METRIC = METRICS["test_accuracy"]
-# The accuracy of guessing: all data sets have ten classes.
-GUESSING = 0.1
 # From this share of runs that learned nothing on, an algorithm is not judged.
 _INVALID = 1 / 3
 # From here on, a probability of being better counts as meaningful (Bouthillier et al., 2021).
@@ -96,7 +94,7 @@ def accuracies(frame: pd.DataFrame, task: str, algorithm: str, variants: Sequenc
 def accuracy_of(row: pd.Series) -> float:
     """The test accuracy of a run's row; of one that diverged, that of guessing."""
     known = row["status"] == "completed" and pd.notna(row[_METRIC.column])
-    return float(row[_METRIC.column]) if known else GUESSING
+    return float(row[_METRIC.column] if known else row["guessing"])
 
 
 def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequence[str]) -> list[Ruling]:

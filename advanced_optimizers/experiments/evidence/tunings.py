@@ -37,7 +37,6 @@ from advanced_optimizers.experiments.evidence.statistics import (
 from advanced_optimizers.experiments.records.record import RunRecord
 
 _METRIC = "test_accuracy"
-_CHANCE = 0.1  # all data sets have ten classes
 _DECIDED = ("better", "worse", "equivalent")
 
 
@@ -134,7 +133,7 @@ def evidence_by_seeds(frame: pd.DataFrame, comparisons: Sequence[Comparison], va
 def score(trial: RunRecord) -> float:
     """The validation accuracy of a trial's last epoch; of one that diverged, that of guessing."""
     accuracy = trial.final.get("test_accuracy")
-    return _CHANCE if trial.status == "diverged" or accuracy is None else accuracy
+    return trial.guessing if trial.status == "diverged" or accuracy is None else accuracy
 
 
 def expected_best(scores: Sequence[float]) -> list[float]:

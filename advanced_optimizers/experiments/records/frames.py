@@ -72,6 +72,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         **{f"hp_{name}": value for name, value in hyperparameters.items()},
         "status": record.status,
         "unlearnt": record.unlearnt,
+        "guessing": record.guessing,
         "commit": record.environment.get("git_commit"),
         **{name: math.nan if value is None else value for name, value in record.final.items()},
         "best_test_accuracy": max(_known(record.curves.get("test_accuracy", [])), default=math.nan),

@@ -50,6 +50,11 @@ class RunRecord:
         return self.config.run_id
 
     @property
+    def guessing(self) -> float:
+        """The accuracy of guessing among as many classes as there are."""
+        return 1 / self.environment.get("num_classes", _CLASSES)
+
+    @property
     def unlearnt(self) -> bool:
         """Whether the last training loss is that of guessing, at least 98 % of ln(classes), or not finite.
 

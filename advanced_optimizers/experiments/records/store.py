@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,11 @@ class RunStore:
         self.progress_folder = self.root.parent / ".progress"
 
     def path(self, config: RunConfig) -> Path:
-        """Where the record of a configuration is kept."""
-        return self.root / config.task / config.algorithm / f"{config.run_id}.json"
+        """Where the record of a configuration is kept.
+
+        Names of a user's own code and data hold a colon, which not every file system takes: it becomes ``_``.
+        """
+        return self.root / _safe(config.task) / _safe(config.algorithm) / f"{config.run_id}.json"
 
     def has(self, config: RunConfig) -> bool:
         """Whether something is in the place of a configuration's record, be it damaged."""
@@ -187,6 +191,32 @@ class RunStore:
         except ValueError as error:
             raise _damaged(path, error) from error
         return record
+
+
+class LayeredStore(RunStore):
+    """A store that also finds the records of others, which it never writes.
+
+    Args:
+        root: The folder of its own records.
+        others: Where a record is looked for that is not among them, in this order.
+    """
+
+    def __init__(self, root: str | Path, others: Sequence[RunStore] = ()) -> None:
+        super().__init__(root)
+        self.others = tuple(others)
+
+    def has(self, config: RunConfig) -> bool:
+        """Whether a record is in its place here or in another store, be it damaged."""
+        return super().has(config) or any(store.has(config) for store in self.others)
+
+    def load(self, config: RunConfig) -> RunRecord | None:
+        """The record of a configuration, or None if no store has one; see :meth:`RunStore.load`."""
+        holder = next((store for store in self.others if store.has(config)), None)
+        return super().load(config) if super().has(config) or holder is None else holder.load(config)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.+@-]", "_", name)
 
 
 def _read_text(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from advanced_optimizers.experiments.evidence.contests import GUESSING, Ruling, accuracies, binomial_error, unit_means
+from advanced_optimizers.experiments.evidence.contests import Ruling, accuracies, binomial_error, unit_means
 from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.metrics import METRICS, noise_words, p_words
 from advanced_optimizers.experiments.evidence.robustness import changes
@@ -107,9 +107,9 @@ def scores_of(tuning: Tuning) -> list[float]:
 
 def rate_sensitivities(tunings: Sequence[Tuning], rate: str) -> Interval:
     """The mean over the tunings of what a rate that is picked blindly costs, as a fraction, capped at guessing."""
-    space = tunings[0].ranges[rate]
+    space, guessing = tunings[0].ranges[rate], tunings[0].trials[0].guessing
     return over_tunings(
-        [rate_sensitivity(t.values(rate), scores_of(t), space.low, space.high, GUESSING) for t in tunings]
+        [rate_sensitivity(t.values(rate), scores_of(t), space.low, space.high, guessing) for t in tunings]
     )
 
 

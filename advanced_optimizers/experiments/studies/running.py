@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -45,11 +44,14 @@ class Workers:
         jobs: Number of runs at a time, >= 1, each in a process with one thread; 1 trains in this process.
         engine: ``loky`` (processes on this machine), ``ray`` or ``dask`` (a cluster).
         device: Where each run trains, such as ``cpu`` or ``cuda``.
+        setups: Functions that each process calls before a run, such as one that makes a user's own algorithm known
+            there; called again, they change nothing.
     """
 
     jobs: int = 1
     engine: str = "loky"
     device: str = "cpu"
+    setups: tuple[Callable[[], object], ...] = ()
 
     def __post_init__(self) -> None:
         check_integer("jobs", self.jobs, low=1)
@@ -76,7 +78,13 @@ class StudyOutcome:
 
 
 def run_study(
-    study: BaseStudy, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
+    study: BaseStudy,
+    store: RunStore,
+    workers: Workers | None = None,
+    *,
+    retrain: bool = False,
+    progress: bool = True,
+    on_run: Callable[[RunConfig], object] | None = None,
 ) -> StudyOutcome:
     """Trains every run of a study that has no record, stage by stage: first the tuning trials, then the comparison.
 
@@ -90,6 +98,7 @@ def run_study(
         retrain: Whether to train all runs again. Their records are replaced once all of them are trained; an
             interrupted retraining resumes where it stopped, with the same code on the same machine.
         progress: Whether to show a progress bar.
+        on_run: Called with each run that has just been recorded.
 
     Raises:
         StudyError: Some runs failed.
@@ -102,7 +111,7 @@ def run_study(
     if retrain:
         check_writable(store, study.tuning_configs())
         with retraining_store(study.name, store, workers.device) as scratch:
-            outcome = run_study(study, scratch, workers, progress=progress)
+            outcome = run_study(study, scratch, workers, progress=progress, on_run=on_run)
             _replace(store, study, outcome.records)
         return outcome
     trained = 0
@@ -110,7 +119,7 @@ def run_study(
         for part, configs_of in study.stages():
             configs = configs_of(store)
             with _how_far(configs, store, f"{study.name}: {part}"):
-                trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress)
+                trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress, on_run)
     records = [record for config in study.configs(store) if (record := store.load(config)) is not None]
     return StudyOutcome(loaded=len(records) - trained, trained=trained, records=records)
 
@@ -141,7 +150,13 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
 
 
 def _train_all(
-    configs: Sequence[RunConfig], store: RunStore, workers: Workers, engine: Engine, title: str, progress: bool
+    configs: Sequence[RunConfig],
+    store: RunStore,
+    workers: Workers,
+    engine: Engine,
+    title: str,
+    progress: bool,
+    on_run: Callable[[RunConfig], object] | None = None,
 ) -> int:
     store.remove_leftovers()
     failures: dict[str, str] = {}
@@ -154,11 +169,12 @@ def _train_all(
                 store.checkpoint_path(config).unlink(missing_ok=True)
         except RecordError as error:
             failures[config.run_id] = str(error)
+    files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
+    setups: tuple[Callable[[], object], ...] = (*(partial(load_topic_file, path) for path in files), *workers.setups)
     if waiting:
         check_writable(store, waiting)
-        check_data(waiting, engine)
-    files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
-    train_one = partial(_train_one, store=store, device=workers.device, topics=files)
+        check_data(waiting, engine, setups)
+    train_one = partial(_train_one, store=store, device=workers.device, setups=setups)
     deaths: Counter[str] = Counter()
     trained = 0
     with tqdm(
@@ -180,6 +196,8 @@ def _train_all(
                 if result in (_TRAINED, _LOADED):
                     trained += result == _TRAINED
                     bar.set_postfix_str(f"{config.task} {config.algorithm}")
+                    if on_run is not None:
+                        on_run(config)
                 else:
                     failures[config.run_id] = _failure(config, result)
             if len(busy) == len(waiting):
@@ -210,14 +228,14 @@ def _name(config: RunConfig) -> str:
     return f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
 
 
-def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> str:
+def _train_one(config: RunConfig, store: RunStore, device: str, setups: Sequence[Callable[[], object]]) -> str:
     """Trains one run on one thread; returns what happened, or an error message.
 
-    Topic files are loaded first: a worker process only has the topics of the package.
+    Topic files, and a user's own code, are loaded first: a worker process only has the topics of the package.
     """
     try:
-        for path in topics:
-            load_topic_file(path)
+        for setup in setups:
+            setup()
         with threads(1):
             _, trained = train_or_load(config, store, device)
     except RunBusyError:

@@ -214,7 +214,8 @@ class Study(BaseStudy):
         """The tuning trials of one algorithm on one task, or of the algorithm whose hyperparameters it takes over."""
         algorithm = self.tuned_as.get(algorithm, algorithm)
         points = sample_hyperparameters(self.search_space(task, algorithm), self.trials, first=self.first_point)
-        return [self.protocol(task, algorithm).trial(algorithm, point, self.trial_seed) for point in points]
+        own, fixed = self.protocol(task, algorithm), ALGORITHMS[algorithm].fixed
+        return [own.trial(algorithm, {**fixed, **point}, self.trial_seed) for point in points]
 
     def search_space(self, task: Task, algorithm: str) -> dict[str, Range]:
         """The ranges that are searched for an algorithm on a task."""

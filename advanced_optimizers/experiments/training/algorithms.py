@@ -46,6 +46,8 @@ class Algorithm:
         schedule: The schedule that it needs, see ``RunConfig``; None if it follows the task's.
         passes: Forward and backward passes per step. With two, it trains half the epochs in the same time.
         package: The package that it needs besides the project's own, as it is imported; None if it needs none.
+        fixed: Hyperparameters that every run of it has, tuned or not.
+        aliases: Other names that a user may call it by; no configuration has them.
     """
 
     label: str
@@ -61,6 +63,8 @@ class Algorithm:
     schedule: str | None = None
     passes: int = 1
     package: str | None = None
+    fixed: Mapping[str, float | int | bool | str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rate not in self.search_space:
@@ -69,7 +73,7 @@ class Algorithm:
     @property
     def known(self) -> frozenset[str]:
         """The hyperparameters that a configuration may set."""
-        return frozenset((*self.search_space, *self.full_space, *self.options))
+        return frozenset((*self.search_space, *self.full_space, *self.options, *self.fixed))
 
 
 ALGORITHMS: dict[str, Algorithm] = {}

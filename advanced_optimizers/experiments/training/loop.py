@@ -26,6 +26,7 @@ from advanced_optimizers.experiments.records.machine import (
     peak_memory,
     reset_peak_memory,
     source_checksum,
+    sources_of,
 )
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -251,7 +252,9 @@ class _Run:
 
     def _environment(self) -> dict[str, Any]:
         finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return {**self.environment, "started_at": self.started_at, "finished_at": finished}
+        own = sources_of((self.config.algorithm, self.config.model, self.config.dataset))
+        source = {"source": own} if own else {}
+        return {**self.environment, **source, "started_at": self.started_at, "finished_at": finished}
 
 
 def _dataset(config: RunConfig) -> data.Dataset:
