@@ -22,8 +22,8 @@ from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
-from advanced_optimizers.experiments.training.loop import seed_everything
 from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.experiments.training.seeding import seed_everything
 from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import interleaved

@@ -167,15 +167,21 @@ def _as_side_page(path: str, text: str) -> str:
 def _api_page(module: str, root: Path) -> str:
     shown = module.removeprefix(f"{PACKAGE}.")
     where = PACKAGE if module in rooms(root) else module
-    intro = _rst_heading(shown, "=") + f"Import from ``{where}``:\n\n"
-    return intro + _summary(module, public_names(module, root)) + f".. automodule:: {module}\n   :members:\n"
+    names = public_names(module, root)
+    intro = _rst_heading(shown, "=") + f"Import from ``{where}``:\n\n" + _summary(module, names)
+    if module.startswith(f"{PACKAGE}.experiments"):  # imports its names on first use, so that Sphinx does not see them
+        return intro + f".. automodule:: {module}\n\n" + "".join(map(_entry, names))
+    return intro + f".. automodule:: {module}\n   :members:\n"
+
+
+def _entry(name: str) -> str:
+    return f".. autoclass:: {name}\n   :members:\n\n" if name[0].isupper() else f".. autofunction:: {name}\n\n"
 
 
 def _api_front_page(root: Path) -> str:
     """All public names, and the two functions that belong to no room."""
     own = public_names(f"{PACKAGE}._create", root)
-    functions = "".join(f".. autofunction:: {name}\n\n" for name in own)
-    by_name = _rst_heading("By name", "-") + _summary(PACKAGE, own) + functions
+    by_name = _rst_heading("By name", "-") + _summary(PACKAGE, own) + "".join(map(_entry, own))
     headings = [_rst_heading(f":doc:`{room.removeprefix(f'{PACKAGE}.')} <{room}>`", "-") for room in rooms(root)]
     tables = [
         heading + _summary(room, public_names(room, root)) for heading, room in zip(headings, rooms(root), strict=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
-from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, Hyperparameters
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.halving import HalvingStudy, Rung
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study
@@ -56,7 +56,7 @@ class Referee(VariantStudy):
             return study
         return HalvingStudy(**{known.name: getattr(study, known.name) for known in fields(study)}, rungs=self.rungs)
 
-    def known_configs(self, store: RunStore) -> list[RunConfig]:
+    def known_configs(self, store: RunStore) -> list[BaseConfig]:
         """The runs in the order of the stages, or as far as they are known before tuning is finished."""
         try:
             return self.configs(store)
