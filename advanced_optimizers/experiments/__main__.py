@@ -318,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     notebooks = add("notebooks", _notebooks, "execute every notebook from top to bottom")
     notebooks.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     notebooks.set_defaults(extras="experiments,notebooks")
-    report = add("report", _report, "fill the generated parts of README.md and coursework_report.md")
+    report = add("report", _report, "fill the generated parts of the README and the report, in both languages")
     report.add_argument("--check", action="store_true", help="change nothing; fail if they differ from the records")
     add_options(
         add(

@@ -15,8 +15,8 @@ from advanced_optimizers.experiments.records.config import Hyperparameters, RunC
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.learners import Learner, Setting
-from advanced_optimizers.experiments.training.loop import seed_everything
 from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.experiments.training.seeding import seed_everything
 
 STEPS = 20
 _SMALL_BATCH = 32

@@ -18,7 +18,7 @@ from advanced_optimizers.experiments.evidence.contests import Ruling, accuracies
 from advanced_optimizers.experiments.evidence.statistics import Interval, compare_unpaired, mean_interval
 from advanced_optimizers.experiments.evidence.tunability import expected_best_of_tunings, good_range
 from advanced_optimizers.experiments.evidence.tunings import score
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.records.writing import write_if_changed
@@ -36,11 +36,11 @@ class RecordsInMemory(RunStore):
         super().__init__(Path("memory"))
         self.by_id = {record.run_id: record for record in records}
 
-    def has(self, config: RunConfig) -> bool:
+    def has(self, config: BaseConfig) -> bool:
         """Whether there is one."""
         return config.run_id in self.by_id
 
-    def load(self, config: RunConfig) -> RunRecord | None:
+    def load(self, config: BaseConfig) -> RunRecord | None:
         """The record of a configuration."""
         return self.by_id.get(config.run_id)
 
@@ -217,7 +217,7 @@ class Comparison:
             "runs": {c.run_id: self.records.by_id[c.run_id].outcome()["status"] for c in self._runs(name)},
         }
 
-    def _runs(self, name: str) -> Sequence[RunConfig]:
+    def _runs(self, name: str) -> Sequence[BaseConfig]:
         return [record.config for record in self.records.by_id.values() if record.config.algorithm == name]
 
     def save_html(self, path: str | Path) -> Path:

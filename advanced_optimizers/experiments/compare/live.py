@@ -11,7 +11,7 @@ from typing import TextIO
 
 from advanced_optimizers.experiments.compare.protocol import Plan, names
 from advanced_optimizers.experiments.evidence.tunings import score
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -61,7 +61,7 @@ class Live:
         """How many runs there will be."""
         return sum(sum(self.plan.count(name)) for name in self.states)
 
-    def __call__(self, config: RunConfig) -> None:
+    def __call__(self, config: BaseConfig) -> None:
         """Notes a run that has just been recorded."""
         record = self._count(config)
         state = self.states[config.algorithm]
@@ -112,7 +112,7 @@ class Live:
         seconds = (time.monotonic() - self.started) / trained * rest
         return f"   {duration(seconds)} left"
 
-    def _count(self, config: RunConfig) -> RunRecord | None:
+    def _count(self, config: BaseConfig) -> RunRecord | None:
         record, state = self.store.load(config), self.states[config.algorithm]
         if config.split != "validation":
             state.runs += 1

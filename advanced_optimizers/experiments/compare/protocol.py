@@ -14,7 +14,7 @@ from typing import Any
 from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.compare.code import CompareError
 from advanced_optimizers.experiments.evidence.contests import binomial_error
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.halving import Rung
 from advanced_optimizers.experiments.studies.referee import Referee, tunings
@@ -127,9 +127,9 @@ class Plan:
         trials = sum(rung.trials for rung in protocol.rungs) or protocol.trials
         return protocol.tunings * trials, protocol.tunings * protocol.runs
 
-    def recorded(self, store: RunStore) -> dict[str, list[RunConfig]]:
+    def recorded(self, store: RunStore) -> dict[str, list[BaseConfig]]:
         """By algorithm, the known runs that have a record."""
-        found: dict[str, list[RunConfig]] = {name: [] for name in self.algorithms}
+        found: dict[str, list[BaseConfig]] = {name: [] for name in self.algorithms}
         for config in self.study.known_configs(store):
             if store.has(config):
                 found[config.algorithm].append(config)

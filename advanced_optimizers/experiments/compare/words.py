@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from advanced_optimizers.experiments.compare.comparison import Comparison
+from advanced_optimizers.experiments.compare.protocol import Plan
 from advanced_optimizers.experiments.compare.spaces import words as range_words
 from advanced_optimizers.experiments.evidence.contests import Ruling, binomial_error
 from advanced_optimizers.experiments.evidence.tunings import scatter
+from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.studies.tuning import place_in
 
 
@@ -121,11 +123,17 @@ def tuned(comparison: Comparison) -> list[dict[str, str]]:
                     "range": range_words(space),
                     "chosen by study": ", ".join(chosen),
                     "trials": f"{len(comparison.trials(name))} ({status['diverged']} diverged)",
-                    "schedule": comparison.trials(name)[0].config.schedule,
-                    "epochs": str(comparison.trials(name)[0].config.epochs),
+                    "schedule": _task_of(comparison.plan, name).schedule,
+                    "epochs": str(comparison.trials(name)[0].config.points),
                 }
             )
     return rows
+
+
+def _task_of(plan: Plan, algorithm: str) -> Task:
+    """The task with the schedule and the epochs of an algorithm."""
+    study = plan.study
+    return study.comparison(study.tunings[0]).protocol(study.tasks[0], algorithm)
 
 
 def summary(comparison: Comparison) -> str:

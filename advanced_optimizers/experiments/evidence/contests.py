@@ -112,7 +112,9 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
     Raises:
         ValueError: Two runs of a variant share a seed.
     """
-    values = {c: (_units(frame, c, c.algorithm, tunings), _units(frame, c, c.baseline, tunings)) for c in family}
+    values = {
+        c: (_units(frame, c.task, c.algorithm, tunings), _units(frame, c.task, c.baseline, tunings)) for c in family
+    }
     whole = {c: pair for c, pair in values.items() if pair[0].keys() == pair[1].keys() and len(pair[0]) > 1}
     results = {c: compare_unpaired(*map(_means, pair)) for c, pair in whole.items()}
     judgments = judge_within(
@@ -151,9 +153,14 @@ def unlearnt_share(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequ
     return float(clean["unlearnt"].mean()) if len(clean) else 0.0
 
 
-def _units(frame: pd.DataFrame, c: Comparison, algorithm: str, tunings: Sequence[str]) -> dict[str, list[float]]:
+def unit_means(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequence[str]) -> list[float]:
+    """The value of each unit of an algorithm: the mean of a tuning's runs, or with one tuning, its runs."""
+    return _means(_units(frame, task, algorithm, tunings))
+
+
+def _units(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequence[str]) -> dict[str, list[float]]:
     """The values of each unit: the runs of a tuning, or one seed's."""
-    found = accuracies(frame, c.task, algorithm, tunings)
+    found = accuracies(frame, task, algorithm, tunings)
     if len(tunings) > 1:
         return found
     return {str(place): [value] for own in found.values() for place, value in enumerate(own)}

@@ -47,8 +47,9 @@ class Families:
         return {group: members for group, members in found.items() if members}
 
     def arranged(self, algorithms: Iterable[str]) -> list[str]:
-        """The algorithms, family by family."""
-        return [name for members in self.present(algorithms).values() for name in members]
+        """The algorithms, family by family, in the order of each family."""
+        names = set(algorithms)
+        return [name for members in self.groups.values() for name in members if name in names]
 
     def marks(self, algorithms: Sequence[str], labels: Mapping[str, str], *, lines: bool = True) -> dict[str, Any]:
         """What a legend says: the families, and, if curves are drawn, the anchors and the others."""

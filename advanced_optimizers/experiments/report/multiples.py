@@ -85,6 +85,8 @@ def line_multiples(
             percent_scale(axes[0], "x" if which == "x" else "y")
         if "x" not in percent:
             axes[0].xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], integer=True))
+        if "y" not in percent:
+            axes[0].yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10], integer=True))
         if reverse:
             axes[0].invert_xaxis()
 
@@ -148,7 +150,7 @@ def _panels(
     titles = [wrapped(labels.get(name, name), _TITLE_CHARACTERS) for name in names]
     columns = min(_COLUMNS, len(names))
     tall = [max(title.count("\n") + 1 for title in titles[i : i + columns]) for i in range(0, len(names), columns)]
-    size = (WIDTH, 1.2 + sum(0.72 + 0.15 * lines for lines in tall))
+    size = (WIDTH, 1.2 + sum(0.82 + 0.15 * lines for lines in tall))
     with panel_grid(len(names), columns, size, sharex=True, sharey=True) as (figure, axes):
         for name, title, axis in zip(names, titles, axes, strict=True):
             draw(axis, name)

@@ -11,9 +11,8 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.evidence.robustness import changes
-from advanced_optimizers.experiments.evidence.statistics import Interval, mean_interval
-from advanced_optimizers.experiments.evidence.tunability import expected_best_of_tunings, good_range
+from advanced_optimizers.experiments.evidence.statistics import Interval, mean, mean_interval
+from advanced_optimizers.experiments.evidence.tunability import good_range
 from advanced_optimizers.experiments.records.frames import epochs_to
 from advanced_optimizers.experiments.report.contest_plots import SHOWN_MARGINS, Change, forest, robustness
 from advanced_optimizers.experiments.report.families import Families
@@ -21,7 +20,8 @@ from advanced_optimizers.experiments.report.measured import ONE_RUN_PATH
 from advanced_optimizers.experiments.report.multiples import Line, Trials, line_multiples, rate_multiples
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.referee_tables import (
-    over_tunings,
+    changes_by_setting,
+    expected,
     rate_sensitivities,
     scores_of,
     settings_of,
@@ -32,6 +32,7 @@ from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 _LOWEST = -10.0  # points below the best trial; all lower ones are at the edge
 _TARGETS = 40
+_LEAST_ERROR = 0.01  # %, on a logarithmic axis, where no error at all has no place
 _ERROR = "Test error (%)"
 _EPOCHS = "Epochs"
 Tunings = Mapping[str, Sequence[Tuning]]
@@ -40,17 +41,25 @@ Tunings = Mapping[str, Sequence[Tuning]]
 def forest_figure(study: Referee, rulings: Sequence[Ruling], families: Families, frame: pd.DataFrame) -> StudyFigure:
     """The differences to the anchors, with verdicts."""
     margin = study.margins.get(study.tasks[0].name)
-    far = "" if margin is None else f" beyond {100 * SHOWN_MARGINS * margin:g} points a triangle with its value."
     unit = rulings[0].unit
     units = sorted({ruling.result.difference.n for ruling in rulings})
+    notes = [
+        f"Mean with its 95 % interval (n = {', '.join(map(str, units))} {unit}).",
+        "Within a family, rows are sorted by the estimate, which is not a ranking: neighbors were not compared.",
+    ]
+    if margin is None:
+        notes.append("On this task nothing is decided.")
+    else:
+        notes.append(
+            f"The band is the margin; beyond {100 * SHOWN_MARGINS * margin:g} points a triangle has the value. "
+            f"Small: by less than the margin. Undecided: in brackets the number of {unit} that would find a difference "
+            "as large as the margin."
+        )
     return StudyFigure(
         f"difference in test accuracy from each anchor, and the verdict ({len(rulings)} comparisons)",
         partial(forest, rulings, families, labels=labels()),
         _clean_runs(study, frame),
-        note=f"Mean with its 95 % interval (n = {', '.join(map(str, units))} {unit});{far} The margin is the band. "
-        "Within a family, rows are sorted by the estimate, which is not a ranking: neighbors are mostly undecided "
-        f"among each other. Small: by less than the margin. Undecided: in brackets the number of {unit} that would "
-        "find a difference as large as the margin.",
+        note=" ".join(notes),
     )
 
 
@@ -58,13 +67,11 @@ def trials_figure(tunings: Tunings, families: Families) -> StudyFigure:
     """The expected best of so many trials."""
     lines = {}
     for name, own in tunings.items():
-        expected = expected_best_of_tunings([scores_of(tuning) for tuning in own])
-        lines[name] = Line(
-            range(1, len(expected) + 1),
-            [100 * (1 - e.estimate) for e in expected],
-            [100 * (1 - e.high) for e in expected],
-            [100 * (1 - e.low) for e in expected],
+        best = expected(own)
+        estimates, low, high = (
+            [_error(value) for value in ends] for ends in zip(*((e.estimate, e.high, e.low) for e in best), strict=True)
         )
+        lines[name] = Line(range(1, len(best) + 1), estimates, low, high)
     return _curves(
         "expected lowest validation error by the number of trials",
         lines,
@@ -165,8 +172,8 @@ def targets_figure(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame, fa
         name: [list(own["test_accuracy"]) for _, own in part.sort_values("epoch").groupby("run_id")]
         for name, part in runs.items()
     }
-    lasts = [100 * (1 - run[-1]) for own in accuracies.values() for run in own]
-    firsts = [100 * (1 - run[0]) for own in accuracies.values() for run in own]
+    lasts = [_error(run[-1]) for own in accuracies.values() for run in own]
+    firsts = [_error(run[0]) for own in accuracies.values() for run in own]
     targets = np.geomspace(min(lasts), max(np.median(firsts), *lasts), _TARGETS).tolist()
     lines = {name: _reached(own, targets, ALGORITHMS[name].passes) for name, own in accuracies.items()}
     return _curves(
@@ -192,17 +199,19 @@ def _reached(runs: Sequence[Sequence[float]], targets: Sequence[float], passes: 
 
 def robustness_figure(study: Referee, frame: pd.DataFrame, tunings: Tunings, families: Families) -> StudyFigure | None:
     """What noisy labels, other batches and blind rates cost; None if the study has no such runs."""
-    (task,) = study.tasks
-    found: dict[str, dict[str, dict[str, Interval]]] = {}
-    for words, column, value in settings_of(study):
-        own = {name: changes(frame, task.name, name, study.tunings, column, value) for name in tunings}
-        found.setdefault(column, {})[words] = {name: over_tunings(v) for name, v in own.items() if v}
-    if not found:
+    changed = changes_by_setting(frame, study, list(tunings))
+    if not changed:
         return None
     titles = {"label_noise": "Noisy labels", "batch_size": "Other batches"}
+    settings = settings_of(study)
     panels = [
-        Change(titles[column], "Change in test accuracy (points)", {words: _points(v) for words, v in own.items()})
-        for column, own in found.items()
+        Change(
+            title,
+            "Change in test accuracy (points)",
+            {words: _points(changed[words]) for words, own, _ in settings if own == column},
+        )
+        for column, title in titles.items()
+        if column in {own for _, own, _ in settings}
     ]
     costs = {name: rate_sensitivities(own, ALGORITHMS[name].rate) for name, own in tunings.items()}
     panels.append(Change("A blind rate", "Lost on average (points)", {"a blind rate": _points(costs)}))
@@ -211,7 +220,7 @@ def robustness_figure(study: Referee, frame: pd.DataFrame, tunings: Tunings, fam
         partial(robustness, panels, families, labels=labels()),
         tuple(dict.fromkeys(frame["run_id"])),
         note="Left and middle: the same hyperparameters in another setting, against the run with the same seed in the "
-        "tuned one (batches of 128, clean labels). Right: the mean of best - score over the range of rates. Mean over "
+        "tuned one. Right: the mean of best - score over the range of rates. Mean over "
         "the tunings with its 95 % interval.",
     )
 
@@ -235,14 +244,21 @@ def _runs(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame) -> dict[str
 
 def _by_pass(runs: pd.DataFrame, passes: int) -> Line:
     """The mean of the units after each epoch, with its 95 % interval where there are several."""
-    means = 100 * (1 - runs.groupby(["epoch", "unit"])["test_accuracy"].mean().unstack())
-    intervals = [mean_interval(row.dropna().tolist()) for _, row in means.iterrows() if row.notna().sum() > 1]
+    means = runs.groupby(["epoch", "unit"])["test_accuracy"].mean().unstack()
     epochs = [passes * int(epoch) for epoch in means.index]
-    if len(intervals) < len(epochs):
-        return Line(epochs, means.mean(axis=1).tolist())
-    estimates = [interval.estimate for interval in intervals]
-    least = min(estimates) / 2  # a t-interval can reach below 0, where a logarithmic scale has no place
-    return Line(epochs, estimates, [max(least, i.low) for i in intervals], [min(100, i.high) for i in intervals])
+    values = [row.dropna().tolist() for _, row in means.iterrows()]
+    if min(map(len, values)) < 3:  # of two values, a t-interval says nothing
+        return Line(epochs, [_error(mean(own)) for own in values])
+    intervals = [mean_interval(own) for own in values]
+    estimates, low, high = (
+        [_error(value) for value in own] for own in zip(*((i.estimate, i.high, i.low) for i in intervals), strict=True)
+    )
+    return Line(epochs, estimates, low, high)
+
+
+def _error(accuracy: float) -> float:
+    """The error in %, within what an axis shows: a t-interval can leave the range of a share."""
+    return min(100.0, max(_LEAST_ERROR, 100 * (1 - accuracy)))
 
 
 def _curves(

@@ -13,14 +13,19 @@ from functools import cached_property
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling, rule_family
-from advanced_optimizers.experiments.evidence.labels import label, labels
-from advanced_optimizers.experiments.evidence.metrics import ordered
+from advanced_optimizers.experiments.evidence.labels import label
+from advanced_optimizers.experiments.evidence.metrics import first_few
+from advanced_optimizers.experiments.evidence.tunability import trials_needed
 from advanced_optimizers.experiments.report import referee_figures as figures
+from advanced_optimizers.experiments.report.choices import Facts, choices_table
 from advanced_optimizers.experiments.report.families import Families
 from advanced_optimizers.experiments.report.measured import OneRun
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.referee_tables import (
     accuracy_row,
+    changes_by_setting,
+    expected,
+    rate_sensitivities,
     robustness_row,
     settings_of,
     tunability_row,
@@ -32,6 +37,7 @@ from advanced_optimizers.experiments.report.variant_results import VariantResult
 from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.study import MissingRunsError
 from advanced_optimizers.experiments.studies.task import Task
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 
 class RefereeResults(VariantResults[Referee]):
@@ -40,14 +46,18 @@ class RefereeResults(VariantResults[Referee]):
     @cached_property
     def complete(self) -> list[tuple[str, str]]:
         """The pairs of task and algorithm of which every run is recorded, families one after the other."""
-        first = self.study.comparison(self.study.tunings[0])
-        order = list(dict.fromkeys(ordered(self.study.algorithms, labels())))
         return [
             (task.name, name)
             for task in self.study.tasks
-            for name in self.families.arranged(order)
-            if name in first.algorithms_on(task) and self._is_complete(task, name)
+            for name in self.algorithms_on(task.name)
+            if self._is_complete(task, name)
         ]
+
+    def algorithms_on(self, task: str) -> list[str]:
+        """The algorithms that are run on a task, families one after the other."""
+        first = self.study.comparison(self.study.tunings[0])
+        (own,) = (known for known in first.tasks if known.name == task)
+        return self.families.arranged(first.algorithms_on(own))
 
     def _is_complete(self, task: Task, algorithm: str) -> bool:
         for study in self.study.comparisons().values():
@@ -61,16 +71,14 @@ class RefereeResults(VariantResults[Referee]):
         return True
 
     @property
-    def waiting(self) -> str:
-        """A sentence that names the algorithms that are left out; empty if there are none."""
-        first = self.study.comparison(self.study.tunings[0])
-        names = [
-            label(name)
-            for task in self.study.tasks
-            for name in first.algorithms_on(task)
-            if (task.name, name) not in self.complete
-        ]
-        return f"Left out, since runs are missing: {', '.join(dict.fromkeys(names))}." if names else ""
+    def waiting(self) -> list[str]:
+        """The names of the algorithms that are left out."""
+        pairs = [(task.name, name) for task in self.study.tasks for name in self.algorithms_on(task.name)]
+        return list(dict.fromkeys(label(name) for task, name in pairs if (task, name) not in self.complete))
+
+    def absence(self, limit: int = 3) -> str:
+        """A sentence that names what is left out, and from a number on only counts it; empty if nothing is."""
+        return f"Left out, since runs are missing: {first_few(self.waiting, limit)}." if self.waiting else ""
 
     @property
     def families(self) -> Families:
@@ -107,14 +115,31 @@ class RefereeResults(VariantResults[Referee]):
 
     def _own_tables(self) -> Mapping[str, pd.DataFrame]:
         frame, study = self.judged, self.study
-        tuned = [found for pair in self.complete if (found := self.tunings_of(*pair))]
         built = {
             "verdicts": [verdict_row(ruling) for ruling in self.rulings],
             "accuracy": [accuracy_row(frame, study, *pair) for pair in self.complete],
-            "tunability": [tunability_row(found, study) for found in tuned],
+            "tunability": [tunability_row(self.tunings_of(*pair), study) for pair in self.complete],
             "robustness": [robustness_row(frame, study, *pair) for pair in self.complete if settings_of(study)],
         }
-        return {name: noted(pd.DataFrame(rows), self._note(name)) for name, rows in built.items()}
+        tables = {name: pd.DataFrame(rows) for name, rows in built.items()} | {"choices": choices_table(self.facts)}
+        return {name: noted(table, self._note(name)) for name, table in tables.items()}
+
+    @property
+    def facts(self) -> Facts:
+        """What was found on the task of the study, for the choice of an algorithm."""
+        (task,) = self.study.tasks
+        names = [name for _, name in self.complete]
+        tuned = {} if self.study.rungs else {name: self.tunings_of(task.name, name) for name in names}
+        margin = self.study.margins.get(task.name, 0.0)
+        return Facts(
+            algorithms=names,
+            anchors=[name for name in self.study.anchors if name in names],
+            rulings=self.rulings,
+            blind={name: rate_sensitivities(own, ALGORITHMS[name].rate) for name, own in tuned.items()},
+            trials={name: trials_needed(expected(own), margin) for name, own in tuned.items()},
+            changes=changes_by_setting(self.judged, self.study, names),
+            times=OneRun(self.root).ratios(task.name),
+        )
 
     def _note(self, table: str) -> str:
         notes = {
@@ -125,10 +150,13 @@ class RefereeResults(VariantResults[Referee]):
             "tunability": "Expected best validation accuracy after so many trials. Trials needed: until it is within "
             "the margin of that of all. Good rates: those around the best one that lose at most a point. A blind rate "
             "costs: the mean of best - score over the range of rates, with its 95 % interval over the tunings.",
+            "choices": "Algorithms are in the order of their families. Who is not named does not meet the rule, or is "
+            "undecided.",
             "robustness": "The change of test accuracy from the tuned setting, with the same hyperparameters and seed: "
             "mean over the tunings with its 95 % interval.",
         }
-        return f"{notes[table]} {self.waiting}".rstrip()
+        limit = len(self.study.algorithms) if table == "verdicts" else 3
+        return f"{notes[table]} {self.absence(limit)}".rstrip()
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
@@ -136,7 +164,7 @@ class RefereeResults(VariantResults[Referee]):
         if not self.complete:
             return {}
         study, frame, curves, families = self.study, self.judged, self.curves, self.families
-        tunings = {name: found for task, name in self.complete if (found := self.tunings_of(task, name))}
+        tunings = {name: self.tunings_of(task, name) for task, name in self.complete}
         seconds = OneRun(self.root).seconds(study.tasks[0].name)
         built = {
             "forest": figures.forest_figure(study, self.rulings, families, frame) if self.rulings else None,
@@ -148,7 +176,7 @@ class RefereeResults(VariantResults[Referee]):
             "robustness": figures.robustness_figure(study, frame, tunings, families),
         }
         return {
-            f"{study.name}-{name}": replace(figure, note=f"{figure.note} {self.waiting}".rstrip())
+            f"{study.name}-{name}": replace(figure, note=f"{figure.note} {self.absence()}".rstrip())
             for name, figure in built.items()
             if figure is not None
         }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from advanced_optimizers.experiments.evidence.contests import Ruling, accuracies, binomial_error
+from advanced_optimizers.experiments.evidence.contests import Ruling, accuracies, binomial_error, unit_means
 from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.metrics import METRICS, noise_words, p_words
 from advanced_optimizers.experiments.evidence.robustness import changes
@@ -20,7 +20,7 @@ from advanced_optimizers.experiments.evidence.tunability import (
 )
 from advanced_optimizers.experiments.evidence.tunings import scatter, score
 from advanced_optimizers.experiments.report.table_files import NOTHING
-from advanced_optimizers.experiments.report.tuning_tables import Tuning
+from advanced_optimizers.experiments.report.tuning_tables import Tuning, range_words
 from advanced_optimizers.experiments.studies.referee import DEFAULTS, Referee
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
@@ -45,16 +45,15 @@ def verdict_row(ruling: Ruling) -> dict[str, str]:
 def accuracy_row(frame: pd.DataFrame, study: Referee, task: str, algorithm: str) -> dict[str, str]:
     """An algorithm's accuracy, tuned and at its defaults, and how far it scatters."""
     values = accuracies(frame, task, algorithm, study.tunings)
-    means = [mean(own) for own in values.values()] if len(values) > 1 else next(iter(values.values()))
-    center = mean(means)
+    units = unit_means(frame, task, algorithm, study.tunings)
     untuned = accuracies(frame, task, algorithm, [DEFAULTS]).get(DEFAULTS)
     return {
         "Task": label(task),
         "Algorithm": label(algorithm),
-        "Test accuracy (%)": _ACCURACY.value(mean_interval(means)).removesuffix(" %"),
+        "Test accuracy (%)": _ACCURACY.value(mean_interval(units)).removesuffix(" %"),
         **_scatter_cells(list(values.values())),
         "At defaults (%)": f"{100 * mean(untuned):.2f}" if untuned else NOTHING,
-        "Another test set (points)": f"{100 * binomial_error(center, study.test_images):.2f}",
+        "Another test set (points)": f"{100 * binomial_error(mean(units), study.test_images):.2f}",
     }
 
 
@@ -80,20 +79,25 @@ def tunability_row(tunings: Sequence[Tuning], study: Referee) -> dict[str, str]:
     if study.rungs:
         return {**names, **edges}
     rate = ALGORITHMS[algorithm].rate
-    expected = expected_best_of_tunings([scores_of(tuning) for tuning in tunings])
-    shown = sorted({1, (len(expected) + 1) // 2, len(expected)})
-    after = " / ".join(f"{100 * expected[k - 1].estimate:.2f}" for k in shown)
+    best = expected(tunings)
+    shown = sorted({1, (len(best) + 1) // 2, len(best)})
+    after = " / ".join(f"{100 * best[k - 1].estimate:.2f}" for k in shown)
     rates = [value for tuning in tunings for value in tuning.values(rate)]
     scores = [value for tuning in tunings for value in scores_of(tuning)]
     lost = rate_sensitivities(tunings, rate)
     return {
         **names,
         f"After {' / '.join(map(str, shown))} trials (%)": after,
-        "Trials needed": str(trials_needed(expected, study.margins.get(task, 0.0))),
+        "Trials needed": str(trials_needed(best, study.margins.get(task, 0.0))),
         "Good rates (octaves)": str(good_range(rates, scores)),
         "A blind rate costs (points)": _ACCURACY.difference(lost).replace("+", "").removesuffix(" points"),
         **edges,
     }
+
+
+def expected(tunings: Sequence[Tuning]) -> list[Interval]:
+    """The expected best score of 1, 2, ... trials, as the mean over the tunings."""
+    return expected_best_of_tunings([scores_of(tuning) for tuning in tunings])
 
 
 def scores_of(tuning: Tuning) -> list[float]:
@@ -111,13 +115,22 @@ def rate_sensitivities(tunings: Sequence[Tuning], rate: str) -> Interval:
 
 def robustness_row(frame: pd.DataFrame, study: Referee, task: str, algorithm: str) -> dict[str, str]:
     """What noisy labels and other batches change, in points, with the hyperparameters of the tuned setting."""
-    cells = {"Task": label(task), "Algorithm": label(algorithm)}
-    for words, column, value in settings_of(study):
-        found = changes(frame, task, algorithm, study.tunings, column, value)
-        cells[f"{words} (points)"] = (
-            _ACCURACY.difference(over_tunings(found)).removesuffix(" points") if found else NOTHING
-        )
-    return cells
+    found = changes_by_setting(frame, study, [algorithm])
+    cells = {
+        f"{words} (points)": _ACCURACY.difference(own[algorithm]).removesuffix(" points") if own else NOTHING
+        for words, own in found.items()
+    }
+    return {"Task": label(task), "Algorithm": label(algorithm), **cells}
+
+
+def changes_by_setting(frame: pd.DataFrame, study: Referee, names: Sequence[str]) -> dict[str, dict[str, Interval]]:
+    """By other setting, in words, the change of accuracy of each algorithm that was run in it, on the study's task."""
+    (task,) = study.tasks
+    found = {
+        words: {name: changes(frame, task.name, name, study.tunings, column, value) for name in names}
+        for words, column, value in settings_of(study)
+    }
+    return {words: {name: over_tunings(v) for name, v in own.items() if v} for words, own in found.items()}
 
 
 def settings_of(study: Referee) -> list[tuple[str, str, float]]:
@@ -134,3 +147,25 @@ def settings_of(study: Referee) -> list[tuple[str, str, float]]:
 def over_tunings(values: Sequence[float]) -> Interval:
     """The mean over tunings with its 95 % t-interval; with one tuning, an interval without ends."""
     return mean_interval(values) if len(values) > 1 else Interval(values[0], np.nan, np.nan, 1)
+
+
+def spaces_table(study: Referee) -> pd.DataFrame:
+    """What every algorithm searches on the study's task in its tunings, with its default, schedule and passes."""
+    first, rows = study.comparison(study.tunings[0]), []
+    (task,) = first.tasks
+    for group, members in study.groups.items():
+        for name in (name for name in members if name in first.algorithms_on(task)):
+            row, untuned = ALGORITHMS[name], study.variants.get(DEFAULTS)
+            default = {} if untuned is None else untuned.untuned.get(name, {})
+            spaces = first.search_space(task, name).items()
+            rows.append(
+                {
+                    "Algorithm": label(name),
+                    "Family": group,
+                    "Searched": ", ".join(f"`{key}` {range_words(space)}" for key, space in spaces),
+                    "Default": f"{default[row.rate]:g}" if row.rate in default else NOTHING,
+                    "Schedule": row.schedule or task.schedule,
+                    "Passes per step": row.passes,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.records.writing import try_to_write
 from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError
 
 
-def check_data(configs: Sequence[RunConfig], engine: Engine, setups: Sequence[Callable[[], object]] = ()) -> None:
+def check_data(configs: Sequence[BaseConfig], engine: Engine, setups: Sequence[Callable[[], object]] = ()) -> None:
     """Checks the data of runs where they will be trained; what has to be downloaded or decoded is so once.
 
     Args:
@@ -28,7 +28,7 @@ def check_data(configs: Sequence[RunConfig], engine: Engine, setups: Sequence[Ca
     Raises:
         DataError: Files of a dataset are missing or damaged.
     """
-    names = sorted({config.dataset for config in configs})
+    names = sorted({name for config in configs for name in config.datasets})
     for _, result in engine.each(partial(_load, setups), names):
         # Whether a process can live is for the runs to show.
         if isinstance(result, Exception) and not isinstance(result, WorkerDiedError):
@@ -42,7 +42,7 @@ def _load(setups: Sequence[Callable[[], object]], name: str) -> None:
         data.load(name)
 
 
-def check_writable(store: RunStore, configs: Sequence[RunConfig]) -> None:
+def check_writable(store: RunStore, configs: Sequence[BaseConfig]) -> None:
     """Checks that the records and checkpoints of runs can be written, as far as that can be known.
 
     Raises:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.choices import ENGINES
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, config_from
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -84,7 +85,7 @@ def run_study(
     *,
     retrain: bool = False,
     progress: bool = True,
-    on_run: Callable[[RunConfig], object] | None = None,
+    on_run: Callable[[BaseConfig], object] | None = None,
 ) -> StudyOutcome:
     """Trains every run of a study that has no record, stage by stage: first the tuning trials, then the comparison.
 
@@ -125,7 +126,7 @@ def run_study(
 
 
 @contextmanager
-def _how_far(configs: Sequence[RunConfig], store: RunStore, title: str) -> Iterator[None]:
+def _how_far(configs: Sequence[BaseConfig], store: RunStore, title: str) -> Iterator[None]:
     """Makes the message of an interrupt say how many of the runs are recorded."""
     try:
         yield
@@ -135,7 +136,7 @@ def _how_far(configs: Sequence[RunConfig], store: RunStore, title: str) -> Itera
         raise
 
 
-def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
+def train_all(configs: Sequence[BaseConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
     """Trains the configurations that have no record; returns how many this process and its workers trained.
 
     A run whose process dies is tried once more.
@@ -150,13 +151,13 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
 
 
 def _train_all(
-    configs: Sequence[RunConfig],
+    configs: Sequence[BaseConfig],
     store: RunStore,
     workers: Workers,
     engine: Engine,
     title: str,
     progress: bool,
-    on_run: Callable[[RunConfig], object] | None = None,
+    on_run: Callable[[BaseConfig], object] | None = None,
 ) -> int:
     store.remove_leftovers()
     failures: dict[str, str] = {}
@@ -182,7 +183,10 @@ def _train_all(
     ) as bar:
         while waiting:
             busy, dead = [], []
-            for config, result in engine.each(train_one, waiting):
+            # The content and not the configuration: a worker knows its class once the topic is loaded.
+            orders = {_name(config): config for config in waiting}
+            for (name, _), result in engine.each(train_one, [(name, c.content) for name, c in orders.items()]):
+                config = orders[name]
                 if result == _BUSY:
                     busy.append(config)
                     continue
@@ -212,38 +216,45 @@ def _train_all(
 _TRAINED, _LOADED, _BUSY = "trained", "loaded", "busy"
 
 
-def _failure(config: RunConfig, result: str | Exception) -> str:
+def _failure(config: BaseConfig, result: str | Exception) -> str:
     if isinstance(result, WorkerDiedError):
         return f"{_death(config, result)}, {_MOST_DEATHS} times: it is given up; the same command tries it again"
     if isinstance(result, Exception):
-        return f"the run {_name(config)} raised {type(result).__name__}: {result}"
+        return _raised(_name(config), result)
     return result
 
 
-def _death(config: RunConfig, error: WorkerDiedError) -> str:
+def _raised(name: str, error: Exception) -> str:
+    return f"the run {name} raised {type(error).__name__}: {error}"
+
+
+def _death(config: BaseConfig, error: WorkerDiedError) -> str:
     return f"the process that trained the run {_name(config)} died ({error})"
 
 
-def _name(config: RunConfig) -> str:
+def _name(config: BaseConfig) -> str:
     return f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
 
 
-def _train_one(config: RunConfig, store: RunStore, device: str, setups: Sequence[Callable[[], object]]) -> str:
+def _train_one(
+    order: tuple[str, dict[str, Any]], store: RunStore, device: str, setups: Sequence[Callable[[], object]]
+) -> str:
     """Trains one run on one thread; returns what happened, or an error message.
 
     Topic files, and a user's own code, are loaded first: a worker process only has the topics of the package.
     """
+    name, content = order
     try:
         for setup in setups:
             setup()
         with threads(1):
-            _, trained = train_or_load(config, store, device)
+            _, trained = train_or_load(config_from(content), store, device)
     except RunBusyError:
         return _BUSY
     except (RecordError, DataError) as error:
         return str(error)
     except Exception as error:  # the failure of one run must not stop the others
-        return _failure(config, error)
+        return _raised(name, error)
     return _TRAINED if trained else _LOADED
 
 
@@ -262,7 +273,7 @@ def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) ->
             store.path(config).unlink()
 
 
-def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
+def recorded_configs(study: BaseStudy, store: RunStore) -> list[BaseConfig]:
     """The study's configurations that have a record, in the study's order.
 
     Raises:
