@@ -113,7 +113,7 @@ class TestFilling:
         numbers = [re.findall(r"\d+\.\d+", line) for line in (lines[0][2], lines[1][2])]
         assert numbers[0] == numbers[1] != []
         assert lines[1][5].startswith("| Алгоритм | MNIST, MLP, чистые метки (%) |")
-        edit(root / "README.ru.md", f"{numbers[1][0]} ±", "99.99 ±")
+        edit(root / "README.ru.md", f"-->{numbers[1][0]}", "-->99.99")
         (problem,) = run_report(root, check=True)
         assert problem.startswith("README.ru.md:3: ")
 
