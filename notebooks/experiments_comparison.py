@@ -83,8 +83,10 @@ print(f"test accuracy {accuracy:.0%}")
 #
 # **Try this:** take another optimizer, or leave the schedule out.
 
-
 # %%
+nesterov = {"momentum": 0.9, "nesterov": True}
+
+
 def trained_with(kind, lr, **settings):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
@@ -99,7 +101,6 @@ def trained_with(kind, lr, **settings):
     return float((net(test.images).argmax(1) == test.labels).float().mean())
 
 
-nesterov = {"momentum": 0.9, "nesterov": True}
 print("rate    SGD  AdamW")
 for octave in range(-12, 3, 2):
     lr = 2.0**octave
@@ -180,8 +181,8 @@ show_table(study, "referee-mnist-tunability")
 # %% [markdown]
 # ## Over epochs, and over time
 #
-# The same runs twice. An epoch costs a matrix method several times what it costs SGD, so what leads over epochs need
-# not lead over seconds.
+# The same runs twice. An epoch can cost a matrix method several times what it costs SGD, so what leads over epochs need
+# not lead over time.
 
 # %%
 show_figure(study, "referee-mnist-learning-curves")

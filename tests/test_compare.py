@@ -165,7 +165,9 @@ def test_the_command_uses_the_projects_records(
     assert main(SHORT) == 0
     printed = capsys.readouterr().out
     assert "12 runs: 12 recorded, 0 to train" in printed
-    assert printed.splitlines()[0].startswith("compare    Copy (Copy@")
+    first_line, second = printed.splitlines()[:2]
+    assert first_line == "compare    executes mine.py"
+    assert second.startswith("compare    Copy (Copy@")
     assert "repeat   " in printed
     assert main([*SHORT, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(first.to_json())

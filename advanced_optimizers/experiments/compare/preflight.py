@@ -52,7 +52,8 @@ class Preflight:
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Preflight:
         """Reads ``dataclasses.asdict`` of one back from JSON, which has lists for tuples."""
-        return Preflight(**{key: tuple(own) if isinstance(own, list) else own for key, own in content.items()})
+        values: dict[str, Any] = {k: tuple(own) if isinstance(own, list) else own for k, own in content.items()}
+        return Preflight(**values)
 
     @property
     def words(self) -> str:

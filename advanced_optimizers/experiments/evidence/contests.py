@@ -15,15 +15,10 @@ import pandas as pd
 
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, select_runs
+from advanced_optimizers.experiments.evidence.judgments import Judgment, judge_within
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.power import pairs_needed
-from advanced_optimizers.experiments.evidence.statistics import (
-    Interval,
-    Judgment,
-    UnpairedComparison,
-    compare_unpaired,
-    judge_within,
-)
+from advanced_optimizers.experiments.evidence.statistics import Interval, UnpairedComparison, compare_unpaired
 
 _METRIC = METRICS["test_accuracy"]
 # From this share of runs that learned nothing on, an algorithm is not judged.

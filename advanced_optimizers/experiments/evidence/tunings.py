@@ -26,14 +26,10 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     metric_evidence,
     select_runs,
 )
+from advanced_optimizers.experiments.evidence.judgments import judge_within
 from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.metrics import first_few
-from advanced_optimizers.experiments.evidence.statistics import (
-    Interval,
-    PairedComparison,
-    compare_paired,
-    judge_within,
-)
+from advanced_optimizers.experiments.evidence.statistics import Interval, PairedComparison, compare_paired
 from advanced_optimizers.experiments.records.record import RunRecord
 
 _METRIC = "test_accuracy"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
-from statistics import median
 
 from advanced_optimizers.experiments.evidence.comparisons import Measurements
 from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
@@ -59,9 +58,7 @@ class OneRun:
         """By algorithm, the median ratio of its seconds per epoch, with its order-statistic interval."""
         return {row["algorithm"]: median_interval(ratios(row["pairs"])) for row in self._rows if row["task"] == task}
 
-    def seconds(self, task: str) -> dict[str, float]:
-        """By algorithm, its seconds per epoch: the median of the common one's times the ratio to it."""
-        rows = [row for row in self._rows if row["task"] == task]
-        base = median(own for row in rows for _, own in row["pairs"]) if rows else 0.0
-        found = {name: base * ratio.estimate for name, ratio in self.ratios(task).items()}
-        return {row["baseline"]: base for row in rows} | found
+    def times(self, task: str) -> dict[str, float]:
+        """By algorithm, the time of its epoch in epochs of the common one, which is 1 itself."""
+        found = {name: ratio.estimate for name, ratio in self.ratios(task).items()}
+        return {row["baseline"]: 1.0 for row in self._rows if row["task"] == task} | found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.contests import Ruling
-from advanced_optimizers.experiments.evidence.labels import labels
+from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.statistics import Interval, mean, mean_interval
 from advanced_optimizers.experiments.evidence.tunability import good_range
 from advanced_optimizers.experiments.records.frames import epochs_to
@@ -128,12 +128,12 @@ def epochs_figure(study: Referee, frame: pd.DataFrame, curves: pd.DataFrame, fam
     )
 
 
-def seconds_figure(
+def times_figure(
     study: Referee,
     frame: pd.DataFrame,
     curves: pd.DataFrame,
     families: Families,
-    seconds: Mapping[str, float],
+    times: Mapping[str, float],
 ) -> StudyFigure | None:
     """Test error over the time that training takes; None if no time was measured.
 
@@ -142,25 +142,25 @@ def seconds_figure(
         frame: Its complete runs.
         curves: One row per run and epoch.
         families: The families of the algorithms.
-        seconds: Seconds per epoch by algorithm, from ``measured.OneRun``.
+        times: By algorithm, the time of an epoch in epochs of the first anchor, from ``measured.OneRun``.
     """
     lines = {
-        name: line._replace(x=[seconds[name] * epoch for epoch in line.x])
+        name: line._replace(x=[times[name] * epoch for epoch in line.x])
         for name, own in _runs(study, frame, curves).items()
-        if name in seconds
+        if name in times
         for line in [_by_pass(own, 1)]
     }
     if not lines:
         return None
     return _curves(
-        "test error by the CPU time of training",
+        "test error by the time of training",
         lines,
         families,
         _clean_runs(study, frame),
-        xlabel="CPU time (s)",
+        xlabel=f"Time ({label(study.anchors[0])}'s epochs)",
         ylabel=_ERROR,
-        note="The same runs. The time of an epoch is not that of these runs, which shared their machine, but was "
-        "measured for all algorithms in turn in one run.",
+        note=f"The same runs. Time is CPU time in epochs of {label(study.anchors[0])}: not that of these runs, which "
+        "shared their machine, but measured for all algorithms in turn in one run.",
         sources=(ONE_RUN_PATH.as_posix(),),
     )
 

@@ -165,13 +165,13 @@ class RefereeResults(VariantResults[Referee]):
             return {}
         study, frame, curves, families = self.study, self.judged, self.curves, self.families
         tunings = {name: self.tunings_of(task, name) for task, name in self.complete}
-        seconds = OneRun(self.root).seconds(study.tasks[0].name)
+        times = OneRun(self.root).times(study.tasks[0].name)
         built = {
             "forest": figures.forest_figure(study, self.rulings, families, frame) if self.rulings else None,
             "trials": None if study.rungs else figures.trials_figure(tunings, families),
             "rates": None if study.rungs else figures.rates_figure(tunings, families),
             "learning-curves": figures.epochs_figure(study, frame, curves, families),
-            "accuracy-over-time": figures.seconds_figure(study, frame, curves, families, seconds),
+            "accuracy-over-time": figures.times_figure(study, frame, curves, families, times),
             "targets": figures.targets_figure(study, frame, curves, families),
             "robustness": figures.robustness_figure(study, frame, tunings, families),
         }
