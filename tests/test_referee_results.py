@@ -103,6 +103,7 @@ def test_a_change_is_the_difference_of_two_runs_with_one_seed() -> None:
             "seed": [100, 200, 100, 200],
             "label_noise": [0.0, 0.0, 0.2, 0.4],
             "test_accuracy": [0.9, 0.8, 0.5, 0.75],
+            "guessing": 0.1,
         }
     )
     tunings = ("tuning 1", "tuning 2")
