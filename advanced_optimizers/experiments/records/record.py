@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from advanced_optimizers.experiments.records import checks
@@ -15,6 +16,8 @@ STATUSES = ("completed", "diverged")
 _UNLEARNT = 0.98
 # Records from before ``num_classes`` was kept are all of data with ten classes.
 _CLASSES = 10
+# Studies share records, and each asks for its own: how many are kept as they were read and checked, some 20 kB each.
+_KEPT = 4096
 
 
 class RecordError(RuntimeError):
@@ -84,8 +87,9 @@ class RunRecord:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     @staticmethod
+    @lru_cache(maxsize=_KEPT)
     def from_json(text: str, listed: str | None = None) -> RunRecord:
-        """Reads :meth:`to_json` back.
+        """Reads :meth:`to_json` back; the same text is the same record.
 
         Args:
             text: The record as JSON.

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -53,7 +54,7 @@ class RunStore:
 
         Names of a user's own code and data hold a colon, which not every file system takes: it becomes ``_``.
         """
-        return self.root / _safe(config.task) / _safe(config.algorithm) / f"{config.run_id}.json"
+        return self.root / f"{_safe(config.task)}/{_safe(config.algorithm)}/{config.run_id}.json"
 
     def has(self, config: BaseConfig) -> bool:
         """Whether something is in the place of a configuration's record, be it damaged."""
@@ -215,6 +216,7 @@ class LayeredStore(RunStore):
         return super().load(config) if super().has(config) or holder is None else holder.load(config)
 
 
+@cache  # few names, in the paths of thousands of records
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.+@-]", "_", name)
 

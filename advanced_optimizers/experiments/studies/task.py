@@ -11,6 +11,9 @@ from advanced_optimizers.experiments.records.config import Hyperparameters, RunC
 _Own = TypeVar("_Own", bound="AnyTask")
 _Trained = TypeVar("_Trained", bound="BaseTask")
 
+# The configurations of tasks: a study asks for its thousands of trials again and again, and each is checked and hashed.
+_CONFIGS: dict[tuple[Any, ...], RunConfig] = {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnyTask:
@@ -134,16 +137,20 @@ class Task(BaseTask):
         )
 
     def _config(self, algorithm: str, hyperparameters: Hyperparameters, seed: int, **fields: Any) -> RunConfig:
-        return RunConfig(
-            dataset=self.dataset,
-            model=self.model,
-            algorithm=algorithm,
-            hyperparameters=hyperparameters,
-            seed=seed,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            augment=self.augment,
-            width=self.width,
-            schedule=self.schedule,
-            **fields,
-        )
+        # By the values as they are written: 1 and 1.0 are equal, but not the same configuration.
+        key = (self, algorithm, repr(hyperparameters), seed, *fields.items())
+        if key not in _CONFIGS:
+            _CONFIGS[key] = RunConfig(
+                dataset=self.dataset,
+                model=self.model,
+                algorithm=algorithm,
+                hyperparameters=hyperparameters,
+                seed=seed,
+                batch_size=self.batch_size,
+                precision=self.precision,
+                augment=self.augment,
+                width=self.width,
+                schedule=self.schedule,
+                **fields,
+            )
+        return _CONFIGS[key]

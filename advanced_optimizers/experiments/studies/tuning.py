@@ -42,21 +42,26 @@ def sample_hyperparameters(
 
 @cache  # the same few spaces are asked for again and again
 def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) -> list[Hyperparameters]:
-    optuna = _import_optuna()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-    study = optuna.create_study(sampler=sampler)
-    distributions = {name: _distribution(optuna, space) for name, space in search_space}
-    # The sampler infers the search space from the first finished trial, whose point is drawn separately: discard it.
-    study.tell(study.ask(distributions), 0.0)
-    points: list[Hyperparameters] = []
-    for _ in range(count):
-        trial = study.ask(distributions)
-        study.tell(trial, 0.0)
-        points.append({name: _rounded(value) for name, value in sorted(trial.params.items())})
-    return points
+    from scipy.stats import qmc
+
+    names, ranges = zip(*search_space, strict=True)
+    sequence = qmc.Sobol(len(ranges), scramble=True, seed=seed)
+    with warnings.catch_warnings():  # a number of points that is no power of two is balanced a little less
+        warnings.simplefilter("ignore", UserWarning)
+        shares = sequence.random(count).tolist()
+    points = ({name: _at(*pair) for name, *pair in zip(names, ranges, point, strict=True)} for point in shares)
+    return [dict(sorted(point.items())) for point in points]
+
+
+def _at(space: Range, share: float) -> float:
+    """The value at a share of a range, in [0, 1); an integer range reaches half a step beyond its ends."""
+    beyond = 0.5 if space.integer else 0.0
+    low, high = (math.log(x) if space.log else x for x in (space.low - beyond, space.high + beyond))
+    value = low + share * (high - low)
+    value = math.exp(value) if space.log else value
+    if space.integer:
+        return min(max(round(value), int(space.low)), int(space.high))
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
 
 
 def best_trial(records: Sequence[RunRecord], tie: float = 0.0) -> RunRecord:
@@ -120,21 +125,3 @@ def moved(space: Range, octaves: int) -> Range:
 def _score(record: RunRecord) -> tuple[float, float]:
     accuracy, loss = record.final["test_accuracy"], record.final["test_loss"]
     return (-math.inf if accuracy is None else accuracy, -math.inf if loss is None else -loss)
-
-
-def _import_optuna() -> Any:
-    """Imports optuna when it is first needed: in a notebook without ipywidgets, its progress bar warns in a red box."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        import optuna
-    return optuna
-
-
-def _distribution(optuna: Any, space: Range) -> Any:
-    if space.integer:
-        return optuna.distributions.IntDistribution(int(space.low), int(space.high), log=space.log)
-    return optuna.distributions.FloatDistribution(space.low, space.high, log=space.log)
-
-
-def _rounded(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
