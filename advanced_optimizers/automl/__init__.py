@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# The modules, and the names that each offers here.
-_HOMES: dict[str, tuple[str, ...]] = {}
+__all__: list[str] = []
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)
+# The modules, and which of the names each has.
+_HOMES: dict[str, tuple[str, ...]] = {}
 
 
 def __getattr__(name: str) -> Any:
