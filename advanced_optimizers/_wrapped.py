@@ -149,6 +149,11 @@ class WrappedOptimizer(Optimizer):
             TypeError: ``closure`` is not a function.
             ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
+        if torch.compiler.is_compiling():  # a trace would hold on to values that are others at the next step
+            return _untraced_step(self, closure)
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
         check_closure(closure)
         if closure is not None:
@@ -389,6 +394,10 @@ class WrappedOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}over {self.base!r}\n)"
+
+
+# As torch's own optimizers use it, because ``torch.compiler.disable`` would be imported with this module.
+_untraced_step: Callable[..., float | None] = torch._disable_dynamo(lambda optimizer, closure: optimizer._step(closure))
 
 
 def _as_number(value: Any) -> Any:
