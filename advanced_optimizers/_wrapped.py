@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from advanced_optimizers._building import (
     BaseOptimizer,
     ParamsT,
-    as_python,
+    as_number,
     build_optimizer,
     check_group_names,
     check_lr,
@@ -98,7 +98,7 @@ class WrappedOptimizer(Optimizer):
                 f"{type(self).__name__} cannot wrap {type(self.base).__name__}: both have a hyperparameter named "
                 f"{sorted(taken)}, and they share one param_groups"
             )
-        self._own_defaults = {name: _as_number(value) for name, value in defaults.items()}
+        self._own_defaults = {name: as_number(value) for name, value in defaults.items()}
         self._shared_state: dict[Any, Any] = {}
         groups, self._is_built = self.base.param_groups, False
         super().__init__(groups, {**self.base.defaults, **self._own_defaults})  # torch takes groups over one by one
@@ -149,9 +149,8 @@ class WrappedOptimizer(Optimizer):
             TypeError: ``closure`` is not a function.
             ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
-        if torch.compiler.is_compiling():  # a trace would hold on to values that are others at the next step
-            return _untraced_step(self, closure)
-        return self._step(closure)
+        # A trace would hold on to values that are others at the next step.
+        return (_untraced_step if torch.compiler.is_compiling() else type(self)._step)(self, closure)
 
     def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
@@ -270,7 +269,7 @@ class WrappedOptimizer(Optimizer):
             self.base.add_param_group(dict(group))
             param_group = self.base.param_groups[-1]
         for name, value in self._own_defaults.items():
-            param_group[name] = _as_number(param_group.get(name, value))
+            param_group[name] = as_number(param_group.get(name, value))
 
     def _check_values(self, group: dict[str, Any]) -> None:
         check_group_names(group, self.defaults)
@@ -396,10 +395,5 @@ class WrappedOptimizer(Optimizer):
         return f"{super().__repr__()[:-1]}over {self.base!r}\n)"
 
 
-# As torch's own optimizers use it, because ``torch.compiler.disable`` would be imported with this module.
+# As torch's own optimizers do it: what ``torch.compiler.disable`` needs would be imported with this module.
 _untraced_step: Callable[..., float | None] = torch._disable_dynamo(lambda optimizer, closure: optimizer._step(closure))
-
-
-def _as_number(value: Any) -> Any:
-    """A hyperparameter as Python's number, where it is NumPy's or a tensor with one element."""
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else as_python(value)

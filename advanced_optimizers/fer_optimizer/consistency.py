@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, Part, check_shape
 from advanced_optimizers._checks import check_bool, check_integer, check_iterable, check_range
-from advanced_optimizers._flat import Ring, precise, runs_together
+from advanced_optimizers._flat import Gathered, Ring, precise, runs_together
 from advanced_optimizers.fer_optimizer.together import Together
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
@@ -158,7 +158,7 @@ class FEROptimizer(GradientTransform):
         self._check_group(defaults)
         self._foreach = foreach if foreach is None else check_bool("foreach", foreach)
         self._compiling: dict[str, Any] | None = None
-        self._together: dict[object, Together] = {}
+        self._together: Gathered[Together] = Gathered()
         self._rings: list[Ring] = []  # one, once tensors were handled together
         self._cosines: list[float] = []
         self._cosines_together: list[Tensor] = []
@@ -210,7 +210,7 @@ class FEROptimizer(GradientTransform):
             **options: Passed to ``torch.compile``.
         """
         self._settle()
-        self._compiling, self._together = options, {}
+        self._compiling, self._together = options, Gathered()
 
     # ---- all tensors of a device together ------------------------------------------------------------------------
 
@@ -229,26 +229,19 @@ class FEROptimizer(GradientTransform):
         return [[corrected[p] for p in part.params] for part in parts]
 
     def _correct_together(self, key: object, grads: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        found = self._together.get(key)
-        if found is None or found.has_changed(list(grads), [self.state[p] for p in found.params]):
-            found = self._together[key] = self._gathered(found, grads)
         of_params = {p: group for group in self.param_groups for p in group["params"]}
+
+        def build(params: list[Tensor]) -> list[Together]:
+            together = Together(params, self.state, next(iter(grads.values())).dtype)
+            if self._compiling is not None:
+                together.compile(self._compiling)
+            return [together]
+
+        (found,) = self._together.find(key, list(grads), self.state, list(of_params), build)
         names = ("fer_weight", "consistency_threshold", "memory_size")
         settings = [tuple(of_params[p][name] for name in names) for p in found.params]
         self._cosines_together.append(found.step(grads, settings))
         return {p: corrected for p, corrected in zip(found.params, found.corrected, strict=True) if p in grads}
-
-    def _gathered(self, former: Together | None, grads: dict[Tensor, Tensor]) -> Together:
-        """The tensors of ``former`` that are still there, and those of ``grads``, in one buffer."""
-        kept = set(grads)
-        if former is not None:
-            former.settle([self.state[p] for p in former.params])
-            kept |= {p for p in former.params if p in self.state and "memory" in self.state[p]}
-        params = [p for group in self.param_groups for p in group["params"] if p in kept]
-        together = Together(params, [self.state[p] for p in params], next(iter(grads.values())).dtype)
-        if self._compiling is not None:
-            together.compile(self._compiling)
-        return together
 
     def _remember_together(self) -> None:
         """Keeps the step's cosines where they are; whoever asks for the history waits for the device."""
@@ -269,8 +262,7 @@ class FEROptimizer(GradientTransform):
     def _settle(self) -> None:
         """Brings everything into the state that is saved and copied."""
         self._read_rings()
-        for together in self._together.values():
-            together.settle([self.state[p] for p in together.params])
+        self._together.settle(self.state)
 
     # ---- one tensor at a time ------------------------------------------------------------------------------------
 
@@ -323,7 +315,7 @@ class FEROptimizer(GradientTransform):
             check_range("consistency_history", value)
 
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
-        self._together, self._rings = {}, []
+        self._together, self._rings = Gathered(), []
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
 
@@ -336,7 +328,7 @@ class FEROptimizer(GradientTransform):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._together, self._rings, self._cosines_together = {}, [], []
+        self._together, self._rings, self._cosines_together = Gathered(), [], []
 
 
 def create_fer_optimizer(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from advanced_optimizers._flat import Layout, precise
+from advanced_optimizers._flat import Layout, State, precise
 
 # A tensor's hyperparameters: fer_weight, consistency_threshold, memory_size.
 Setting = tuple[float, float, int]
@@ -36,11 +36,11 @@ class Together:
 
     Args:
         params: The parameters.
-        states: What the optimizer keeps of each; a memory that is there is taken over.
+        state: The optimizer's; a memory that is there is taken over.
         dtype: The precision of the gradients.
     """
 
-    def __init__(self, params: list[Tensor], states: list[dict[str, Any]], dtype: torch.dtype) -> None:
+    def __init__(self, params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype) -> None:
         self.params = params
         self._strides = [p.stride() for p in params]
         self._layout = Layout(params)
@@ -52,11 +52,12 @@ class Together:
         self._gradients, self._memories = self._layout.views(self._work), self._layout.views(self._memory)
         self._narrow = None if dtype == wide else self._layout.zeros(dtype)
         self.corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
-        known = ["memory" in state for state in states]
-        for state, memory in zip(states, self._memories, strict=True):
-            if "memory" in state:
-                memory.copy_(state["memory"])
-            state["memory"] = memory
+        states = [state[p] for p in params]
+        known = ["memory" in each for each in states]
+        for each, memory in zip(states, self._memories, strict=True):
+            if "memory" in each:
+                memory.copy_(each["memory"])
+            each["memory"] = memory
         self._known = torch.tensor([known], device=self._layout.device)
         self._all_known = all(known)
         self._arithmetic: Callable[[], Tensor] = self._correct
@@ -65,21 +66,21 @@ class Together:
         self._here: list[bool] = []
         self._is_here: Tensor | None = None
 
-    def has_changed(self, params: Sequence[Tensor], states: Sequence[dict[str, Any]]) -> bool:
-        """Whether a parameter is new or has another layout, or its memory was replaced: a load or a copy does so."""
-        return not set(params) <= set(self.params) or any(
-            p.stride() != stride or state.get("memory") is not memory
-            for p, stride, state, memory in zip(self.params, self._strides, states, self._memories, strict=True)
+    def has_changed(self, state: State) -> bool:
+        """Whether a parameter has another layout, or its memory was replaced, as loading and copying do."""
+        return any(
+            p.stride() != stride or state.get(p, {}).get("memory") is not memory
+            for p, stride, memory in zip(self.params, self._strides, self._memories, strict=True)
         )
 
-    def settle(self, states: Sequence[dict[str, Any]]) -> None:
-        """Takes the memories of tensors without a finite gradient so far out of their states; waits for the device."""
+    def settle(self, state: State) -> None:
+        """Takes the memories of tensors without a finite gradient so far out of their state; waits for the device."""
         if self._all_known:
             return
         known = self._known[0].tolist()
-        for state, memory, is_known in zip(states, self._memories, known, strict=True):
-            if not is_known and state.get("memory") is memory:
-                del state["memory"]
+        for p, memory, is_known in zip(self.params, self._memories, known, strict=True):
+            if not is_known and state.get(p, {}).get("memory") is memory:
+                del state[p]["memory"]
         self._all_known = all(known)
 
     def compile(self, options: dict[str, Any]) -> None:
