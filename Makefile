@@ -9,9 +9,12 @@ UV := uv==0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The site's tools have an environment of their own, which sees the packages of the other one behind its own: nobody else
+# waits for them, and they may need other versions (on Python 3.10, an older Markdown parser).
+DOCS := $(VENV)/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types unit notebooks report bench clean
+.PHONY: help setup reproduce test lint types unit notebooks report bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,5 +63,20 @@ report: $(READY)  ## check that the report agrees with the records
 bench: $(READY)  ## measure speed and memory side by side (about six minutes on two quiet cores)
 	$(BIN)/python -m benchmarks
 
-clean:  ## delete .venv, and .scratch with the quick profile's output
-	rm -rf $(VENV) .scratch
+docs: $(DOCS)/.ready  ## build the report site: build/docs/html/index.html
+	@# From nothing each time, so that no page of an earlier build can hide a broken link.
+	rm -rf build/docs
+	$(DOCS)/bin/python docs/site/pages.py build/docs/pages
+	$(DOCS)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --jobs $(JOBS) --conf-dir docs/site \
+		--doctree-dir build/docs/doctrees build/docs/pages build/docs/html
+	$(DOCS)/bin/python docs/site/check.py build/docs/html
+
+$(DOCS)/.ready: docs/site/requirements.txt $(READY)
+	$(BIN)/python -m venv --without-pip $(DOCS)
+	$(BIN)/uv pip install --quiet --python $(DOCS)/bin/python -r docs/site/requirements.txt
+	$(BIN)/python -c 'import sysconfig; print(*map(sysconfig.get_path, ("purelib", "platlib")), sep="\n")' > \
+		$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/experiments.pth
+	@touch $@
+
+clean:  ## delete .venv, .scratch with the quick profile's output, and the report site
+	rm -rf $(VENV) .scratch build/docs

@@ -136,6 +136,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, most: int = 3
     return ValueError(f"no {kind} is named {name!r}; did you mean {' or '.join(near or names)}?")
 
 
+def check_known(kind: str, name: str, known: Collection[str]) -> str:
+    """The name, if it is in a table; otherwise raises the error of :func:`unknown_name`."""
+    if name not in known:
+        raise unknown_name(kind, name, known)
+    return name
+
+
 def refuse_per_sample_gradients(name: str, groups: Iterable[Mapping[str, Any]]) -> None:
     """Raises a RuntimeError if Opacus makes a model private whose training does not go through its gradients alone.
 

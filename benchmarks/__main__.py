@@ -10,7 +10,7 @@ from pathlib import Path
 
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
-from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, operations, pipeline, step
+from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, one_run, operations, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
 
 PARTS: dict[str, Callable[[bool], Result]] = {
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "operations": operations.run,
     "data": data_pipeline.run,
     "epochs": epochs.run,
+    "one-run": one_run.run,
     "import": imports.run,
     "locality": locality.run,
     "depth": depth_memory.run,

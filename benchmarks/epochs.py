@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -22,8 +22,8 @@ from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
-from advanced_optimizers.experiments.training.loop import seed_everything
 from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.experiments.training.seeding import seed_everything
 from benchmarks.memory import AllocationTrace
 from benchmarks.result import Result, Rows, cpu_environment
 from benchmarks.timing import interleaved
@@ -97,11 +97,59 @@ def comparisons(profile: str) -> list[tuple[Task, str, str]]:
     return [(task, algorithm, baseline) for task, algorithm, baseline in found.values() if baseline is not None]
 
 
+@dataclass(frozen=True)
+class InTurn:
+    """What was measured of algorithms that took turns.
+
+    Attributes:
+        seconds: By algorithm, the seconds of an epoch, one value per pair.
+        trainers: The algorithms' runs.
+        batches: Number of batches behind each value.
+        batches_per_epoch: Number of batches in an epoch.
+    """
+
+    seconds: dict[str, list[float]]
+    trainers: dict[str, Trainer]
+    batches: int
+    batches_per_epoch: int
+
+    def pairs(self, algorithm: str, baseline: str) -> list[list[float]]:
+        """Returns pairs ``[seconds of the algorithm, of the baseline]`` per epoch."""
+        return [list(pair) for pair in zip(self.seconds[algorithm], self.seconds[baseline], strict=True)]
+
+
 def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict[str, Any]:
     """Measures an algorithm and its baseline in pairs ``[seconds of the algorithm, of the baseline]`` per epoch."""
-    trainers = {
-        name: Trainer(task.run(name, middle_of(name), seed=0, label_noise=0.0)) for name in (algorithm, baseline)
+    measured = measure_in_turn(task, (algorithm, baseline), baseline, plan)
+    return {
+        "task": task.name,
+        "algorithm": algorithm,
+        "baseline": baseline,
+        "pairs": measured.pairs(algorithm, baseline),
+        "peak_bytes": [measured.trainers[name].peak_bytes() for name in (algorithm, baseline)],
+        "batches_per_pair": measured.batches,
+        "batches_per_epoch": measured.batches_per_epoch,
     }
+
+
+def measure_in_turn(
+    task: Task,
+    algorithms: Sequence[str],
+    baseline: str,
+    plan: Plan,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> InTurn:
+    """Measures algorithms over the same batches, spread over the epochs of a run.
+
+    Args:
+        task: What they train.
+        algorithms: All of them, with the baseline. One with a schedule of its own follows that.
+        baseline: The one that says how many batches a turn has.
+        plan: How much is measured.
+        clock: What tells the time, in seconds.
+    """
+    trainers = {name: Trainer(_run_of(task, name), clock) for name in algorithms}
     for _ in range(2):  # the first round pays the one-time costs
         warm_up = {name: trainer.train(plan.warm_up) for name, trainer in trainers.items()}
     epoch_length = len(trainers[baseline].batches)
@@ -123,23 +171,21 @@ def measure_pairs(task: Task, algorithm: str, baseline: str, plan: Plan) -> dict
                 trainer.learner.end_epoch()
     batches = turn * len(measured)
     scaled = {name: [total * epoch_length / batches for total in values] for name, values in totals.items()}
-    return {
-        "task": task.name,
-        "algorithm": algorithm,
-        "baseline": baseline,
-        "pairs": [list(pair) for pair in zip(scaled[algorithm], scaled[baseline], strict=True)],
-        "peak_bytes": [trainers[name].peak_bytes() for name in (algorithm, baseline)],
-        "batches_per_pair": batches,
-        "batches_per_epoch": epoch_length,
-    }
+    return InTurn(scaled, trainers, batches, epoch_length)
+
+
+def _run_of(task: Task, algorithm: str) -> RunConfig:
+    own = replace(task, schedule=ALGORITHMS[algorithm].schedule or task.schedule)
+    return own.run(algorithm, middle_of(algorithm), seed=0, label_noise=0.0)
 
 
 def middle_of(algorithm: str) -> Hyperparameters:
     """Returns the middle of an algorithm's learning rates, for runs whose outcome does not matter."""
+    row = ALGORITHMS[algorithm]
     return {
         name: math.sqrt(space.low * space.high)
-        for name, space in ALGORITHMS[algorithm].search_space.items()
-        if name.endswith("lr")
+        for name, space in row.search_space.items()
+        if name == row.rate or name.endswith("lr")
     }
 
 
@@ -165,7 +211,8 @@ def batches_per_turn(plan: Plan, epochs: int, batches_per_epoch: int, seconds_pe
 class Trainer:
     """One run of a study, set up as the training loop does it, that trains a given number of batches at a time."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         dataset = data.load(config.dataset)
         self.batch_size = config.batch_size
         self.batches = data.Batches(
@@ -196,10 +243,10 @@ class Trainer:
     def train(self, count: int) -> float:
         """Trains on the next batches; returns the seconds that it took."""
         batches = islice(self._stream, count)
-        started = time.perf_counter()
+        started = self.clock()
         for batch in batches:
             self.learner.step(batch)
-        return time.perf_counter() - started
+        return self.clock() - started
 
     def peak_bytes(self) -> int:
         """Returns the most bytes that the tensors of one step take at any time, not counting the batch."""

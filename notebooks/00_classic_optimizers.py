@@ -32,7 +32,7 @@
 # \theta_t = \theta_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 #
 # [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
-# and [section 7b.4](../coursework_report.md#7b4-the-lectures-claims-and-their-rules) the rules that decide those that
+# and [section 8.8](../coursework_report.md#88-the-lectures-toolbox) the verdicts on those that
 # need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is

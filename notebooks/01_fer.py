@@ -180,8 +180,8 @@ show_table(results, "fer-hyperparameters")
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule; [section 8.1 of the report](../coursework_report.md#81-fer) states the rules, and its
-# [section 11](../coursework_report.md#11-threats-to-validity) what those that changed after the runs had said.
+# Each claim is decided by a rule; [appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules, and its
+# [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) what those that changed after the runs had said.
 # Overhead is decided by a separate measurement, with epochs of the method and of its baseline in turn, because the runs
 # of the study shared their machine with other work.
 

@@ -134,8 +134,8 @@ show_table(results, "sigprop-hyperparameters")
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule; [section 8.2 of the report](../coursework_report.md#82-forward-signal-propagation)
-# states the rules, and its [section 11](../coursework_report.md#11-threats-to-validity) what those that changed after
+# Each claim is decided by a rule; [appendix A of the report](../coursework_report.md#appendix-a-rules)
+# states the rules, and its [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) what those that changed after
 # the runs had said. Time, memory and locality are decided by separate measurements.
 
 # %%

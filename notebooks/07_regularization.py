@@ -25,7 +25,7 @@
 # normalization ([arXiv 1502.03167](https://arxiv.org/abs/1502.03167)) gives each feature of a batch mean 0 and variance 1.
 #
 # [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
-# and [section 7b.4](../coursework_report.md#7b4-the-lectures-claims-and-their-rules) the rules that decide those that
+# and [section 8.8](../coursework_report.md#88-the-lectures-toolbox) the verdicts on those that
 # need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is

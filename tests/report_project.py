@@ -58,6 +58,15 @@ The verdict is <!-- result:verdict claim=fer-beats-baselines -->?<!-- /result --
 """
 
 
+TRANSLATED = """# Заголовок
+
+FER достигает <!-- result:accuracy study=fer task=mnist-mlp algorithm=fer-sgd noise=0 -->?<!-- /result --> на MNIST.
+
+<!-- result:table study=fer name=fer-test-accuracy -->
+<!-- /result -->
+"""
+
+
 def make_project(root: Path) -> Path:
     """Writes the project into a folder, fills its report, and returns the folder."""
     store = RunStore(root / "results" / "runs")
@@ -69,7 +78,9 @@ def make_project(root: Path) -> Path:
     measurements = make_measurements({("fer-sgd", "sgd"): 1.02, ("other", "sgd"): 3.0}, tasks=["mnist-mlp"])
     (root / "results" / "benchmarks" / "epoch_overhead.json").write_text(json.dumps(measurements))
     (root / "README.md").write_text(README)
+    (root / "README.ru.md").write_text(TRANSLATED)
     (root / "coursework_report.md").write_text(REPORT)
+    (root / "coursework_report.ru.md").write_text("# Отчёт\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
         assert run_report(root, check=False) == []

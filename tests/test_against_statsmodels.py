@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from advanced_optimizers.experiments.evidence.judgments import equivalence_p, judge_within
 from advanced_optimizers.experiments.evidence.medians import sign_test
 from advanced_optimizers.experiments.evidence.power import detectable, pairs_needed, t_test_power
-from advanced_optimizers.experiments.evidence.statistics import (
-    PairedComparison,
-    compare_paired,
-    equivalence_p,
-    holm,
-    judge_within,
-    mean_interval,
-)
+from advanced_optimizers.experiments.evidence.statistics import PairedComparison, compare_paired, holm, mean_interval
 
 SAMPLES = [np.random.default_rng([seed, 5]).normal([0.98, 0.979], 0.002, size=(5, 2)) for seed in range(5)]
 SAMPLES += [np.random.default_rng([seed, 9]).normal([0.8, 0.81], [0.004, 0.02], size=(9, 2)) for seed in range(3)]

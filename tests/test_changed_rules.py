@@ -9,9 +9,9 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.claim import Claim, FormerRule
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
-from advanced_optimizers.experiments.report import blocks
+from advanced_optimizers.experiments.report import claim_blocks
 from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
+from advanced_optimizers.experiments.report.changed_rules import changed_rules_table, former_rules_table
 
 TIE = "A tie counted as a failure."
 LATE = "The ratio could not exceed 1."
@@ -47,25 +47,25 @@ NOW = verdicts(a="inconclusive", b="supported", c="not supported", d="pending")
 
 
 def test_each_changed_rule_shows_its_former_and_its_present_verdict() -> None:
-    changed, _ = changed_rules_tables(CLAIMS, NOW)
+    changed = changed_rules_table(CLAIMS, NOW)
     rows = changed.set_index("Claim")
-    assert set(rows.index) == {"Claim a.", "Claim c.", "Claim d."}  # the rule of b was never changed
-    assert rows.loc["Claim a.", "What the rule had said"] == "**not supported**: Of 2 comparisons: 2 tie."
+    assert set(rows.index) == {"`a`", "`c`", "`d`"}  # the rule of b was never changed
+    assert rows.loc["`a`", "What the rule had said"] == "**not supported**: Of 2 comparisons: 2 tie."
     assert rows["Now"].to_dict() == {
-        "Claim a.": "**inconclusive**",
-        "Claim c.": "**not supported**",
-        "Claim d.": "**pending**",
+        "`a`": "**inconclusive**",
+        "`c`": "**not supported**",
+        "`d`": "**pending**",
     }
 
 
 def test_claims_with_the_same_fault_stand_together_and_name_it_once() -> None:
-    changed, _ = changed_rules_tables(CLAIMS, NOW)
-    assert changed["Claim"].tolist() == ["Claim a.", "Claim d.", "Claim c."]
+    changed = changed_rules_table(CLAIMS, NOW)
+    assert changed["Claim"].tolist() == ["`a`", "`d`", "`c`"]
     assert changed["What was wrong"].tolist() == [TIE, "as above", LATE]
 
 
 def test_a_former_rule_that_claims_shared_is_printed_once() -> None:
-    changed, rules = changed_rules_tables(CLAIMS, NOW)
+    changed, rules = changed_rules_table(CLAIMS, NOW), former_rules_table(CLAIMS, NOW)
     assert changed["No."].tolist() == [1, 2, 3]
     assert rules.to_dict("list") == {
         "Of No.": ["1, 2", "3"],
@@ -74,21 +74,22 @@ def test_a_former_rule_that_claims_shared_is_printed_once() -> None:
 
 
 def test_only_claims_with_a_verdict_are_listed() -> None:
-    changed, rules = changed_rules_tables(CLAIMS, verdicts(c="supported"))
-    assert changed["Claim"].tolist() == ["Claim c."]
-    assert rules["Of No."].tolist() == ["1"]
+    only = verdicts(c="supported")
+    assert changed_rules_table(CLAIMS, only)["Claim"].tolist() == ["`c`"]
+    assert former_rules_table(CLAIMS, only)["Of No."].tolist() == ["1"]
 
 
 @pytest.mark.parametrize("statuses", [{}, {"b": "supported"}])
 def test_without_a_changed_rule_there_is_no_table(statuses: dict[str, Status]) -> None:
-    assert changed_rules_tables(CLAIMS, verdicts(**statuses)) == []
+    assert changed_rules_table(CLAIMS, verdicts(**statuses)).empty
+    assert former_rules_table(CLAIMS, verdicts(**statuses)).empty
 
 
-def test_the_block_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ReportContext(tmp_path, studies=[])
     assert render_block(context, "changed-rules", {}) == "*no rule was changed*"
-    monkeypatch.setattr(blocks, "CLAIMS", CLAIMS)
+    assert render_block(context, "former-rules", {}) == "*no rule was changed*"
+    monkeypatch.setattr(claim_blocks, "CLAIMS", CLAIMS)
     context.verdicts = dict(NOW)
-    text = render_block(context, "changed-rules", {})
-    assert text.count("\n\n") == 1  # two tables
-    assert text.count(TIE) == text.count("The ratio is at most 1.") == 1
+    assert render_block(context, "changed-rules", {}).count(TIE) == 1
+    assert render_block(context, "former-rules", {}).count("The ratio is at most 1.") == 1

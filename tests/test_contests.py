@@ -46,6 +46,7 @@ def frame_of(runs: Runs, unlearnt: Sequence[str] = ()) -> pd.DataFrame:
             "seed": 100 * (tuning + 1) + r,
             "status": "diverged" if value is None else "completed",
             "unlearnt": value is None or name in unlearnt,
+            "guessing": 0.1,
             "test_accuracy": math.nan if value is None else value,
         }
         for name, tunings in runs.items()

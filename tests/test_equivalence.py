@@ -7,14 +7,9 @@ import pytest
 from scipy import stats
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData
+from advanced_optimizers.experiments.evidence.judgments import equivalence_p, judge_within
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy
-from advanced_optimizers.experiments.evidence.statistics import (
-    PairedComparison,
-    compare_paired,
-    equivalence_p,
-    judge_within,
-    mean_interval,
-)
+from advanced_optimizers.experiments.evidence.statistics import PairedComparison, compare_paired, mean_interval
 from advanced_optimizers.experiments.records.frames import records_frame
 from tests.synthetic_runs import make_config, make_record
 

@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.report.families import Families
 from advanced_optimizers.experiments.report.figure_style import HOUSE_STYLE, MAX_LINES, arrange, make_styles
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.verdict_plot import ShortClaim
@@ -104,6 +105,14 @@ class TestStyles:
         methods = [name for name, row in ALGORITHMS.items() if row.baseline and not row.control]
         assert len({style.color for style in make_styles(methods).values()}) >= 6
         assert {style.color for style in make_styles(methods).values()} <= safe
+
+    def test_a_family_has_a_hue_and_an_anchor_is_black(self) -> None:
+        families = Families({"plain": ("sgd", "adam"), "new": ("lion",)}, anchors=("sgd",))
+        colors = {name: families.color(name) for name in ("sgd", "adam", "lion", USERS[0])}
+        assert colors["sgd"] == colors[USERS[0]] == "#000000"
+        assert {colors["adam"], colors["lion"]} <= set(sns.color_palette("colorblind").as_hex())
+        assert colors["adam"] != colors["lion"]
+        assert families.arranged(["lion", "adam", "sgd"]) == ["sgd", "adam", "lion"]
 
     def test_importing_the_figures_changes_no_global_style(self) -> None:
         code = (

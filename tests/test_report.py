@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
 from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
+from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.report import (
     check_report,
     draw_figures,
@@ -35,7 +37,14 @@ EVERY_BLOCK = {
     "edges": {},
     "runs": {"study": "fer"},
     "tally": {},
+    "verdict-counts": {},
+    "headlines": {"claims": "fer-overhead,fer-reduces-rfe"},
+    "claims": {"topics": "fer,fer_stated"},
+    "shared-sentences": {},
+    "rules": {"topics": "fer"},
     "changed-rules": {},
+    "former-rules": {},
+    "differences": {"study": "fer", "pairs": "fer-sgd:sgd", "tasks": "mnist-mlp", "metrics": "time,test_accuracy"},
     "search-spaces": {},
     "trial-lengths": {},
     "processors": {},
@@ -44,6 +53,7 @@ EVERY_BLOCK = {
 }
 OF_SWEEPS = {"optimum", "shift", "cost"}  # tested in test_sweep_results
 OF_STATEMENTS = {"statements"}  # tested in test_statements
+OF_CONTESTS = set(CONTEST_BLOCKS)  # tested in test_referee_results
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +95,27 @@ class TestFilling:
         table = (root / "results" / "tables" / "fer-test-accuracy.md").read_text()
         assert f"<!-- result:table study=fer name=fer-test-accuracy -->\n{table}<!-- /result -->\n" in text
 
+    def test_a_table_can_have_some_of_its_rows(self, context: ReportContext) -> None:
+        named = {"study": "fer", "name": "fer-hyperparameters"}
+        rows = render_block(context, "table", named | {"tasks": "mnist-mlp", "algorithms": "sgd"}).splitlines()[2:]
+        assert len(rows) == 1
+        assert "| SGD |" in rows[0]
+        with pytest.raises(ValueError, match="no algorithm is named 'Adam'"):
+            render_block(context, "table", named | {"algorithms": "adam"})
+
     def test_a_figure_comes_with_its_caption(self, root: Path) -> None:
         text = (root / "coursework_report.md").read_text()
         assert "(figures/fer-test-accuracy.png)" in text
         assert "(20 runs)" in text
+
+    def test_a_russian_file_has_the_same_numbers_in_its_own_words(self, root: Path) -> None:
+        lines = [(root / name).read_text().splitlines() for name in ("README.md", "README.ru.md")]
+        numbers = [re.findall(r"\d+\.\d+", line) for line in (lines[0][2], lines[1][2])]
+        assert numbers[0] == numbers[1] != []
+        assert lines[1][5].startswith("| Алгоритм | MNIST, MLP, чистые метки (%) |")
+        edit(root / "README.ru.md", f"-->{numbers[1][0]}", "-->99.99")
+        (problem,) = run_report(root, check=True)
+        assert problem.startswith("README.ru.md:3: ")
 
     def test_the_rest_of_the_text_stays(self, root: Path) -> None:
         text = (root / "README.md").read_text()
@@ -102,7 +129,7 @@ class TestFilling:
         assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()} == before
 
     def test_every_key_gives_text(self, context: ReportContext) -> None:
-        assert set(EVERY_BLOCK) == set(BLOCKS) - OF_SWEEPS - OF_STATEMENTS
+        assert set(EVERY_BLOCK) == set(BLOCKS) - OF_SWEEPS - OF_STATEMENTS - OF_CONTESTS
         for key, arguments in EVERY_BLOCK.items():
             assert render_block(context, key, arguments).strip()
         assert render_block(context, "verdict", {"claim": "fer-overhead"}) == "pending"

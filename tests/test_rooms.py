@@ -4,7 +4,7 @@
    gradient transforms share). The package imports neither ``experiments`` nor
    ``integrations``.
 2. In ``experiments`` imports point down: records < data < training < demonstrations < evidence < studies < report <
-   __main__.
+   compare < __main__.
 3. Outside the topics' modules, no module of ``experiments`` knows an algorithm, a task or a claim by name, or imports
    an algorithm's room.
 """
@@ -23,7 +23,7 @@ from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 PACKAGE = Path(__file__).parent.parent / "advanced_optimizers"
 NAME = PACKAGE.name
 NOT_ROOMS = ("experiments", "integrations", "__pycache__")
-ORDER = ("records", "data", "training", "demonstrations", "evidence", "studies", "report", "__main__")
+ORDER = ("records", "data", "training", "demonstrations", "evidence", "studies", "report", "compare", "__main__")
 # What every room may import, besides itself and what is outside the package.
 SHARED = ("_base", "_checks", "_flat")
 

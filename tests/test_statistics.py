@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from advanced_optimizers.experiments.evidence.judgments import judge_within
 from advanced_optimizers.experiments.evidence.statistics import (
     Interval,
     bootstrap_interval,
     compare_paired,
     holm,
-    judge_within,
     mean,
     mean_interval,
     ratio_interval,

@@ -20,7 +20,8 @@ from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import Workers, train_all
 from advanced_optimizers.experiments.training import loop as training
-from advanced_optimizers.experiments.training.loop import RunBusyError, seed_everything, train
+from advanced_optimizers.experiments.training.loop import RunBusyError, train
+from advanced_optimizers.experiments.training.seeding import seed_everything
 from tests.experiments_helpers import (
     CONVNET,
     FOR_ANY_MODEL,

@@ -31,7 +31,7 @@ class ConvolutionalSGD(_Smoothing):
     For each parameter tensor, with gradient :math:`g_t` taken as one line, the last axis running fastest:
 
     .. math::
-        y_t &= W_{t-1}\, g_t, \qquad m_t = \mu\, m_{t-1} + y_t, \qquad p_t = p_{t-1} - \eta\, m_t
+        y_t = W_{t-1}\, g_t, \qquad m_t = \mu\, m_{t-1} + y_t, \qquad p_t = p_{t-1} - \eta\, m_t
 
     **The kernel** has ``kernel_size`` taps w, the same for all tensors of a parameter group, and starts as the box. If
     :meth:`step` gets a closure, its loss :math:`l_t` moves the kernel after the update, so no loss acts on its own

@@ -20,6 +20,7 @@ from itertools import groupby
 from pathlib import Path
 
 from advanced_optimizers import __version__
+from advanced_optimizers.experiments.compare.command import add_options
 from advanced_optimizers.experiments.records.choices import ENGINES, PROFILES
 from advanced_optimizers.experiments.records.paths import (
     ProjectError,
@@ -87,6 +88,8 @@ def _run_command(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except _expected_errors() as error:
+        if getattr(options, "debug", False):
+            raise
         return _fail(error)
     return status
 
@@ -218,6 +221,12 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if all(reproduction.judgment in ("identical", "within") for reproduction in reproductions) else 1
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from advanced_optimizers.experiments.compare.command import run
+
+    return run(options)
+
+
 def _notebooks(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.report.notebooks import NotebookError, run_notebooks
 
@@ -251,6 +260,7 @@ _PROFILE_HELP = "quick: small digits, in minutes; full: MNIST and CIFAR-10, in h
 _EXAMPLES = """\
 examples:
   {prog} list
+  {prog} compare mine.py:Mine
   {prog} run STUDY
   {prog} show STUDY --profile full --task TASK --algorithm ALGORITHM --seed 0
   {prog} reproduce STUDY --profile full --only RUN_ID
@@ -308,8 +318,14 @@ def _parser() -> argparse.ArgumentParser:
     notebooks = add("notebooks", _notebooks, "execute every notebook from top to bottom")
     notebooks.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     notebooks.set_defaults(extras="experiments,notebooks")
-    report = add("report", _report, "fill the generated parts of README.md and coursework_report.md")
+    report = add("report", _report, "fill the generated parts of the README and the report, in both languages")
     report.add_argument("--check", action="store_true", help="change nothing; fail if they differ from the records")
+    add_options(
+        add(
+            "compare", _compare, "put an optimizer of your own to the test, on your own network and images if you like"
+        ),
+        prog,
+    )
     adopt = add("adopt", _adopt, "list records of a version without checksums in the manifest, as they are")
     adopt.add_argument("--profile", choices=PROFILES, default="quick", help=_PROFILE_HELP)
     return parser

@@ -179,7 +179,7 @@ class SigPropSequential(nn.Module):
         return first.generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the scores (B, num_classes) of inputs (B, *input_shape); only the output may use a context."""
+        """Returns the scores (B, num_classes) of inputs ``(B, *input_shape)``; only the output may use a context."""
         h = x
         for layer in self.layers:
             h = layer(h)
@@ -197,8 +197,8 @@ class SigPropSequential(nn.Module):
         """Returns one scalar loss per layer, then the classifier's if there is one; gradients stay in their layer.
 
         Args:
-            x: (B, *input_shape), in the network's precision. If ``model`` begins with ``Flatten``, any shape with as
-                many values.
+            x: ``(B, *input_shape)``, in the network's precision. If ``model`` begins with ``Flatten``, any shape with
+                as many values.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:

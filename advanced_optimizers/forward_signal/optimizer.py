@@ -201,7 +201,7 @@ class SigPropOptimizer(Optimizer):
         layers run in its precision, and their losses and updates in float32.
 
         Args:
-            x: (B, *input_shape), in the network's precision.
+            x: ``(B, *input_shape)``, in the network's precision.
             y: Labels, int64 (B,), from 0 to ``num_classes - 1``.
 
         Raises:

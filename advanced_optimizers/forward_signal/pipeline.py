@@ -154,7 +154,7 @@ class SigPropPipeline:
         """Hands a batch to the first stage; blocks while ``queue_length`` batches wait before that stage.
 
         Args:
-            x: (B, *input_shape). Must not be written to until the batch is learned.
+            x: ``(B, *input_shape)``. Must not be written to until the batch is learned.
             y: Labels, int64 (B,).
 
         Returns:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "corrupt_labels",
     "load",
     "split_validation",
+    "supply",
     "take_fraction",
 ]
 
@@ -44,6 +46,9 @@ DATASETS = {
     "cifar100": "CIFAR-100",
     "digits": "Digits",
 }
+
+# The files of datasets that a user supplies, by name; see ``supply``.
+_SUPPLIED: dict[str, Path] = {}
 
 # The share of the training images that tuning holds out.
 VALIDATION_FRACTION = 0.1
@@ -101,6 +106,18 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     return _load(name, Path(root).expanduser().resolve() if root is not None else default_root())
+
+
+def supply(name: str, label: str, file: Path) -> None:
+    """Makes a user's own data a dataset.
+
+    Args:
+        name: Its name, which should hold a hash of the data: a name is loaded once per process.
+        label: Its display name.
+        file: The arrays of :class:`.Arrays` by name, as ``numpy.savez`` writes them.
+    """
+    DATASETS[name] = label
+    _SUPPLIED[name] = file
 
 
 def split_validation(dataset: Dataset, fraction: float = VALIDATION_FRACTION) -> Dataset:
@@ -297,6 +314,8 @@ def _check_images(images: Tensor, labels: Tensor, mean: Sequence[float], std: Se
 def _load(name: str, root: Path) -> Dataset:
     if name == "digits":
         arrays = _read_digits()
+    elif name in _SUPPLIED:
+        arrays = _read_supplied(name, _SUPPLIED[name])
     elif name in ARCHIVES:
         arrays = read_archive(name, root)
     else:
@@ -314,6 +333,15 @@ def _read_digits() -> Arrays:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     test, train = _cut(_stratified_order(labels), round(len(labels) / 5))
     return Arrays(images[train], labels[train], images[test], labels[test], 10)
+
+
+def _read_supplied(name: str, file: Path) -> Arrays:
+    try:
+        with np.load(file) as content:
+            images, labels, test_images, test_labels = (torch.from_numpy(content[k]) for k in Arrays._fields[:4])
+            return Arrays(images, labels, test_images, test_labels, int(content["num_classes"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{file}, the images of {name}, cannot be read ({error}): delete it and begin again") from error
 
 
 def _with_tensors(

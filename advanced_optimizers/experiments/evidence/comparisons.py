@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
+from advanced_optimizers.experiments.evidence.judgments import judge_within
 from advanced_optimizers.experiments.evidence.labels import label, labels, where
 from advanced_optimizers.experiments.evidence.metrics import (
     METRICS,
@@ -36,7 +37,6 @@ from advanced_optimizers.experiments.evidence.statistics import (
     PairedComparison,
     compare_paired,
     holm,
-    judge_within,
     mean,
     ratio_interval,
     ratio_p,

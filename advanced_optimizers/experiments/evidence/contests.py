@@ -15,18 +15,12 @@ import pandas as pd
 
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, select_runs
+from advanced_optimizers.experiments.evidence.judgments import Judgment, judge_within
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.power import pairs_needed
-from advanced_optimizers.experiments.evidence.statistics import (
-    Interval,
-    Judgment,
-    UnpairedComparison,
-    compare_unpaired,
-    judge_within,
-)
+from advanced_optimizers.experiments.evidence.statistics import Interval, UnpairedComparison, compare_unpaired
 
 _METRIC = METRICS["test_accuracy"]
-_GUESSING = 0.1  # all data sets have ten classes
 # From this share of runs that learned nothing on, an algorithm is not judged.
 _INVALID = 1 / 3
 # From here on, a probability of being better counts as meaningful (Bouthillier et al., 2021).
@@ -88,20 +82,22 @@ def accuracies(frame: pd.DataFrame, task: str, algorithm: str, variants: Sequenc
     for variant in variants if not frame.empty else ():
         runs = select_runs(frame[frame["variant"] == variant], task, algorithm, 0.0)
         if len(runs):
-            found[variant] = [_accuracy(row) for _, row in runs.iterrows()]
+            found[variant] = [accuracy_of(row) for _, row in runs.iterrows()]
     return found
 
 
-def _accuracy(row: pd.Series) -> float:
+def accuracy_of(row: pd.Series) -> float:
+    """The test accuracy of a run's row; of one that diverged, that of guessing."""
     known = row["status"] == "completed" and pd.notna(row[_METRIC.column])
-    return float(row[_METRIC.column]) if known else _GUESSING
+    return float(row[_METRIC.column] if known else row["guessing"])
 
 
 def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequence[str]) -> list[Ruling]:
     """The ruling on each comparison of a family, which shares Holm's corrections.
 
     The order is fixed: invalid, better or worse, equivalent, undecided. Tests of a difference and of equivalence are
-    corrected apart. A comparison of which units are missing is left out, so all others should wait for it.
+    corrected apart. A comparison of which units are missing is left out, and counts in both corrections as one that
+    found nothing: once it is there, no verdict of "better" or "worse" on another is taken back.
 
     Args:
         frame: One row per run and variant.
@@ -111,11 +107,17 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
     Raises:
         ValueError: Two runs of a variant share a seed.
     """
-    values = {c: (_units(frame, c, c.algorithm, tunings), _units(frame, c, c.baseline, tunings)) for c in family}
+    values = {
+        c: (_units(frame, c.task, c.algorithm, tunings), _units(frame, c.task, c.baseline, tunings)) for c in family
+    }
     whole = {c: pair for c, pair in values.items() if pair[0].keys() == pair[1].keys() and len(pair[0]) > 1}
     results = {c: compare_unpaired(*map(_means, pair)) for c, pair in whole.items()}
     judgments = judge_within(
-        list(results.values()), [c.margin for c in results], higher_is_better=True, all_needed=False
+        list(results.values()),
+        [c.margin for c in results],
+        higher_is_better=True,
+        all_needed=False,
+        missing=len(family) - len(results),
     )
     unit = "tunings" if len(tunings) > 1 else "seeds"
     return [
@@ -124,7 +126,7 @@ def rule_family(frame: pd.DataFrame, family: Sequence[Comparison], tunings: Sequ
             verdict=_verdict(frame, c, judgment, tunings),
             result=result,
             p_holm=judgment.p_holm,
-            family=len(results),
+            family=len(family),
             superiority=superiority(list(whole[c][0].values()), list(whole[c][1].values())),
             unit=unit,
         )
@@ -146,9 +148,14 @@ def unlearnt_share(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequ
     return float(clean["unlearnt"].mean()) if len(clean) else 0.0
 
 
-def _units(frame: pd.DataFrame, c: Comparison, algorithm: str, tunings: Sequence[str]) -> dict[str, list[float]]:
+def unit_means(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequence[str]) -> list[float]:
+    """The value of each unit of an algorithm: the mean of a tuning's runs, or with one tuning, its runs."""
+    return _means(_units(frame, task, algorithm, tunings))
+
+
+def _units(frame: pd.DataFrame, task: str, algorithm: str, tunings: Sequence[str]) -> dict[str, list[float]]:
     """The values of each unit: the runs of a tuning, or one seed's."""
-    found = accuracies(frame, c.task, algorithm, tunings)
+    found = accuracies(frame, task, algorithm, tunings)
     if len(tunings) > 1:
         return found
     return {str(place): [value] for own in found.values() for place, value in enumerate(own)}

@@ -70,12 +70,14 @@ class Curve:
         name: The end of the figure's file name.
         words: What the figure shows, for its caption.
         by_base: Whether methods with different base optimizers get columns of their own.
+        over: What the points of a run are: the name of the horizontal axis.
     """
 
     column: str
     name: str
     words: str
     by_base: bool = True
+    over: str = "epoch"
 
 
 # Recorded by every run. Topics add what their algorithms report.

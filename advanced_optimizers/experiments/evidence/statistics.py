@@ -10,14 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from scipy import stats
 
 from advanced_optimizers._checks import check_range
-
-Outcome: TypeAlias = Literal["better", "worse", "equivalent", "undecided"]
 
 ALPHA = 0.05
 
@@ -87,7 +84,7 @@ class PairedComparison:
     @property
     def spread(self) -> float:
         """The sample standard deviation of the differences by seed."""
-        return self.difference.half_width * math.sqrt(n := self.difference.n) / _t_quantile(0.95, n - 1)
+        return self.difference.half_width * math.sqrt(n := self.difference.n) / t_quantile(0.95, n - 1)
 
 
 @dataclass(frozen=True)
@@ -105,30 +102,6 @@ class UnpairedComparison:
     p: float
     degrees: float
     spread: float
-
-
-class _Compared(Protocol):
-    """What a judgment takes from a comparison."""
-
-    @property
-    def difference(self) -> Interval: ...
-    @property
-    def p(self) -> float: ...
-    @property
-    def degrees(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Judgment:
-    """The outcome of a comparison, corrected for the other comparisons of its family.
-
-    Attributes:
-        p_holm: The p-value after Holm's correction.
-        outcome: ``better``, ``worse``, ``equivalent`` within the margin, or ``undecided``.
-    """
-
-    p_holm: float
-    outcome: Outcome
 
 
 def mean(values: Sequence[float]) -> float:
@@ -163,7 +136,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     data = _checked("values", values)
     center, n = float(data.mean()), data.size
-    half = _t_quantile(confidence, n - 1) * float(data.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(confidence, n - 1) * float(data.std(ddof=1)) / math.sqrt(n)
     return Interval(center, center - half, center + half, n)
 
 
@@ -268,7 +241,7 @@ def compare_unpaired(treatment: Sequence[float], baseline: Sequence[float]) -> U
     return _welch(treated, based, 0.0)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], missing: int = 0) -> list[float]:
     """Holm's step-down correction, which bounds the probability of any false finding in the family.
 
     The i-th smallest of m p-values is multiplied by ``m - i + 1``. A corrected value is at least as
@@ -277,6 +250,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Args:
         p_values: The p-values of one family, each in [0, 1].
+        missing: Number of its p-values that are not known yet. They count as 1, so that whatever they turn out to be,
+            no corrected value grows.
 
     Returns:
         The corrected p-values, in the order given.
@@ -289,86 +264,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        largest = max(largest, (len(p_values) + missing - rank) * p_values[index])
         corrected[index] = min(1.0, largest)
     return corrected
-
-
-def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95, degrees: float | None = None) -> float:
-    """p-value of two one-sided t-tests (TOST) that a mean difference lies within ``(-margin, margin)``.
-
-    Below 0.05, the 90 % interval of the difference lies inside the margin. Source: Schuirmann, Journal of
-    Pharmacokinetics and Biopharmaceutics, 1987.
-
-    Args:
-        difference: A mean difference with its t-interval.
-        margin: The largest difference that does not matter, > 0, in the unit of the difference.
-        confidence: The coverage of the interval given.
-        degrees: Its degrees of freedom, if not ``n - 1``.
-    """
-    check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
-    check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
-    distance = margin - abs(difference.estimate)
-    degrees = difference.n - 1 if degrees is None else degrees
-    error = difference.half_width / _t_quantile(confidence, degrees)
-    if error == 0:
-        return 0.0 if distance > 0 else 1.0
-    # Of the two one-sided tests, the one against the nearer end of the margin has the larger p-value.
-    return float(stats.t.sf(distance / error, degrees))
-
-
-def judge_within(
-    comparisons: Sequence[_Compared],
-    margins: Sequence[float | None],
-    *,
-    higher_is_better: bool,
-    all_needed: bool = True,
-    alpha: float = ALPHA,
-) -> list[Judgment]:
-    """Decides for each comparison of a family whether the algorithm is better, worse, equivalent, or none of these.
-
-    A claim that *every* comparison is better needs all of them at once, an intersection-union test (Berger,
-    Technometrics, 1982), so "better" is each one's own test at the level ``alpha``. One "worse" or one "equivalent" is
-    enough to contradict the claim, so these two are corrected by Holm over the family, each kind of test on its own.
-    Where each comparison is read by itself, as in a figure, one false "better" is one too many as well: it is then
-    corrected too.
-
-    Args:
-        comparisons: All comparisons that are considered together.
-        margins: For each, the largest difference that does not matter, > 0; None where equivalence is not tested.
-        higher_is_better: Whether a positive difference is in the algorithm's favor.
-        all_needed: Whether "better" counts only if every comparison is better.
-        alpha: The level of the tests, in (0, 1).
-
-    Returns:
-        One :class:`Judgment` per comparison, in the order given; what is neither is ``undecided``.
-    """
-    check_range("alpha", alpha, 0.0, 1.0, open_low=True, open_high=True)
-    different = holm([c.p for c in comparisons])
-    equal = _equivalences(comparisons, margins)
-    judgments = []
-    for comparison, p_different, p_equal in zip(comparisons, different, equal, strict=True):
-        in_favor = (comparison.difference.estimate > 0) == higher_is_better
-        outcome: Outcome = "undecided"
-        if in_favor and (comparison.p if all_needed else p_different) < alpha:
-            outcome = "better"
-        elif not in_favor and p_different < alpha:
-            outcome = "worse"
-        elif p_equal < alpha:
-            outcome = "equivalent"
-        judgments.append(Judgment(p_different, outcome))
-    return judgments
-
-
-def _equivalences(comparisons: Sequence[_Compared], margins: Sequence[float | None]) -> list[float]:
-    """The p-values of equivalence after Holm's correction over the comparisons with a margin; 1 for the others."""
-    tested = {
-        index: equivalence_p(comparison.difference, margin, degrees=comparison.degrees)
-        for index, (comparison, margin) in enumerate(zip(comparisons, margins, strict=True))
-        if margin is not None
-    }
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [corrected.get(index, 1.0) for index in range(len(comparisons))]
 
 
 def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarray:
@@ -380,7 +278,8 @@ def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarra
     return data
 
 
-def _t_quantile(confidence: float, degrees: float) -> float:
+def t_quantile(confidence: float, degrees: float) -> float:
+    """The half-width of a t-interval of that coverage, in standard errors."""
     return float(stats.t.ppf((1 + confidence) / 2, degrees))
 
 
@@ -405,7 +304,7 @@ def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> UnpairedCompa
     variances = np.array([treated.var(ddof=1), based.var(ddof=1)]) / treated.size
     center, error = float(treated.mean() - based.mean()), math.sqrt(float(variances.sum()))
     degrees = float((treated.size - 1) * variances.sum() ** 2 / (variances**2).sum()) if error > 0 else math.inf
-    half = _t_quantile(0.95, degrees) * error
+    half = t_quantile(0.95, degrees) * error
     return UnpairedComparison(
         difference=Interval(center, center - half, center + half, treated.size),
         p=_two_sided(center - null, error, degrees),

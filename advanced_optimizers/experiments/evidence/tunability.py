@@ -1,4 +1,4 @@
-"""How easy an algorithm is to tune: what few trials reach, and over how many octaves of the rate it is good."""
+"""How easy an algorithm is to tune: what few trials reach, which rates are good, and what one picked blindly costs."""
 
 from __future__ import annotations
 
@@ -118,3 +118,39 @@ def _reach(places: np.ndarray, scores: np.ndarray, least: float) -> tuple[float,
     inside, outside = scores[first - 1], scores[first]
     share = (inside - least) / (inside - outside)
     return float(places[first - 1] + share * (places[first] - places[first - 1])), False
+
+
+def rate_sensitivity(
+    rates: Sequence[float], scores: Sequence[float], low: float, high: float, floor: float = 0.0
+) -> float:
+    """What a rate that is picked blindly from a range costs: the mean of ``best - score`` over the range.
+
+    The mean is over the logarithm of the rate. A score below the floor counts as the floor, so that a rate at which
+    runs diverge costs no more than one at which nothing is learned; between two trials the score is taken to be linear
+    in the logarithm of the rate, and beyond the outermost ones constant. Source: Wortsman et al., ICLR 2024, who take
+    losses and cap them at that of the initial network.
+
+    Args:
+        rates: The rates of the trials, in any order, at least one, in [low, high].
+        scores: The score of each; higher is better.
+        low: The lowest rate of the range, > 0.
+        high: The highest.
+        floor: The least score that counts, such as that of guessing.
+
+    Returns:
+        At least 0, in the unit of the scores.
+
+    Raises:
+        ValueError: There is no trial, the numbers of rates and scores differ, or a rate is outside the range.
+    """
+    check_range("low", low, 0.0, high, open_low=True, open_high=True)
+    if not rates or len(rates) != len(scores) or min(rates) < low or max(rates) > high:
+        raise ValueError(
+            f"rates must hold as many rates as scores, at least one, in [{low}, {high}], got {list(rates)} and "
+            f"{len(scores)} scores"
+        )
+    order = np.argsort(rates, kind="stable")
+    places = np.log(np.concatenate([[low], np.asarray(rates, dtype=float)[order], [high]]))
+    capped = np.pad(np.maximum(np.asarray(scores, dtype=float)[order], floor), 1, mode="edge")
+    mean = np.trapezoid(capped, places) / (places[-1] - places[0])
+    return float(capped.max() - mean)

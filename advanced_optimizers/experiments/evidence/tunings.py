@@ -26,18 +26,13 @@ from advanced_optimizers.experiments.evidence.comparisons import (
     metric_evidence,
     select_runs,
 )
+from advanced_optimizers.experiments.evidence.judgments import judge_within
 from advanced_optimizers.experiments.evidence.labels import label
 from advanced_optimizers.experiments.evidence.metrics import first_few
-from advanced_optimizers.experiments.evidence.statistics import (
-    Interval,
-    PairedComparison,
-    compare_paired,
-    judge_within,
-)
+from advanced_optimizers.experiments.evidence.statistics import Interval, PairedComparison, compare_paired
 from advanced_optimizers.experiments.records.record import RunRecord
 
 _METRIC = "test_accuracy"
-_CHANCE = 0.1  # all data sets have ten classes
 _DECIDED = ("better", "worse", "equivalent")
 
 
@@ -134,7 +129,7 @@ def evidence_by_seeds(frame: pd.DataFrame, comparisons: Sequence[Comparison], va
 def score(trial: RunRecord) -> float:
     """The validation accuracy of a trial's last epoch; of one that diverged, that of guessing."""
     accuracy = trial.final.get("test_accuracy")
-    return _CHANCE if trial.status == "diverged" or accuracy is None else accuracy
+    return trial.guessing if trial.status == "diverged" or accuracy is None else accuracy
 
 
 def expected_best(scores: Sequence[float]) -> list[float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -63,15 +62,18 @@ def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
-    config = asdict(record.config)
+    config = dict(record.config.content)
     hyperparameters = config.pop("hyperparameters")
     return {
         "run_id": record.run_id,
         "task": record.config.task,
+        "label_noise": record.config.label_noise,
+        "split": record.config.split,
         **config,
         **{f"hp_{name}": value for name, value in hyperparameters.items()},
         "status": record.status,
         "unlearnt": record.unlearnt,
+        "guessing": record.guessing,
         "commit": record.environment.get("git_commit"),
         **{name: math.nan if value is None else value for name, value in record.final.items()},
         "best_test_accuracy": max(_known(record.curves.get("test_accuracy", [])), default=math.nan),

@@ -7,7 +7,7 @@ import platform
 import re
 import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,10 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 # Files outside the package whose code runs may use, such as a user's own topic.
 FURTHER_SOURCES: list[Path] = []
+
+# The source text of a user's algorithm, network or data, by its name in a configuration and by file; it goes into the
+# records of its runs. The name holds the text's hash, so another text is another run.
+SOURCES: dict[str, Mapping[str, str]] = {}
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -47,6 +51,11 @@ def environment(device: torch.device) -> dict[str, Any]:
 def source_checksum() -> str:
     """A SHA-256 of the package's source and of ``FURTHER_SOURCES``; uncommitted versions of the code differ in it."""
     return _checksum_of((*sorted(_PACKAGE.rglob("*.py")), *FURTHER_SOURCES))
+
+
+def sources_of(names: Iterable[str]) -> dict[str, str]:
+    """The source text of those of the names that have one in ``SOURCES``, by file."""
+    return {file: text for name in names for file, text in SOURCES.get(name, {}).items()}
 
 
 @cache  # by process: what it runs is what it has loaded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from advanced_optimizers.experiments.records import checks
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, config_from
 
 STATUSES = ("completed", "diverged")
 # Guessing costs ln(classes); a run that ends at this share of it, or above, has learned nothing.
@@ -29,14 +29,15 @@ class RunRecord:
         config: The configuration that was run.
         status: ``completed``, or ``diverged`` when the loss stopped being finite.
         environment: Versions, commit, device, threads, data checksum, start time.
-        curves: One list per metric, one value per epoch. Accuracies and errors are fractions in [0, 1]; ``seconds``
-            (wall clock) and ``cpu_seconds`` (of the process) are those of training, without evaluation.
-        final: The last epoch's value of each curve.
+        curves: One list per metric, one value per epoch, or per whatever the run's kind counts. Accuracies and errors
+            are fractions in [0, 1]; ``seconds`` (wall clock) and ``cpu_seconds`` (of the process) are those of
+            training, without evaluation.
+        final: The last value of each curve.
         total_seconds: Wall-clock seconds of training and evaluation, summed over interruptions.
         peak_memory_bytes: Peak memory of the process, or of the accelerator if one was used.
     """
 
-    config: RunConfig
+    config: BaseConfig
     status: str
     environment: dict[str, Any]
     curves: dict[str, list[float | None]]
@@ -50,6 +51,11 @@ class RunRecord:
         return self.config.run_id
 
     @property
+    def guessing(self) -> float:
+        """The accuracy of guessing among as many classes as there are."""
+        return 1 / self.environment.get("num_classes", _CLASSES)
+
+    @property
     def unlearnt(self) -> bool:
         """Whether the last training loss is that of guessing, at least 98 % of ln(classes), or not finite.
 
@@ -57,6 +63,8 @@ class RunRecord:
         methods report another loss than the cross-entropy, so the training accuracy must be less than twice that of
         guessing as well.
         """
+        if "train_loss" not in self.final:  # a run of a kind that trains nothing
+            return False
         classes = self.environment.get("num_classes", _CLASSES)
         loss, accuracy = self.final["train_loss"], self.final.get("train_accuracy")
         guessing = accuracy is None or accuracy < 2 / classes
@@ -70,7 +78,8 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The record as JSON, with a checksum of its content; values that are not finite become null."""
-        content = checks.finite_or_null({"run_id": self.run_id, **asdict(self)})
+        own = {known.name: getattr(self, known.name) for known in fields(self)}
+        content = checks.finite_or_null({"run_id": self.run_id, **own, "config": self.config.content})
         content["checksum"] = checks.content_checksum(content)
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -95,7 +104,7 @@ class RunRecord:
         checks.check_source(text, content, listed)
         rest = {name: value for name, value in content.items() if name not in ("run_id", "checksum")}
         try:
-            record = RunRecord(**{**rest, "config": RunConfig(**content["config"])})
+            record = RunRecord(**{**rest, "config": config_from(content["config"])})
         except (TypeError, OverflowError) as error:
             raise ValueError(str(error)) from error
         record.check()
@@ -114,6 +123,6 @@ class RunRecord:
         if self.status not in STATUSES:
             raise ValueError(f"its status is {self.status!r} instead of {' or '.join(STATUSES)}")
         checks.check_environment(self.environment)
-        checks.check_curves(self.curves, self.config.epochs)
-        checks.check_end(self.curves, self.final, self.status, self.config.epochs)
+        checks.check_curves(self.curves, self.config.points)
+        checks.check_end(self.curves, self.final, self.status, self.config.points)
         checks.check_spent(self.total_seconds, self.peak_memory_bytes)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from advanced_optimizers.experiments.records.checks import text_checksum
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.manifest import MANIFEST, read_manifest, write_manifest
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_atomically
@@ -47,19 +48,22 @@ class RunStore:
         self.root = Path(root)
         self.progress_folder = self.root.parent / ".progress"
 
-    def path(self, config: RunConfig) -> Path:
-        """Where the record of a configuration is kept."""
-        return self.root / config.task / config.algorithm / f"{config.run_id}.json"
+    def path(self, config: BaseConfig) -> Path:
+        """Where the record of a configuration is kept.
 
-    def has(self, config: RunConfig) -> bool:
+        Names of a user's own code and data hold a colon, which not every file system takes: it becomes ``_``.
+        """
+        return self.root / _safe(config.task) / _safe(config.algorithm) / f"{config.run_id}.json"
+
+    def has(self, config: BaseConfig) -> bool:
         """Whether something is in the place of a configuration's record, be it damaged."""
         return os.path.lexists(self.path(config))
 
-    def checkpoint_path(self, config: RunConfig) -> Path:
+    def checkpoint_path(self, config: BaseConfig) -> Path:
         """Where a run in progress saves its checkpoint."""
         return self.progress_folder / f"{config.run_id}.pt"
 
-    def lock(self, config: RunConfig) -> FileLock:
+    def lock(self, config: BaseConfig) -> FileLock:
         """The lock that a process holds while it trains a configuration; the system releases it if the process dies."""
         self.progress_folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.progress_folder / f"{config.run_id}.lock")
@@ -69,7 +73,7 @@ class RunStore:
         for folder in (self.progress_folder, self.root, *self.root.glob("*/"), *self.root.glob("*/*/")):
             remove_leftovers(folder)
 
-    def load(self, config: RunConfig) -> RunRecord | None:
+    def load(self, config: BaseConfig) -> RunRecord | None:
         """The record of a configuration, or None if there is none.
 
         Raises:
@@ -187,6 +191,32 @@ class RunStore:
         except ValueError as error:
             raise _damaged(path, error) from error
         return record
+
+
+class LayeredStore(RunStore):
+    """A store that also finds the records of others, which it never writes.
+
+    Args:
+        root: The folder of its own records.
+        others: Where a record is looked for that is not among them, in this order.
+    """
+
+    def __init__(self, root: str | Path, others: Sequence[RunStore] = ()) -> None:
+        super().__init__(root)
+        self.others = tuple(others)
+
+    def has(self, config: BaseConfig) -> bool:
+        """Whether a record is in its place here or in another store, be it damaged."""
+        return super().has(config) or any(store.has(config) for store in self.others)
+
+    def load(self, config: BaseConfig) -> RunRecord | None:
+        """The record of a configuration, or None if no store has one; see :meth:`RunStore.load`."""
+        holder = next((store for store in self.others if store.has(config)), None)
+        return super().load(config) if super().has(config) or holder is None else holder.load(config)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.+@-]", "_", name)
 
 
 def _read_text(path: Path) -> str:

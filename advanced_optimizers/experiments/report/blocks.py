@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from advanced_optimizers._checks import unknown_name
+import pandas as pd
+
+from advanced_optimizers._checks import check_known
 from advanced_optimizers.experiments.evidence.comparisons import (
     Comparison,
-    Status,
     Verdict,
     metric_evidence,
     select_runs,
 )
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.evidence.medians import median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS
-from advanced_optimizers.experiments.evidence.optima import optimum_bounds, shift_bounds
-from advanced_optimizers.experiments.evidence.transfers import find_transfer
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import plots, table_files, tables
+from advanced_optimizers.experiments.report import claim_blocks, plots, sweep_blocks, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
-from advanced_optimizers.experiments.report.changed_rules import changed_rules_tables
+from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
+from advanced_optimizers.experiments.report.difference_table import differences_table, time_ratio
 from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.stated_values import stated_figures
-from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.report.tuning_tables import edges_table
-from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
-
-_PENDING = "*no run yet*"
-SYMBOLS: Mapping[Status, str] = {"supported": "✓", "not supported": "✗", "inconclusive": "○", "pending": "…"}
 
 
 class ReportContext:
@@ -62,7 +56,7 @@ class ReportContext:
         Raises:
             ValueError: There is no such study.
         """
-        _check("study", name, self.results)
+        check_known("study", name, self.results)
         return self.results[name]
 
     def comparison(self, name: str) -> StudyResults:
@@ -89,7 +83,7 @@ class ReportContext:
         """
         sweeps = [results for results in self.results.values() if isinstance(results, SweepResults)]
         by_task = {sweep_task.name: results for results in sweeps for sweep_task in results.study.tasks}
-        _check("task", task, by_task)
+        check_known("task", task, by_task)
         return by_task[task]
 
     @cached_property
@@ -117,31 +111,34 @@ class ReportContext:
 Block: TypeAlias = Callable[..., str]
 
 
-def render_block(context: ReportContext, key: str, arguments: Mapping[str, str]) -> str:
+def render_block(
+    context: ReportContext, key: str, arguments: Mapping[str, str], document: Mapping[str, Block] | None = None
+) -> str:
     """The text of one block.
 
     Args:
         context: The results.
-        key: A key of ``BLOCKS``.
+        key: A key of ``BLOCKS`` or of the document's own blocks.
         arguments: The block's arguments, as text.
+        document: The blocks that the document itself can fill, by key.
 
     Raises:
         ValueError: The key or an argument is unknown, an argument is missing, or a value is not allowed.
     """
-    if key not in BLOCKS:
-        raise unknown_name("key", key, BLOCKS)
+    known = {**BLOCKS, **(document or {})}
+    block = known[check_known("key", key, known)]
     try:
-        inspect.signature(BLOCKS[key]).bind(context, **arguments)
+        inspect.signature(block).bind(context, **arguments)
     except TypeError as error:
-        known = list(inspect.signature(BLOCKS[key]).parameters)[1:]
-        raise ValueError(f"{key} {error}; its arguments are {', '.join(known)}") from error
-    return BLOCKS[key](context, **arguments)
+        names = list(inspect.signature(block).parameters)[1:]
+        raise ValueError(f"{key} {error}; its arguments are {', '.join(names)}") from error
+    return block(context, **arguments)
 
 
 def _value(context: ReportContext, metric: str, study: str, task: str, algorithm: str, noise: str = "0") -> str:
     """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
     results = context.comparison(study)
-    _check("metric", metric, METRICS)
+    check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm], noise)
     return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
 
@@ -162,21 +159,18 @@ def _difference(
 ) -> str:
     """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
     results = context.comparison(study)
-    _check("metric", metric, METRICS)
+    check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm, baseline], noise)
     evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
-    return f"{evidence[0].estimate} (n = {evidence[0].interval.n})" if evidence else _PENDING
+    return f"{evidence[0].estimate} (n = {evidence[0].interval.n})" if evidence else table_files.PENDING
 
 
 def _ratio(context: ReportContext, study: str, task: str, algorithm: str, baseline: str) -> str:
     """The time per epoch relative to the baseline's, from epochs run side by side: median, its interval, and n."""
     results = context.comparison(study)
     _check_names(results, task, [algorithm, baseline])
-    for row in (results.measurements or {"measurements": []})["measurements"]:
-        if (row["task"], row["algorithm"], row["baseline"]) == (task, algorithm, baseline):
-            ratio = median_interval(ratios(row["pairs"]))
-            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
-    return "*not measured yet*"
+    ratio = time_ratio(results.measurements, task, algorithm, baseline)
+    return f"{ratio.bracket(digits=3)} (n = {ratio.n})" if ratio else "*not measured yet*"
 
 
 def _pairing(context: ReportContext) -> str:
@@ -186,84 +180,35 @@ def _pairing(context: ReportContext) -> str:
     return pairing_words([*shown, *(row for verdict in context.verdicts.values() for row in verdict.evidence)])
 
 
-def _errors(context: ReportContext, claim: str, task: str, baseline: str) -> str:
-    """The ratio of errors to a baseline's, where a claimed gain is more than the scale holds, with its interval."""
-    _check("claim", claim, context.verdicts)
-    for row in context.verdicts[claim].evidence:
-        ratio = None if row.claimed is None else row.claimed.error_ratio
-        if (row.comparison.task, row.comparison.baseline) == (task, baseline) and ratio is not None:
-            return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
-    return _PENDING
-
-
-def _optimum(context: ReportContext, task: str, algorithm: str, units: str) -> str:
-    """log2 of the best learning rate of a sweep: mean ± half-width of the 95 % interval, and n."""
-    results = context.sweep(task)
-    _check_width(results, task, algorithm, units)
-    bounds = optimum_bounds(results.optima, task, algorithm, int(units))
-    return f"{bounds.place()} (n = {bounds.n})" if bounds else _PENDING
-
-
-def _shift(context: ReportContext, task: str, algorithm: str, start: str, units: str) -> str:
-    """How many octaves the best learning rate moves between two widths, with its 95 % interval, and n."""
-    results = context.sweep(task)
-    for width in (start, units):
-        _check_width(results, task, algorithm, width)
-    bounds = shift_bounds(results.optima, task, algorithm, int(units), int(start))
-    return f"{bounds.move()} octaves (n = {bounds.n})" if bounds else _PENDING
-
-
-def _cost(context: ReportContext, task: str, algorithm: str, start: str, ratio: str) -> str:
-    """The CPU ``time`` of tuning narrow and training wide once over that of tuning wide, or the ``loss`` it gives."""
-    results = context.sweep(task)
-    _check_width(results, task, algorithm, start)
-    _check("ratio", ratio, {"time": 0, "loss": 0})
-    transfer = find_transfer(results.points, task, algorithm, int(start))
-    if transfer is None:
-        return _PENDING if results.missing else "*not tried*"
-    words = transfer.time_ratio.bracket(digits=3) if ratio == "time" else transfer.loss_words
-    return f"{words} (n = {len(transfer.losses)})"
-
-
-def _verdict(context: ReportContext, claim: str) -> str:
-    """A claim's verdict in one or two words."""
-    _check("claim", claim, context.verdicts)
-    return context.verdicts[claim].status
-
-
-def _symbol(context: ReportContext, claim: str) -> str:
-    """A claim's verdict as one character."""
-    _check("claim", claim, context.verdicts)
-    return SYMBOLS[context.verdicts[claim].status]
-
-
-def _legend(context: ReportContext) -> str:
-    """The meaning of the symbols for verdicts."""
-    return ", ".join(f"{symbol} {status}" for status, symbol in SYMBOLS.items())
-
-
-def _tally(context: ReportContext) -> str:
-    """How many claims have which verdict."""
-    counts = Counter(verdict.status for verdict in context.verdicts.values())
-    return f"of {counts.total()} claims, {', '.join(f'{counts[s]} {s}' for s in SYMBOLS if counts[s])}"
-
-
-def _reason(context: ReportContext, claim: str) -> str:
-    """The reason for a verdict, in a sentence or two."""
-    _check("claim", claim, context.verdicts)
-    return context.verdicts[claim].sentence
-
-
-def _rule(context: ReportContext, claim: str) -> str:
-    """The rule that decides a claim."""
-    _check("claim", claim, context.verdicts)
-    return CLAIMS[claim].rule
-
-
-def _changed_rules(context: ReportContext) -> str:
-    """The rules that were changed after their runs had been seen, what was wrong with them, and what they had said."""
-    built = changed_rules_tables(CLAIMS, context.verdicts)
-    return "\n\n".join(map(table_files.to_markdown, built)) if built else "*no rule was changed*"
+def _differences(
+    context: ReportContext,
+    study: str,
+    pairs: str,
+    tasks: str,
+    metrics: str = "test_accuracy",
+    noises: str = "0",
+    name: str = "",
+) -> str:
+    """Differences of pairs ``algorithm:baseline`` on tasks, in metrics or (``time``) the ratio of times, as a table."""
+    results = context.comparison(study)
+    compared = [(first, second) for first, _, second in (pair.partition(":") for pair in pairs.split(","))]
+    for task in tasks.split(","):
+        for noise in noises.split(","):
+            for pair in compared:
+                _check_condition(results, task, [a for a in pair if (task, a) not in results.study.left_out], noise)
+    for metric in metrics.split(","):
+        check_known("metric", metric, [*METRICS, "time"])
+    return table_files.to_markdown(
+        differences_table(
+            results.frame,
+            results.measurements,
+            compared,
+            tasks=tasks.split(","),
+            noises=[float(noise) for noise in noises.split(",")],
+            metrics=metrics.split(","),
+            labels=labels(),
+        )
+    )
 
 
 def _search_spaces(context: ReportContext) -> str:
@@ -284,22 +229,33 @@ def _processors(context: ReportContext) -> str:
     return f"{across} of {total}"
 
 
-def _table(context: ReportContext, study: str, name: str) -> str:
-    """One of a study's tables, by its file name in ``results/tables``."""
+def _table(context: ReportContext, study: str, name: str, tasks: str = "", algorithms: str = "") -> str:
+    """One of a study's tables, by its file name in ``results/tables``; of all rows, or those of some names."""
     results = context.study(study)
     built = results.tables
     unmeasured = isinstance(results, StudyResults) and results.measurements is None
     if name not in built and (results.missing or unmeasured):
-        return _PENDING
-    _check("table", name, built)
-    return table_files.to_markdown(built[name])
+        return table_files.PENDING
+    table = built[check_known("table", name, built)]
+    for column, names in (("Task", tasks), ("Algorithm", algorithms)):
+        table = _rows(table, column, names.split(",") if names else [])
+    return table_files.to_markdown(table)
+
+
+def _rows(table: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """The rows with the labels of some names in a column; all of them if no name is given."""
+    if not names:
+        return table
+    shown = labels()
+    wanted = [check_known(column.lower(), shown.get(name, name), set(table.get(column, []))) for name in names]
+    return table[table[column].isin(wanted)]
 
 
 def _figure(context: ReportContext, name: str) -> str:
     """A figure with its caption."""
     if name not in context.figures and any(results.missing for results in context.results.values()):
-        return _PENDING
-    _check("figure", name, context.figures)
+        return table_files.PENDING
+    check_known("figure", name, context.figures)
     figure = context.figures[name]
     return f"![{figure.caption}](figures/{name}.png)\n\n*{figure.full_caption}*"
 
@@ -322,12 +278,6 @@ def _edges(context: ReportContext) -> str:
     )
 
 
-def _statements(context: ReportContext, topic: str) -> str:
-    """A topic's statements, each with its word."""
-    _check("topic", topic, {name: known for name, known in TOPICS.items() if known.statements})
-    return table_files.to_markdown(statements_table(TOPICS[topic].statements, context.verdicts))
-
-
 def _file(context: ReportContext, path: str) -> str:
     """The text of a generated file under ``results/``, for example a benchmark's table."""
     whole = (context.root / path).resolve()
@@ -342,17 +292,24 @@ BLOCKS: dict[str, Block] = {
     "difference": _difference,
     "ratio": _ratio,
     "pairing": _pairing,
-    "errors": _errors,
-    "optimum": _optimum,
-    "shift": _shift,
-    "cost": _cost,
-    "verdict": _verdict,
-    "symbol": _symbol,
-    "legend": _legend,
-    "tally": _tally,
-    "reason": _reason,
-    "rule": _rule,
-    "changed-rules": _changed_rules,
+    "errors": claim_blocks.errors,
+    "optimum": sweep_blocks.optimum,
+    "shift": sweep_blocks.shift,
+    "cost": sweep_blocks.cost,
+    "verdict": claim_blocks.verdict,
+    "symbol": claim_blocks.symbol,
+    "legend": claim_blocks.legend,
+    "tally": claim_blocks.tally,
+    "reason": claim_blocks.reason,
+    "rule": claim_blocks.rule,
+    "verdict-counts": claim_blocks.verdict_counts,
+    "headlines": claim_blocks.headlines,
+    "claims": claim_blocks.claims,
+    "shared-sentences": claim_blocks.shared_sentences,
+    "rules": claim_blocks.rules,
+    "changed-rules": claim_blocks.changed_rules,
+    "former-rules": claim_blocks.former_rules,
+    "differences": _differences,
     "search-spaces": _search_spaces,
     "trial-lengths": _trial_lengths,
     "processors": _processors,
@@ -361,33 +318,23 @@ BLOCKS: dict[str, Block] = {
     "runs": _runs,
     "protocol": _protocol,
     "edges": _edges,
-    "statements": _statements,
+    "statements": claim_blocks.statements,
     "file": _file,
+    **CONTEST_BLOCKS,
 }
 
 
-def _check(name: str, value: str, known: Mapping[str, object]) -> None:
-    if value not in known:
-        raise unknown_name(name, value, known)
-
-
-def _check_width(results: SweepResults, task: str, algorithm: str, units: str) -> None:
-    (sweep_task,) = (known for known in results.study.tasks if known.name == task)
-    _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
-    _check("width", units, {str(n): n for n in sweep_task.units})
-
-
 def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
-    _check("task", task, {task.name: task for task in results.study.tasks})
+    check_known("task", task, {task.name: task for task in results.study.tasks})
     for algorithm in algorithms:
-        _check("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
+        check_known("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
 
 
 def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
     """Raises a ValueError for a condition that is not part of the study: it is a mistake, not a run to wait for."""
     study = results.study
     _check_names(results, task, algorithms)
-    _check("noise", noise, {f"{share:g}": share for share in study.label_noises})
+    check_known("noise", noise, {f"{share:g}": share for share in study.label_noises})
     for algorithm in algorithms:
         if (task, algorithm) in study.left_out:
             raise ValueError(f"the study {study.name} leaves out {algorithm} on {task}")

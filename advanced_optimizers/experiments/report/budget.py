@@ -60,7 +60,7 @@ def trials_table(studies: Iterable[Study], *, labels: Labels) -> pd.DataFrame:
             else _listed(lengths[own], labels),
             "Trials": own.trials,
             "Trial (epochs)": own.trial_epochs,
-            "Its share of the images": f"{100 * own.fraction:g} %",
+            "Its share of the images": f"{100 * own.fraction:.3g} %",
             "Run (epochs)": own.epochs,
             "Steps of a run over those of a trial": f"{own.steps_ratio:.1f}",
         }

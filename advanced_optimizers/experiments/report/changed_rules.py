@@ -12,38 +12,25 @@ from advanced_optimizers.experiments.evidence.comparisons import Verdict
 _AS_ABOVE = "as above"
 
 
-def changed_rules_tables(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> list[pd.DataFrame]:
-    """The former and the present verdict of each claim whose rule was changed, and the former rules.
+def changed_rules_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """The former and the present verdict of each claim whose rule was changed.
 
-    Claims that share what was wrong with their rule stand together, and so do those that shared the rule.
+    Claims that share what was wrong with their rule stand together.
 
     Args:
         claims: All claims, by key.
         verdicts: The present verdicts of those to list, by key.
 
     Returns:
-        Two frames of text, or none if no rule was changed.
+        A frame of text, empty if no rule was changed.
     """
-    former = {key: rule for key in verdicts if (rule := claims[key].former) is not None}
-    if not former:
-        return []
-    order = [
-        key for why in dict.fromkeys(rule.why for rule in former.values()) for key in former if former[key].why == why
-    ]
-    return [_verdicts_table(order, claims, former, verdicts), _rules_table(order, former)]
-
-
-def _verdicts_table(
-    order: list[str], claims: Mapping[str, Claim], former: Mapping[str, FormerRule], verdicts: Mapping[str, Verdict]
-) -> pd.DataFrame:
     seen: set[str] = set()
     rows = []
-    for number, key in enumerate(order, start=1):
-        old = former[key]
+    for number, (key, old) in enumerate(_changed(claims, verdicts).items(), start=1):
         rows.append(
             {
                 "No.": number,
-                "Claim": claims[key].text,
+                "Claim": f"`{key}`",
                 "What was wrong": _AS_ABOVE if old.why in seen else old.why,
                 "What the rule had said": f"**{old.verdict}**: {old.result}",
                 "Now": f"**{verdicts[key].status}**",
@@ -53,8 +40,16 @@ def _verdicts_table(
     return pd.DataFrame(rows)
 
 
-def _rules_table(order: list[str], former: Mapping[str, FormerRule]) -> pd.DataFrame:
+def former_rules_table(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> pd.DataFrame:
+    """The former rules, each once, with the numbers that their claims have in :func:`changed_rules_table`."""
     numbers: dict[str, list[str]] = {}
-    for number, key in enumerate(order, start=1):
-        numbers.setdefault(former[key].rule, []).append(str(number))
+    for number, old in enumerate(_changed(claims, verdicts).values(), start=1):
+        numbers.setdefault(old.rule, []).append(str(number))
     return pd.DataFrame({"Of No.": ", ".join(own), "Rule as it was": rule} for rule, own in numbers.items())
+
+
+def _changed(claims: Mapping[str, Claim], verdicts: Mapping[str, Verdict]) -> dict[str, FormerRule]:
+    """The former rules by the keys of their claims; those that had the same fault stand together."""
+    former = {key: rule for key in verdicts if (rule := claims[key].former) is not None}
+    faults = dict.fromkeys(rule.why for rule in former.values())
+    return {key: former[key] for why in faults for key in former if former[key].why == why}

@@ -61,6 +61,7 @@ def learning_curves(
     labels: Labels,
     groups: Groups | None = None,
     algorithms: Sequence[str] | None = None,
+    over: str = "epoch",
 ) -> Figure:
     """A metric by epoch: mean and interval over the seeds.
 
@@ -73,6 +74,7 @@ def learning_curves(
         labels: Names for display, of algorithms and tasks.
         groups: Algorithms by column title, such as those over one base; None draws all of them in each panel.
         algorithms: All algorithms of the study in its order; None takes those of the frame.
+        over: What the points of a run are, if not epochs.
 
     Raises:
         ValueError: The frame holds no value of the metric.
@@ -85,7 +87,7 @@ def learning_curves(
         condition: {str(name): _by_epoch(runs, metric) for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
-    return _draw(_Curves(by_panel, "Epoch", METRICS[metric].label, epochs=True), styles, labels, groups)
+    return _draw(_Curves(by_panel, over.capitalize(), METRICS[metric].label, epochs=True), styles, labels, groups)
 
 
 def accuracy_over_time(

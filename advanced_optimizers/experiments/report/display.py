@@ -6,6 +6,7 @@ import html
 import sys
 import textwrap
 from base64 import b64encode
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -16,11 +17,12 @@ from matplotlib.figure import Figure
 from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.records.paths import output_root
 from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.results import results_of
 from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.table_files import to_markdown, unbroken
-from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS, get_study
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS, get_study
 from advanced_optimizers.experiments.studies.running import Workers, run_study
 
 # A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
@@ -32,6 +34,9 @@ _LINE_LENGTH = 88
 
 def open_study(name: str, profile: str = "full", *, retrain: bool = False, jobs: int = 1) -> RecordedStudy[Any]:
     """Loads a study's recorded runs, trains those that are missing, and says how many runs there are.
+
+    A study of the full profile whose runs are still being recorded is shown as far as it is; to train the rest takes
+    hours, so only ``retrain`` or the command that is printed does it.
 
     Training shows a progress bar, which is gone when it has finished: the same records always leave the same output.
 
@@ -50,11 +55,16 @@ def open_study(name: str, profile: str = "full", *, retrain: bool = False, jobs:
     """
     study = get_study(name, profile)
     results = results_of(study, output_root(profile))
-    # A notebook shows the error stream in a red box, and progress is not an error.
-    with redirect_stderr(sys.stdout):
-        run_study(study, results.store, Workers(jobs=jobs), retrain=retrain)
-    clear_output()
+    waits = study.in_progress and profile == "full" and not retrain and results.missing
+    if not waits:
+        # A notebook shows the error stream in a red box, and progress is not an error.
+        with redirect_stderr(sys.stdout):
+            run_study(study, results.store, Workers(jobs=jobs), retrain=retrain)
+        results = results_of(study, output_root(profile))
+        clear_output()
     print(textwrap.fill(results.loaded, _LINE_LENGTH))
+    if waits:
+        print(textwrap.fill(f"still being recorded; this trains the rest: {study.command}", _LINE_LENGTH))
     return results
 
 
@@ -71,10 +81,11 @@ def show_table(results: RecordedStudy[Any], name: str) -> None:
         name: The table's file name, such as ``fer-test-accuracy``.
 
     Raises:
-        ValueError: The study has no such table.
+        ValueError: The study has no such table, and no run is missing.
     """
     if name not in results.tables:
-        raise unknown_name("table", name, results.tables)
+        _say_pending(results, "table", name, results.tables)
+        return
     _show_markdown(results.tables[name])
 
 
@@ -86,12 +97,28 @@ def show_figure(results: RecordedStudy[Any], name: str) -> None:
         name: The figure's file name, such as ``fer-learning-curves``.
 
     Raises:
-        ValueError: The study has no such figure.
+        ValueError: The study has no such figure, and no run is missing.
     """
     if name not in results.figures:
-        raise unknown_name("figure", name, results.figures)
+        _say_pending(results, "figure", name, results.figures)
+        return
     kept = results.figures[name]
     _show_picture(results.figure(name).read_bytes(), kept.caption, kept.full_caption)
+
+
+def show_block(key: str, profile: str = "full", **arguments: str) -> None:
+    """Displays one of the report's generated blocks, by the runs of a profile.
+
+    Args:
+        key: The block's key, such as ``remade``.
+        profile: ``full`` or ``quick``.
+        **arguments: The block's arguments.
+
+    Raises:
+        ValueError: There is no such block, or an argument is missing or unknown.
+    """
+    studies = [study for (_, of_profile), study in STUDIES.items() if of_profile == profile]
+    display(Markdown(render_block(ReportContext(output_root(profile), studies), key, arguments)))
 
 
 def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
@@ -135,6 +162,13 @@ def show_statements(topic: str, profile: str = "full") -> None:
     root = output_root(profile)
     verdicts = [results_of(get_study(study, profile), root).verdicts for study in studies]
     _show_markdown(statements_table(statements, {key: v for found in verdicts for key, v in found.items()}))
+
+
+def _say_pending(results: RecordedStudy[Any], kind: str, name: str, known: Mapping[str, object]) -> None:
+    """Says that a table or figure waits for runs; it is unknown if no run is missing."""
+    if not results.missing:
+        raise unknown_name(kind, name, known)
+    print(f"no run yet: {name}")
 
 
 def _show_markdown(table: pd.DataFrame) -> None:

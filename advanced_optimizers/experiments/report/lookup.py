@@ -10,11 +10,12 @@ import pandas as pd
 
 from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.evidence.metrics import METRICS, noise_words
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.tables import value_words
+from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.variants import VariantStudy
 
@@ -48,7 +49,7 @@ class Wanted:
 
 
 # The filters with their names for the user, and what they look at.
-_FILTERS: dict[str, Callable[[RunConfig], Any]] = {
+_FILTERS: dict[str, Callable[[BaseConfig], Any]] = {
     "task": lambda config: config.task,
     "algorithm": lambda config: config.algorithm,
     "noise": lambda config: config.label_noise,
@@ -56,7 +57,7 @@ _FILTERS: dict[str, Callable[[RunConfig], Any]] = {
 }
 
 
-def find_runs(configs: Iterable[RunConfig], wanted: Wanted, study: str) -> list[RunConfig]:
+def find_runs(configs: Iterable[BaseConfig], wanted: Wanted, study: str) -> list[BaseConfig]:
     """The configurations that fit every filter, in their order.
 
     Args:
@@ -101,7 +102,7 @@ def describe_runs(results: RecordedStudy[Any], wanted: Wanted, again: Callable[[
     targets = study.targets if isinstance(study, Study) else None
     frame = records_frame(records.values(), targets)
     metrics = _metrics(study, wanted.metric, frame)
-    by_condition: dict[str, list[RunConfig]] = {}
+    by_condition: dict[str, list[BaseConfig]] = {}
     for config in configs:
         by_condition.setdefault(replace(config, seed=0).run_id, []).append(config)
     lines = []
@@ -121,7 +122,7 @@ def describe_runs(results: RecordedStudy[Any], wanted: Wanted, again: Callable[[
     return [*lines, f"{len(records)} of {len(configs)} runs recorded{untrained}"]
 
 
-def _fits(config: RunConfig, wanted: Wanted) -> bool:
+def _fits(config: BaseConfig, wanted: Wanted) -> bool:
     if wanted.only:
         chosen = config.run_id.startswith(tuple(wanted.only)) and (config.split == "validation" or not wanted.trials)
     else:
@@ -133,7 +134,7 @@ def _metrics(study: BaseStudy, metric: str | None, frame: pd.DataFrame) -> list[
     """The metrics to print: the one that is asked for, or those that the study compares and that are recorded."""
     recorded = [name for name in METRICS if name in frame and frame[name].notna().any()]
     if metric is None:
-        compared = study.metrics if isinstance(study, Study | VariantStudy) else ("train_loss",)
+        compared = study.metrics if isinstance(study, Study | VariantStudy | KindStudy) else ("train_loss",)
         return [name for name in compared if name in recorded]
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
@@ -142,13 +143,13 @@ def _metrics(study: BaseStudy, metric: str | None, frame: pd.DataFrame) -> list[
     return [metric]
 
 
-def _condition(config: RunConfig) -> str:
+def _condition(config: BaseConfig) -> str:
     """What runs have in common that differ in the seed alone."""
-    width = f", width {config.width:g}" if config.width != 1.0 else ""
-    chosen = ", ".join(f"{name} = {_written(value)}" for name, value in config.hyperparameters.items())
+    values = ", ".join(f"{name} = {_written(value)}" for name, value in config.hyperparameters.items())
+    chosen = f" ({values})" if values else ""
     kind = "tuning trial: " if config.split == "validation" else ""
-    where = f"{config.task}, {config.algorithm}, {noise_words(config.label_noise)}{width}"
-    return f"{kind}{where}, {config.epochs} epochs ({chosen})"
+    where = f"{config.task}, {config.algorithm}, {noise_words(config.label_noise)}"
+    return f"{kind}{where}, {config.extent}{chosen}"
 
 
 def _values(record: RunRecord | None, rows: pd.DataFrame, metrics: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import Labels
 from advanced_optimizers.experiments.report.figure_style import BLACK, GRAY, HOUSE_STYLE, WIDTH, Style, wrapped
@@ -20,6 +20,8 @@ _LEGEND_CHARACTERS = 34  # of one of two entries side by side
 _CHARACTERS_PER_INCH = 13
 NAME_CHARACTERS = 24  # of a row's name in one line
 _ABSENT = "not run"
+# Percentages at which a logarithmic axis of errors is labeled.
+_PERCENTAGES = (1, 2, 5, 10, 20, 50, 100)
 
 
 @contextmanager
@@ -82,14 +84,27 @@ class NamedRows(NamedTuple):
 
 
 @contextmanager
-def named_rows(count: int, rows: Sequence[Row], xlabel: str) -> Iterator[NamedRows]:
-    """A figure of ``count`` panels, two in a line, whose vertical axis lists the same rows from the top down."""
+def named_rows(
+    count: int, rows: Sequence[Row], xlabel: str, *, most: int = 2, compact: bool = False
+) -> Iterator[NamedRows]:
+    """A figure of panels whose vertical axis lists the same rows from the top down.
+
+    Args:
+        count: Number of panels.
+        rows: The rows.
+        xlabel: What the horizontal axes show; empty if each panel says it itself.
+        most: Number of panels side by side.
+        compact: Whether a row is only as tall as its own name, for very many rows.
+    """
     names = [wrapped(row.name, NAME_CHARACTERS) for row in rows]
     lines = [name.count("\n") + 1 for name in names]
-    most = max(count for count, row in zip(lines, rows, strict=True) if not row.heading)
-    inches = [0.09 + 0.15 * own if row.heading else 0.12 + 0.15 * most for own, row in zip(lines, rows, strict=True)]
+    tallest = max(count for count, row in zip(lines, rows, strict=True) if not row.heading)
+    heights = [0.08 + 0.14 * own if compact else 0.12 + 0.15 * tallest for own in lines]
+    inches = [
+        0.09 + 0.15 * own if row.heading else height for own, row, height in zip(lines, rows, heights, strict=True)
+    ]
     centers = [sum(inches[:index]) + own / 2 for index, own in enumerate(inches)]
-    columns = min(count, 2)
+    columns = min(count, most)
     size = (WIDTH, 0.75 + -(-count // columns) * (0.7 + sum(inches)))
     with panel_grid(count, columns, size, sharey=True) as (figure, axes):
         for axis in axes:
@@ -100,7 +115,8 @@ def named_rows(count: int, rows: Sequence[Row], xlabel: str) -> Iterator[NamedRo
             axis.xaxis.set_major_locator(MaxNLocator(4))
             for tick, row in zip(axis.yaxis.get_major_ticks(), rows, strict=True):
                 tick.label1.set_fontweight("bold" if row.heading else "normal")
-        label_columns(axes, columns, xlabel)
+        if xlabel:
+            label_columns(axes, columns, xlabel)
         yield NamedRows(figure, axes, centers)
 
 
@@ -141,3 +157,17 @@ def mark_legend(figure: Figure, marks: Mapping[str, Mapping[str, Any]]) -> None:
     ]
     columns = len(handles) if sum(len(words) + 6 for words in marks) <= 80 else 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def percent_scale(axis: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis of percentages, labeled at round ones."""
+    (axis.set_xscale if which == "x" else axis.set_yscale)("log")
+    own = axis.xaxis if which == "x" else axis.yaxis
+    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
+    shown: list[float] = [p for p in _PERCENTAGES if min(low, high) <= p <= max(low, high)]
+    if len(shown) < 2:  # a narrow range has its own round numbers
+        shown = [float(p) for p in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    own.set_major_locator(FixedLocator(shown))
+    own.set_minor_locator(NullLocator())
+    own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)

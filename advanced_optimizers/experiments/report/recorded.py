@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments.evidence.comparisons import Measurements, RunData, Verdict
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -61,12 +61,12 @@ class RecordedStudy(Generic[_AnyStudy]):
         self.store = RunStore(root / "results" / "runs")
 
     @cached_property
-    def expected(self) -> list[RunConfig]:
+    def expected(self) -> Sequence[BaseConfig]:
         """Every run that the study is based on; until tuning is finished, without those that depend on it."""
         return self.study.known_configs(self.store)
 
     @cached_property
-    def missing(self) -> list[RunConfig]:
+    def missing(self) -> list[BaseConfig]:
         """The expected runs that have no record."""
         return [config for config in self.expected if not self.store.has(config)]
 
@@ -147,7 +147,7 @@ def _mixed_data(records: Iterable[RunRecord]) -> str:
     checksums: dict[tuple[str, float, str], set[Any]] = {}
     for record in records:
         config = record.config
-        part = (config.dataset, config.data_fraction, config.split)
+        part = (", ".join(config.datasets), getattr(config, "data_fraction", 1.0), config.split)
         checksums.setdefault(part, set()).add(record.environment.get("data_checksum"))
     mixed = sorted({dataset for (dataset, _, _), found in checksums.items() if len(found) > 1})
     if not mixed:

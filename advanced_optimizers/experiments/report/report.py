@@ -1,4 +1,7 @@
-"""Fills the generated blocks of README.md and coursework_report.md, and checks that they agree with the records.
+"""Fills the generated blocks of the README and the report, and checks that they agree with the records.
+
+Both are there in two languages. A Russian file (``NAME.ru.md``) has the blocks of the English one, and their text is
+the English text through a dictionary (see ``translation``), so the two cannot disagree.
 
 A block is ``<!-- result:key name=value ... -->text<!-- /result -->``. Its text is generated, never written by hand.
 The markers of a number are in its line; those of a table or a figure are on lines of their own. A number that a source
@@ -6,6 +9,9 @@ claims is not a result; it is put between ``<!-- claimed -->`` and ``<!-- /claim
 percentage is rejected, in the whole file or, if the file marks its results with ``<!-- results -->`` and
 ``<!-- /results -->``, between those. Code, formulas, links, versions, arXiv ids, and numbers of sections, figures and
 tables are not results, and neither are the names of conditions and bands (20 % wrong labels, 95 % interval).
+
+In a file with ``<!-- numbered -->``, figures and tables have numbers (see ``numbering``): each must be referred to,
+each section that the text refers to must exist, and no line of a paragraph may begin with a mark.
 """
 
 from __future__ import annotations
@@ -16,16 +22,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
 from advanced_optimizers.experiments.records.store import Differences
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.blocks import ReportContext
+from advanced_optimizers.experiments.report.captions import place_of
+from advanced_optimizers.experiments.report.documents import Document, English, english_texts
+from advanced_optimizers.experiments.report.languages import RUSSIAN, language_of
+from advanced_optimizers.experiments.report.numbering import (
+    NUMBERED,
+    Outline,
+    never_mentioned,
+    outline_of,
+    unknown_sections,
+)
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
-FILES = ("README.md", "coursework_report.md")
+FILES = ("README.md", "coursework_report.md", f"README{RUSSIAN}", f"coursework_report{RUSSIAN}")
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
 FIGURES = Path("figures")
@@ -37,6 +54,7 @@ _OPEN = re.compile(r"<!-- result:([a-z][a-z-]*)((?: [a-z]+=[^\s>]+)*) -->")
 _CLOSE = "<!-- /result -->"
 _MARKS = {"<!-- results -->", "<!-- /results -->", "<!-- claimed -->", "<!-- /claimed -->"}
 
+_TORN = re.compile(r"[^\n]\n<!-- claimed -->")
 _CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
 # What looks like a result but is not.
@@ -52,6 +70,8 @@ _NOT_A_RESULT = re.compile(
     | (?:\b(?:sections?|figures?|tables?|equations?)|§)\s?\d+(?:\.\d+)*(?:\s(?:and|to)\s\d+(?:\.\d+)*)*
     | ^\#+\s+\d+(?:\.\d+)*                                                 # numbers of headings
     | \b\d+\s?%\s(?:wrong\b|(?:t-|confidence\s|bootstrap\s)?intervals?\b)  # names of conditions and bands
+    | \b(?:раздел|рисун|таблиц|верси)\w*\s\d+(?:\.\d+)*(?:(?:\s(?:и|до)\s|\u2013)\d+(?:\.\d+)*)*
+    | \b\d+\s?%\s(?:неверн|доверительн|интервал)\w*
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
 )
@@ -108,6 +128,7 @@ def _remove_leftovers(context: ReportContext) -> None:
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
     """Writes the text of every block, except in a file with a malformed marker and in a block that cannot be filled."""
+    english = english_texts(context)
     for path in files:
         if not path.is_file():
             continue
@@ -115,9 +136,10 @@ def update_report(files: Sequence[Path], context: ReportContext) -> None:
         blocks, problems = _parse(text)
         if problems:
             continue
+        document = _document(path.name, text, blocks, english)
         for block in reversed(blocks):
             try:
-                filled = _filled(block, context)
+                filled = _filled(block, document)
             except ValueError:
                 continue
             if _unix(text[block.start : block.end]) != filled:
@@ -156,6 +178,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         # Nothing can be computed from the records before they are mended.
         return differences.damaged + _unlisted_records(differences)
     problems = []
+    english = english_texts(context)
     for path in files:
         if not path.is_file():
             problems.append(f"{path.name} is missing")
@@ -164,8 +187,9 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         blocks, malformed = _parse(text)
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
-            problems += [f"{path.name}:{problem}" for problem in _unbacked_numbers(text, blocks)]
-            problems += [f"{path.name}:{problem}" for problem in _drift(text, blocks, context)]
+            document = _document(path.name, text, blocks, english)
+            found = [*_unbacked_numbers(text, blocks), *_faults_of_text(text, blocks, document.outline)]
+            problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
@@ -194,7 +218,41 @@ def _parse(text: str) -> tuple[list[_Block], list[str]]:
             problems.append(f"{line}: malformed marker {comment}; write <!-- result:key name=value -->")
     if opened:
         problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
-    return blocks, problems
+    return blocks, problems + (_doubles(blocks) if NUMBERED in text else [])
+
+
+def _doubles(blocks: Sequence[_Block]) -> list[str]:
+    """A problem for each figure or table that is there more than once, since it can have one number only."""
+    first: dict[Any, _Block] = {}
+    places = [(block, place_of(block.key, block.arguments)) for block in blocks]
+    return [
+        f"{block.line}: {block.marker} is there twice: refer to the one in line {first[place].line} by its number"
+        for block, place in places
+        if place is not None and first.setdefault(place, block) is not block
+    ]
+
+
+def _document(name: str, text: str, blocks: Sequence[_Block], english: English) -> Document:
+    """What fills the blocks of a file. Without ``NUMBERED`` its figures and tables have no numbers."""
+    language = language_of(name)
+    if NUMBERED not in text:
+        return Document(language, None, english)
+    places = filter(None, (place_of(block.key, block.arguments) for block in blocks))
+    return Document(language, outline_of(_prose(text, blocks), places, language.labels), english)
+
+
+def _faults_of_text(text: str, blocks: Sequence[_Block], outline: Outline | None) -> Iterator[str]:
+    """Sections that do not exist, figures and tables that nobody mentions, and paragraphs that a mark would end."""
+    if outline is None:
+        return
+    for match in _TORN.finditer(_prose(text, blocks)):
+        yield f"{_line(text, match.end() - 1)}: a mark starts a line, which Markdown would take for HTML"
+    for position, number in unknown_sections(_prose(text, blocks), outline):
+        yield f"{_line(text, position)}: there is no section {number}"
+    lines = {place: block.line for block in blocks if (place := place_of(block.key, block.arguments))}
+    for place in never_mentioned(outline, [block.arguments for block in blocks if block.key == "number"]):
+        kind, name = place
+        yield f"{lines[place]}: the text never refers to this {kind}: write <!-- result:number {kind}={name} -->"
 
 
 def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
@@ -214,13 +272,13 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
     )
 
 
-def _filled(block: _Block, context: ReportContext) -> str:
+def _filled(block: _Block, document: Document) -> str:
     """The text that belongs between a block's markers.
 
     Raises:
         ValueError: The block cannot be filled.
     """
-    text = render_block(context, block.key, block.arguments)
+    text = document.text(block.key, block.arguments)
     if not block.inline:
         return f"\n{text}\n"
     if "\n" in text:
@@ -230,10 +288,10 @@ def _filled(block: _Block, context: ReportContext) -> str:
     return text
 
 
-def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Iterator[str]:
+def _drift(text: str, blocks: Sequence[_Block], document: Document) -> Iterator[str]:
     for block in blocks:
         try:
-            expected = _filled(block, context)
+            expected = _filled(block, document)
         except ValueError as error:
             yield f"{block.line}: {block.marker}: {error}"
             continue
@@ -244,19 +302,25 @@ def _drift(text: str, blocks: Sequence[_Block], context: ReportContext) -> Itera
 
 def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
     """Decimal numbers and percentages outside generated blocks, with their lines."""
-    prose = text
-    for block in blocks:
-        prose = _blanked(prose, block.start, block.end)
+    prose = _prose(text, blocks)
     sections = [m.span() for m in re.finditer(r"<!-- results -->.*?(?:<!-- /results -->|\Z)", prose, re.DOTALL)]
-    for pattern in (_CODE, _NOT_A_RESULT):
-        for match in pattern.finditer(prose):
-            prose = _blanked(prose, *match.span())
+    for match in _NOT_A_RESULT.finditer(prose):
+        prose = _blanked(prose, *match.span())
     for start, end in sections or [(0, len(prose))]:
         for match in _NUMBER.finditer(prose, start, end):
             yield (
                 f"{_line(text, match.start())}: {match.group()} has no record behind it: generate it with a result "
                 "block, or mark a source's number as claimed"
             )
+
+
+def _prose(text: str, blocks: Sequence[_Block]) -> str:
+    """The text with the contents of its blocks and its code replaced by blanks."""
+    for block in blocks:
+        text = _blanked(text, block.start, block.end)
+    for match in _CODE.finditer(text):
+        text = _blanked(text, *match.span())
+    return text
 
 
 def _missing_records(context: ReportContext) -> list[str]:

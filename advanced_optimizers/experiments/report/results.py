@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from advanced_optimizers.experiments.report.grid_results import GridResults
+from advanced_optimizers.experiments.report.kind_results import KindResults
 from advanced_optimizers.experiments.report.rate_results import RateResults
 from advanced_optimizers.experiments.report.recorded import RecordedStudy
 from advanced_optimizers.experiments.report.referee_results import RefereeResults
@@ -18,6 +19,7 @@ from advanced_optimizers.experiments.report.variant_results import (
     UntunedResults,
 )
 from advanced_optimizers.experiments.studies.grid import GridStudy
+from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
@@ -35,6 +37,7 @@ RESULTS: dict[type[BaseStudy], type[RecordedStudy[Any]]] = {
     MovedRanges: MovedRangesResults,
     Referee: RefereeResults,
     RateSweep: RateResults,
+    KindStudy: KindResults,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,28 @@ import pandas as pd
 from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
 from advanced_optimizers.experiments.evidence.comparisons import (
     Comparison,
-    Evidence,
     Measurements,
     RunData,
-    baseline_comparisons,
-    metric_evidence,
 )
 from advanced_optimizers.experiments.evidence.labels import label, labels
-from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, ordered
+from advanced_optimizers.experiments.evidence.metrics import CURVES, ordered
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import records_frame
-from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
-from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
+from advanced_optimizers.experiments.report.compared import ComparedResults
+from advanced_optimizers.experiments.report.measured import BENCHMARKS, read_measured
+from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
 from advanced_optimizers.experiments.report.stated_values import stated_table
 from advanced_optimizers.experiments.report.tunings import tuning_figures_of, tuning_tables_of
-from advanced_optimizers.experiments.studies.registry import CLAIMS, MARGINS
+from advanced_optimizers.experiments.studies.registry import CLAIMS
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
-BENCHMARKS = Path("results") / "benchmarks"
 MEASUREMENTS_PATH = BENCHMARKS / "epoch_overhead.json"
 
 
-class StudyResults(RecordedStudy[Study]):
+class StudyResults(ComparedResults[Study]):
     """The recorded runs of a comparison and what follows from them."""
 
     @cached_property
@@ -80,23 +76,7 @@ class StudyResults(RecordedStudy[Study]):
         return [] if tested is None else tested["measurements"]
 
     def _measured(self, relative: Path, fields: set[str]) -> Measurements | None:
-        path = self.root / relative
-        if not path.exists():
-            return None
-        try:
-            content: Measurements = json.loads(path.read_text(encoding="utf-8"))
-            for row in content["measurements"]:
-                if not fields <= row.keys():
-                    raise ValueError(f"a measurement lacks a field: {sorted(row)}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(f"the measurement {path} is damaged ({error}): measure again with make bench") from error
-        return content
-
-    def evidence(self, metric: str) -> list[Evidence]:
-        """Every algorithm compared with its baseline in one metric; each comparison is read by itself."""
-        margins = {task: margin for (column, task), margin in MARGINS.items() if column == metric}
-        comparisons = baseline_comparisons(self.frame, margins)
-        return metric_evidence(self.frame, metric, comparisons, all_needed=False)
+        return read_measured(self.root, relative, fields)
 
     @property
     def protocol(self) -> pd.DataFrame:
@@ -109,15 +89,7 @@ class StudyResults(RecordedStudy[Study]):
         name = self.study.name
         built = {f"{name}-claims": evidence_tables.claims_table(CLAIMS, self.verdicts)} if self.verdicts else {}
         if not self.frame.empty:
-            for metric in self.metrics:
-                claimed = _claimed_accuracies() if metric == "test_accuracy" else None
-                built[f"{name}-{_dashed(metric)}"] = tables.comparison_table(
-                    self.frame, metric, labels=labels(), claimed=claimed
-                )
-                if evidence := self.evidence(metric):
-                    built[f"{name}-{_dashed(metric)}-differences"] = evidence_tables.evidence_table(
-                        evidence, labels=labels()
-                    )
+            built |= self.metric_tables()
             built[f"{name}-summary"] = tables.summary_table(self.frame, self.metrics, labels=labels())
             built[f"{name}-hyperparameters"] = tables.hyperparameters_table(self.frame, labels=labels())
             if self.study.targets:
@@ -125,9 +97,7 @@ class StudyResults(RecordedStudy[Study]):
             if self.study.stated:
                 built[f"{name}-stated"] = stated_table(self.frame, self.study.stated, labels=labels())
             built[f"{name}-timing"] = tables.timing_table(self.frame, labels=labels())
-        for key, verdict in self.verdicts.items():
-            if verdict.evidence:
-                built[f"{name}-evidence-{key}"] = evidence_tables.evidence_table(verdict.evidence, labels=labels())
+        built |= self.evidence_tables()
         if self.measurements is not None:
             built[f"{name}-overhead"] = tables.overhead_table(self.measurements, labels=labels())
             if self.study.stated_seconds:
@@ -139,30 +109,12 @@ class StudyResults(RecordedStudy[Study]):
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
         """The study's figures by file name, without those whose runs or measurements are missing."""
-        name, n = self.study.name, f"{len(self.frame)} runs"
-        built: dict[str, StudyFigure] = {}
-        for metric in self.metrics:
-            words, column = METRICS[metric].name, _dashed(metric)
-            built[f"{name}-{column}"] = StudyFigure(
-                f"{words} of the last epoch by algorithm ({n})",
-                partial(plots.final_accuracy, self.frame, metric, labels=labels(), algorithms=self.study.algorithms),
-                self._run_ids(metric),
-                note=notes.final_accuracy(self.frame, metric),
-            )
-            evidence = self.evidence(metric)
-            if evidence:
-                built[f"{name}-{column}-differences"] = StudyFigure(
-                    f"{words}: difference from the baseline, paired by seed ({len(evidence)} comparisons)",
-                    partial(plots.paired_differences, evidence, labels=labels(), algorithms=self.study.algorithms),
-                    tuple(run_id for row in evidence for run_id in row.run_ids),
-                    note=notes.paired_differences(evidence),
-                )
-        return built | self._curve_figures() | self._overhead_figure() | tuning_figures_of(self.study, self.store)
-
-    @cached_property
-    def metrics(self) -> list[str]:
-        """The metrics in which the study's runs are compared, as far as they are recorded."""
-        return [metric for metric in self.study.metrics if metric in self.frame and self.frame[metric].notna().any()]
+        return (
+            self.metric_figures()
+            | self._curve_figures()
+            | self._overhead_figure()
+            | tuning_figures_of(self.study, self.store)
+        )
 
     def _curve_figures(self) -> dict[str, StudyFigure]:
         built = {}
@@ -217,23 +169,3 @@ class StudyResults(RecordedStudy[Study]):
             f"Over {label(base)}": [name for name in present if base in (name, ALGORITHMS[name].baseline)]
             for base in bases
         }
-
-    def _run_ids(self, metric: str) -> tuple[str, ...]:
-        """The runs that have a value of the metric."""
-        if metric not in self.frame:
-            return ()
-        return tuple(self.frame.loc[self.frame[metric].notna(), "run_id"])
-
-
-def _dashed(column: str) -> str:
-    """The name of a column as it is written in file names."""
-    return column.replace("_", "-")
-
-
-def _claimed_accuracies() -> dict[str, dict[str, float]]:
-    """The test accuracies that the coursework states, by task and algorithm."""
-    claimed: dict[str, dict[str, float]] = {}
-    for name, algorithm in ALGORITHMS.items():
-        for task, accuracy in algorithm.claimed.items():
-            claimed.setdefault(task, {})[name] = accuracy
-    return claimed

@@ -13,6 +13,8 @@ from advanced_optimizers.experiments.records.writing import write_if_changed
 # The column of a CSV file with the ids of the runs behind each row, separated by blanks.
 RUNS = "Runs"
 
+# What stands in the place of a number, a table or a figure whose runs are missing.
+PENDING = "*no run yet*"
 # What stands in a cell without a value.
 NOTHING = "-"
 # Fewer digits than a float has, so that every machine writes the same text.

@@ -10,15 +10,10 @@ from statistics import median
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, by_seed, select_runs
+from advanced_optimizers.experiments.evidence.judgments import judge_within
 from advanced_optimizers.experiments.evidence.medians import DEVIATIONS, coverage, disturbed, median_interval, ratios
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered
-from advanced_optimizers.experiments.evidence.statistics import (
-    compare_paired,
-    judge_within,
-    mean,
-    mean_interval,
-    std,
-)
+from advanced_optimizers.experiments.evidence.statistics import compare_paired, mean, mean_interval, std
 from advanced_optimizers.experiments.report.table_files import NOTHING, noted, with_runs
 from advanced_optimizers.experiments.studies.study import Study
 

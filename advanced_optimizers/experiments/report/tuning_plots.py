@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from advanced_optimizers.experiments.evidence.metrics import Labels, ordered
 from advanced_optimizers.experiments.evidence.statistics import mean
@@ -30,12 +30,11 @@ from advanced_optimizers.experiments.report.panels import (
     mark_legend,
     named_rows,
     panel_grid,
+    percent_scale,
 )
 from advanced_optimizers.experiments.report.tuning_tables import Tuning
 from advanced_optimizers.experiments.studies.tuning import best_trial
 
-# Percentages at which a logarithmic axis of errors is labeled.
-_PERCENTAGES = (1, 2, 5, 10, 20, 50, 100)
 _SHORT_CHOICE: dict[str, Any] = {"marker": "v", "markersize": 8, "linestyle": "", "markerfacecolor": "none"}
 _FULL_CHOICE: dict[str, Any] = {"marker": "s", "markersize": 9, "linestyle": "", "markerfacecolor": "none"}
 _TRIAL: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": ""}
@@ -64,7 +63,7 @@ def expected_error(expected: pd.DataFrame, *, labels: Labels, algorithms: Sequen
                 own = expected[(expected["task"] == task) & (expected["algorithm"] == name)]
                 marks: dict[str, Any] = {"color": style.color, "linestyle": style.line, "marker": style.marker}
                 axis.plot(own["trials"], 100 * own["error"], **marks, markersize=3, linewidth=1.1)
-            _scale(axis, "y")
+            percent_scale(axis, "y")
             axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
             axis.set_title(wrapped(labels.get(task, task), 38))
         label_columns(axes, columns, "Trials")
@@ -161,23 +160,9 @@ def _draw_pair(axis: Axes, short: Tuning, full: Tuning, style: Style) -> None:
     for tuning, mark in ((short, _SHORT_CHOICE), (full, _FULL_CHOICE)):
         key = tuple(best_trial(tuning.trials).config.hyperparameters.items())
         axis.plot(*points[key], color=BLACK, **mark)
-    _scale(axis, "x")
-    _scale(axis, "y")
+    percent_scale(axis, "x")
+    percent_scale(axis, "y")
 
 
 def _error(accuracy: float) -> float:
     return 100 * (1 - accuracy)
-
-
-def _scale(axis: Axes, which: str) -> None:
-    """A logarithmic axis of percentages, labeled at round ones."""
-    (axis.set_xscale if which == "x" else axis.set_yscale)("log")
-    own = axis.xaxis if which == "x" else axis.yaxis
-    low, high = axis.get_xlim() if which == "x" else axis.get_ylim()
-    shown: list[float] = [p for p in _PERCENTAGES if low <= p <= high]
-    if len(shown) < 2:  # a narrow range has its own round numbers
-        shown = [float(p) for p in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)]
-    own.set_major_locator(FixedLocator(shown))
-    own.set_minor_locator(NullLocator())
-    own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    (axis.set_xlim if which == "x" else axis.set_ylim)(low, high)

@@ -84,6 +84,9 @@ def plain(base: str) -> Callable[[Setting], Learner]:
     return lambda setting: BackpropLearner(setting, build_base(setting, base))
 
 
+# What a user calls the baseline with Nesterov's momentum.
+_ALIASES = {"sgd": ("sgd-nesterov",)}
+
 # Test accuracy by task in the coursework's table, which calls its second dataset CIFAR-10 and names no networks.
 _CLAIMED = {
     "sgd": {"mnist-mlp": 0.952, "mnist-mlp2": 0.952, "cifar10-jpeg-convnet": 0.684},
@@ -100,6 +103,7 @@ TOPIC = Topic(
             full_space=WIDER_SPACES[base],
             build=plain(base),
             claimed=_CLAIMED[base],
+            aliases=_ALIASES.get(base, ()),
         )
         for base in BASES
     },

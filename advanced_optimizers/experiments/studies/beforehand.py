@@ -7,34 +7,42 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.records.writing import try_to_write
 from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError
 
 
-def check_data(configs: Sequence[RunConfig], engine: Engine) -> None:
+def check_data(configs: Sequence[BaseConfig], engine: Engine, setups: Sequence[Callable[[], object]] = ()) -> None:
     """Checks the data of runs where they will be trained; what has to be downloaded or decoded is so once.
+
+    Args:
+        configs: The runs.
+        engine: Where they will be trained.
+        setups: What a process calls first; see ``running.Workers``.
 
     Raises:
         DataError: Files of a dataset are missing or damaged.
     """
-    names = sorted({config.dataset for config in configs})
-    for _, result in engine.each(_load, names):
+    names = sorted({name for config in configs for name in config.datasets})
+    for _, result in engine.each(partial(_load, setups), names):
         # Whether a process can live is for the runs to show.
         if isinstance(result, Exception) and not isinstance(result, WorkerDiedError):
             raise result
 
 
-def _load(name: str) -> None:
+def _load(setups: Sequence[Callable[[], object]], name: str) -> None:
+    for setup in setups:
+        setup()
     if name in data.DATASETS:  # that of an unknown one is the error of its runs alone
         data.load(name)
 
 
-def check_writable(store: RunStore, configs: Sequence[RunConfig]) -> None:
+def check_writable(store: RunStore, configs: Sequence[BaseConfig]) -> None:
     """Checks that the records and checkpoints of runs can be written, as far as that can be known.
 
     Raises:

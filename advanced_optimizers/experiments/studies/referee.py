@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
-from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, Hyperparameters
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.halving import HalvingStudy, Rung
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study
@@ -38,6 +38,7 @@ class Referee(VariantStudy):
         rungs: The rungs of halving; none if all trials are as long as the runs.
         tie: See :class:`.Study`.
         test_images: Size of the test set, for what another one of this size would change.
+        rule: What decides, in words.
     """
 
     anchors: tuple[str, ...]
@@ -46,6 +47,7 @@ class Referee(VariantStudy):
     rungs: tuple[Rung, ...] = ()
     tie: float = 0.0
     test_images: int
+    rule: str = ""
 
     def comparison(self, name: str) -> Study:
         """One variant as a study, with halving if there are rungs."""
@@ -54,7 +56,7 @@ class Referee(VariantStudy):
             return study
         return HalvingStudy(**{known.name: getattr(study, known.name) for known in fields(study)}, rungs=self.rungs)
 
-    def known_configs(self, store: RunStore) -> list[RunConfig]:
+    def known_configs(self, store: RunStore) -> list[BaseConfig]:
         """The runs in the order of the stages, or as far as they are known before tuning is finished."""
         try:
             return self.configs(store)

@@ -21,6 +21,7 @@ from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdic
 from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS
 from advanced_optimizers.experiments.records.machine import FURTHER_SOURCES
 from advanced_optimizers.experiments.records.paths import check_profile
+from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -34,6 +35,8 @@ CLAIMS: dict[str, Claim] = {}
 MARGINS: dict[tuple[str, str], float] = {}
 # The topic files that were loaded, with the topics' names; worker processes load them too.
 _FILES: dict[Path, str] = {}
+# What the names of their modules begin with, so that a file random.py hides no other module.
+_MODULE = "advanced_optimizers_topic_"
 
 
 def register(name: str, topic: Topic) -> None:
@@ -75,22 +78,23 @@ def _check_names(name: str, topic: Topic) -> None:
     metrics = {*METRICS, *(metric.column for metric in topic.metrics)}
     curves = {*CURVES, *(curve.column for curve in topic.curves)}
     studies = {study.name for study in topic.studies}
+    compared = [study for study in topic.studies if isinstance(study, Study | KindStudy)]
     own_claims = {claim.key: claim for claim in topic.claims}
     baselines = [row.baseline for row in topic.algorithms.values() if row.baseline is not None]
     used: list[tuple[str, str, Collection[str]]] = [
         *(("algorithm", baseline, algorithms) for baseline in baselines),
         *(("study", claim.study, studies) for claim in topic.claims),
         *(("algorithm", algorithm, algorithms) for study in topic.studies for algorithm in study.algorithms),
-        *(("model", task.model, models) for study in topic.studies for task in study.tasks),
+        *(("model", model, models) for study in topic.studies for task in study.tasks for model in task.models),
         *(
             ("dataset", dataset, DATASETS)
             for study in topic.studies
             for task in study.tasks
-            for dataset in (task.dataset, *task.alternatives)
+            for dataset in (*task.datasets, *task.alternatives)
         ),
         *(("claim", key, {**CLAIMS, **own_claims}) for statement in topic.statements for key in statement.claims),
-        *(("metric", m, metrics) for study in topic.studies if isinstance(study, Study) for m in study.metrics),
-        *(("curve", c, curves) for study in topic.studies if isinstance(study, Study) for c in study.curves),
+        *(("metric", metric, metrics) for study in compared for metric in study.metrics),
+        *(("curve", curve, curves) for study in compared for curve in study.curves),
     ]
     for kind, wanted, known in used:
         if wanted not in known:
@@ -135,11 +139,16 @@ def load_topic_file(path: str | Path) -> Topic:
         raise ValueError(f"topic must be an existing Python file, got {str(path)!r}")
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec = importlib.util.spec_from_file_location(f"{_MODULE}{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"topic must be a Python file, got {str(path)!r}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # where its data classes look themselves up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     topic = getattr(module, "TOPIC", None)
     if not isinstance(topic, Topic):
         raise ValueError(f"{file.name} must define TOPIC = Topic(...), got TOPIC = {topic!r}")

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import Workers, recorded_configs, train_all
@@ -159,7 +159,7 @@ def _tolerance(reproduction: Reproduction, study: BaseStudy, store: RunStore) ->
     return mean_interval(values, _CONFIDENCE).half_width * math.sqrt(2 * len(values))
 
 
-def _any_seed(config: RunConfig) -> RunConfig:
+def _any_seed(config: BaseConfig) -> BaseConfig:
     return replace(config, seed=0)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.choices import ENGINES
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, config_from
 from advanced_optimizers.experiments.records.machine import threads
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
@@ -45,11 +45,14 @@ class Workers:
         jobs: Number of runs at a time, >= 1, each in a process with one thread; 1 trains in this process.
         engine: ``loky`` (processes on this machine), ``ray`` or ``dask`` (a cluster).
         device: Where each run trains, such as ``cpu`` or ``cuda``.
+        setups: Functions that each process calls before a run, such as one that makes a user's own algorithm known
+            there; called again, they change nothing.
     """
 
     jobs: int = 1
     engine: str = "loky"
     device: str = "cpu"
+    setups: tuple[Callable[[], object], ...] = ()
 
     def __post_init__(self) -> None:
         check_integer("jobs", self.jobs, low=1)
@@ -76,7 +79,13 @@ class StudyOutcome:
 
 
 def run_study(
-    study: BaseStudy, store: RunStore, workers: Workers | None = None, *, retrain: bool = False, progress: bool = True
+    study: BaseStudy,
+    store: RunStore,
+    workers: Workers | None = None,
+    *,
+    retrain: bool = False,
+    progress: bool = True,
+    on_run: Callable[[BaseConfig], object] | None = None,
 ) -> StudyOutcome:
     """Trains every run of a study that has no record, stage by stage: first the tuning trials, then the comparison.
 
@@ -90,6 +99,7 @@ def run_study(
         retrain: Whether to train all runs again. Their records are replaced once all of them are trained; an
             interrupted retraining resumes where it stopped, with the same code on the same machine.
         progress: Whether to show a progress bar.
+        on_run: Called with each run that has just been recorded.
 
     Raises:
         StudyError: Some runs failed.
@@ -102,7 +112,7 @@ def run_study(
     if retrain:
         check_writable(store, study.tuning_configs())
         with retraining_store(study.name, store, workers.device) as scratch:
-            outcome = run_study(study, scratch, workers, progress=progress)
+            outcome = run_study(study, scratch, workers, progress=progress, on_run=on_run)
             _replace(store, study, outcome.records)
         return outcome
     trained = 0
@@ -110,13 +120,13 @@ def run_study(
         for part, configs_of in study.stages():
             configs = configs_of(store)
             with _how_far(configs, store, f"{study.name}: {part}"):
-                trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress)
+                trained += _train_all(configs, store, workers, engine, f"{study.name}: {part}", progress, on_run)
     records = [record for config in study.configs(store) if (record := store.load(config)) is not None]
     return StudyOutcome(loaded=len(records) - trained, trained=trained, records=records)
 
 
 @contextmanager
-def _how_far(configs: Sequence[RunConfig], store: RunStore, title: str) -> Iterator[None]:
+def _how_far(configs: Sequence[BaseConfig], store: RunStore, title: str) -> Iterator[None]:
     """Makes the message of an interrupt say how many of the runs are recorded."""
     try:
         yield
@@ -126,7 +136,7 @@ def _how_far(configs: Sequence[RunConfig], store: RunStore, title: str) -> Itera
         raise
 
 
-def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
+def train_all(configs: Sequence[BaseConfig], store: RunStore, workers: Workers, title: str, progress: bool) -> int:
     """Trains the configurations that have no record; returns how many this process and its workers trained.
 
     A run whose process dies is tried once more.
@@ -141,7 +151,13 @@ def train_all(configs: Sequence[RunConfig], store: RunStore, workers: Workers, t
 
 
 def _train_all(
-    configs: Sequence[RunConfig], store: RunStore, workers: Workers, engine: Engine, title: str, progress: bool
+    configs: Sequence[BaseConfig],
+    store: RunStore,
+    workers: Workers,
+    engine: Engine,
+    title: str,
+    progress: bool,
+    on_run: Callable[[BaseConfig], object] | None = None,
 ) -> int:
     store.remove_leftovers()
     failures: dict[str, str] = {}
@@ -154,11 +170,12 @@ def _train_all(
                 store.checkpoint_path(config).unlink(missing_ok=True)
         except RecordError as error:
             failures[config.run_id] = str(error)
+    files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
+    setups: tuple[Callable[[], object], ...] = (*(partial(load_topic_file, path) for path in files), *workers.setups)
     if waiting:
         check_writable(store, waiting)
-        check_data(waiting, engine)
-    files = () if workers.jobs == 1 else topic_files()  # this process has loaded them
-    train_one = partial(_train_one, store=store, device=workers.device, topics=files)
+        check_data(waiting, engine, setups)
+    train_one = partial(_train_one, store=store, device=workers.device, setups=setups)
     deaths: Counter[str] = Counter()
     trained = 0
     with tqdm(
@@ -166,7 +183,10 @@ def _train_all(
     ) as bar:
         while waiting:
             busy, dead = [], []
-            for config, result in engine.each(train_one, waiting):
+            # The content and not the configuration: a worker knows its class once the topic is loaded.
+            orders = {_name(config): config for config in waiting}
+            for (name, _), result in engine.each(train_one, [(name, c.content) for name, c in orders.items()]):
+                config = orders[name]
                 if result == _BUSY:
                     busy.append(config)
                     continue
@@ -180,6 +200,8 @@ def _train_all(
                 if result in (_TRAINED, _LOADED):
                     trained += result == _TRAINED
                     bar.set_postfix_str(f"{config.task} {config.algorithm}")
+                    if on_run is not None:
+                        on_run(config)
                 else:
                     failures[config.run_id] = _failure(config, result)
             if len(busy) == len(waiting):
@@ -194,38 +216,45 @@ def _train_all(
 _TRAINED, _LOADED, _BUSY = "trained", "loaded", "busy"
 
 
-def _failure(config: RunConfig, result: str | Exception) -> str:
+def _failure(config: BaseConfig, result: str | Exception) -> str:
     if isinstance(result, WorkerDiedError):
         return f"{_death(config, result)}, {_MOST_DEATHS} times: it is given up; the same command tries it again"
     if isinstance(result, Exception):
-        return f"the run {_name(config)} raised {type(result).__name__}: {result}"
+        return _raised(_name(config), result)
     return result
 
 
-def _death(config: RunConfig, error: WorkerDiedError) -> str:
+def _raised(name: str, error: Exception) -> str:
+    return f"the run {name} raised {type(error).__name__}: {error}"
+
+
+def _death(config: BaseConfig, error: WorkerDiedError) -> str:
     return f"the process that trained the run {_name(config)} died ({error})"
 
 
-def _name(config: RunConfig) -> str:
+def _name(config: BaseConfig) -> str:
     return f"{config.run_id} ({config.task}, {config.algorithm}, seed {config.seed})"
 
 
-def _train_one(config: RunConfig, store: RunStore, device: str, topics: Sequence[Path]) -> str:
+def _train_one(
+    order: tuple[str, dict[str, Any]], store: RunStore, device: str, setups: Sequence[Callable[[], object]]
+) -> str:
     """Trains one run on one thread; returns what happened, or an error message.
 
-    Topic files are loaded first: a worker process only has the topics of the package.
+    Topic files, and a user's own code, are loaded first: a worker process only has the topics of the package.
     """
+    name, content = order
     try:
-        for path in topics:
-            load_topic_file(path)
+        for setup in setups:
+            setup()
         with threads(1):
-            _, trained = train_or_load(config, store, device)
+            _, trained = train_or_load(config_from(content), store, device)
     except RunBusyError:
         return _BUSY
     except (RecordError, DataError) as error:
         return str(error)
     except Exception as error:  # the failure of one run must not stop the others
-        return _failure(config, error)
+        return _raised(name, error)
     return _TRAINED if trained else _LOADED
 
 
@@ -244,7 +273,7 @@ def _replace(store: RunStore, study: BaseStudy, records: Sequence[RunRecord]) ->
             store.path(config).unlink()
 
 
-def recorded_configs(study: BaseStudy, store: RunStore) -> list[RunConfig]:
+def recorded_configs(study: BaseStudy, store: RunStore) -> list[BaseConfig]:
     """The study's configurations that have a record, in the study's order.
 
     Raises:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.task import BaseTask, Task
+from advanced_optimizers.experiments.studies.task import AnyTask, Task
 from advanced_optimizers.experiments.studies.tuning import best_trial, sample_hyperparameters
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 
@@ -43,7 +43,7 @@ class BaseStudy:
     name: str
     title: str
     profile: str
-    tasks: tuple[BaseTask, ...]
+    tasks: tuple[AnyTask, ...]
     algorithms: tuple[str, ...]
     seeds: tuple[int, ...]
     in_progress: bool = False
@@ -53,7 +53,7 @@ class BaseStudy:
     def datasets(self) -> tuple[str, ...]:
         """The datasets of the tasks that have alternatives, and those alternatives."""
         chosen = [task for task in self.tasks if task.alternatives]
-        return tuple(dict.fromkeys(name for task in chosen for name in (task.dataset, *task.alternatives)))
+        return tuple(dict.fromkeys(name for task in chosen for name in (*task.datasets, *task.alternatives)))
 
     def on(self: _AnyStudy, dataset: str) -> _AnyStudy:
         """The same study with each task that has this alternative trained on it.
@@ -68,7 +68,7 @@ class BaseStudy:
             ValueError: The study has no such alternative.
         """
         if not self.datasets:
-            own = ", ".join(dict.fromkeys(task.dataset for task in self.tasks))
+            own = ", ".join(dict.fromkeys(name for task in self.tasks for name in task.datasets))
             raise ValueError(f"dataset cannot be chosen for {self.name} ({self.profile}) on {own}, got {dataset!r}")
         if dataset not in self.datasets:
             known = ", ".join(self.datasets)
@@ -79,11 +79,11 @@ class BaseStudy:
             self, name=f"{self.name}-{dataset}", dataset=dataset, tasks=tuple(task.on(dataset) for task in self.tasks)
         )
 
-    def tuning_configs(self) -> list[RunConfig]:
+    def tuning_configs(self) -> Sequence[BaseConfig]:
         """The tuning runs, which have to come first; none, unless the study tunes."""
         return []
 
-    def final_configs(self, store: RunStore) -> list[RunConfig]:
+    def final_configs(self, store: RunStore) -> Sequence[BaseConfig]:
         """The runs that answer the study's question.
 
         Raises:
@@ -91,12 +91,12 @@ class BaseStudy:
         """
         raise NotImplementedError
 
-    def stages(self) -> Iterator[tuple[str, Callable[[RunStore], list[RunConfig]]]]:
+    def stages(self) -> Iterator[tuple[str, Callable[[RunStore], Sequence[BaseConfig]]]]:
         """The parts in which the study is run: the name of each, and its runs given the records of those before."""
         yield "tuning", lambda store: self.tuning_configs()
         yield "comparison", self.final_configs
 
-    def configs(self, store: RunStore) -> list[RunConfig]:
+    def configs(self, store: RunStore) -> Sequence[BaseConfig]:
         """Every run that the study is based on.
 
         Raises:
@@ -104,7 +104,7 @@ class BaseStudy:
         """
         return [config for _, configs_of in self.stages() for config in configs_of(store)]
 
-    def known_configs(self, store: RunStore) -> list[RunConfig]:
+    def known_configs(self, store: RunStore) -> Sequence[BaseConfig]:
         """The runs that the study is based on, as far as they can be told before tuning is finished."""
         try:
             return self.configs(store)
@@ -214,7 +214,8 @@ class Study(BaseStudy):
         """The tuning trials of one algorithm on one task, or of the algorithm whose hyperparameters it takes over."""
         algorithm = self.tuned_as.get(algorithm, algorithm)
         points = sample_hyperparameters(self.search_space(task, algorithm), self.trials, first=self.first_point)
-        return [self.protocol(task, algorithm).trial(algorithm, point, self.trial_seed) for point in points]
+        own, fixed = self.protocol(task, algorithm), ALGORITHMS[algorithm].fixed
+        return [own.trial(algorithm, {**fixed, **point}, self.trial_seed) for point in points]
 
     def search_space(self, task: Task, algorithm: str) -> dict[str, Range]:
         """The ranges that are searched for an algorithm on a task."""

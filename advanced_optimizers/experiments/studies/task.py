@@ -8,11 +8,42 @@ from typing import Any, TypeVar
 
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 
-_AnyTask = TypeVar("_AnyTask", bound="BaseTask")
+_Own = TypeVar("_Own", bound="AnyTask")
+_Trained = TypeVar("_Trained", bound="BaseTask")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseTask:
+class AnyTask:
+    """What a study is on, whatever its runs do.
+
+    Attributes:
+        alternatives: Datasets on which the task may be done instead, with the same protocol.
+    """
+
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in records and tables."""
+        raise NotImplementedError
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Keys of ``data.DATASETS``."""
+        raise NotImplementedError
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Keys of ``training.models.MODELS``, if its runs train such."""
+        return ()
+
+    def on(self: _Own, dataset: str) -> _Own:
+        """The same task on another dataset if that is one of its alternatives; otherwise the task itself."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseTask(AnyTask):
     """A dataset and a model, and how long the model is trained.
 
     Attributes:
@@ -20,22 +51,31 @@ class BaseTask:
         model: A key of ``training.models.MODELS``.
         epochs: Epochs per run.
         batch_size: Images per step.
-        alternatives: Datasets on which the task may be trained instead, with the same protocol.
+        alternatives: See :class:`AnyTask`.
     """
 
     dataset: str
     model: str
     epochs: int
     batch_size: int = 128
-    alternatives: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Dataset and model, as in ``mnist-mlp``."""
         return f"{self.dataset}-{self.model}"
 
-    def on(self: _AnyTask, dataset: str) -> _AnyTask:
-        """The same task on another dataset if that is one of its alternatives; otherwise the task itself."""
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The one dataset."""
+        return (self.dataset,)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The one model."""
+        return (self.model,)
+
+    def on(self: _Trained, dataset: str) -> _Trained:
+        """See :meth:`AnyTask.on`."""
         return replace(self, dataset=dataset) if dataset in self.alternatives else self
 
 

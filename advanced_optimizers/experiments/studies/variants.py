@@ -12,13 +12,14 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
-from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.study import SEEDS, TRIALS, BaseStudy, Study
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import Range
 
 _Kind = TypeVar("_Kind", bound="VariantStudy")
+_AnyConfig = TypeVar("_AnyConfig", bound=BaseConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class VariantStudy(BaseStudy):
         for parts in zip(*(study.stages() for study in self.comparisons().values()), strict=True):
             yield parts[0][0], partial(_all_of, [configs_of for _, configs_of in parts])
 
-    def configs(self, store: RunStore) -> list[RunConfig]:
+    def configs(self, store: RunStore) -> list[BaseConfig]:
         """Every run of all variants; a run that two stages share comes with the first.
 
         Raises:
@@ -132,7 +133,7 @@ class VariantStudy(BaseStudy):
         """
         return _once(config for study in self.comparisons().values() for config in study.final_configs(store))
 
-    def known_configs(self, store: RunStore) -> list[RunConfig]:
+    def known_configs(self, store: RunStore) -> list[BaseConfig]:
         """The tuning trials of all variants, and the runs of every algorithm, task and variant that is tuned."""
         known = (config for study in self.comparisons().values() for config in study.known_configs(store))
         return _once(chain(self.tuning_configs(), known))
@@ -158,7 +159,7 @@ def _all_of(parts: Sequence[Callable[[RunStore], list[RunConfig]]], store: RunSt
     return _once(config for configs_of in parts for config in configs_of(store))
 
 
-def _once(configs: Iterable[RunConfig]) -> list[RunConfig]:
+def _once(configs: Iterable[_AnyConfig]) -> list[_AnyConfig]:
     """The configurations without repetitions, in their order."""
     return list({config.run_id: config for config in configs}.values())
 

@@ -35,7 +35,8 @@ class Algorithm:
         baseline: The algorithm that it is compared with, or None if it is a baseline itself.
         search_space: The hyperparameters that are tuned, with their ranges; ``rate`` is always one of them. A method
             over a baseline has it in the baseline's range.
-        build: Builds the learner.
+        build: Builds the learner; None if its runs are of another kind than training a classifier, whose configurations
+            say what they do. It then has no search space.
         options: Further hyperparameters that a configuration may set; they are not tuned.
         timed: Whether its time per epoch can be measured on a part of each epoch, side by side with the baseline. It
             cannot if the time depends on how training went, and need not if its epochs are the baseline's.
@@ -46,12 +47,14 @@ class Algorithm:
         schedule: The schedule that it needs, see ``RunConfig``; None if it follows the task's.
         passes: Forward and backward passes per step. With two, it trains half the epochs in the same time.
         package: The package that it needs besides the project's own, as it is imported; None if it needs none.
+        fixed: Hyperparameters that every run of it has, tuned or not.
+        aliases: Other names that a user may call it by; no configuration has them.
     """
 
     label: str
     baseline: str | None
-    search_space: Mapping[str, Range]
-    build: Callable[[Setting], Learner] = field(repr=False)
+    search_space: Mapping[str, Range] = field(default_factory=dict)
+    build: Callable[[Setting], Learner] | None = field(default=None, repr=False)
     options: frozenset[str] = frozenset()
     timed: bool = True
     control: bool = False
@@ -61,15 +64,17 @@ class Algorithm:
     schedule: str | None = None
     passes: int = 1
     package: str | None = None
+    fixed: Mapping[str, float | int | bool | str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rate not in self.search_space:
+        if self.build is not None and self.rate not in self.search_space:
             raise ValueError(f"search_space must include {self.rate}, got {sorted(self.search_space)}")
 
     @property
     def known(self) -> frozenset[str]:
         """The hyperparameters that a configuration may set."""
-        return frozenset((*self.search_space, *self.full_space, *self.options))
+        return frozenset((*self.search_space, *self.full_space, *self.options, *self.fixed))
 
 
 ALGORITHMS: dict[str, Algorithm] = {}
@@ -96,6 +101,8 @@ def build_learner(setting: Setting) -> Learner:
         ValueError: The algorithm is unknown, or a hyperparameter is missing, unknown or out of range.
     """
     algorithm = get_algorithm(setting.config.algorithm)
+    if algorithm.build is None:
+        raise ValueError(f"algorithm must be one that trains a classifier, got {setting.config.algorithm!r}")
     given, known = set(setting.config.hyperparameters), algorithm.known
     if algorithm.rate not in given:
         raise ValueError(f"hyperparameters must include {algorithm.rate}, got {setting.config.hyperparameters}")

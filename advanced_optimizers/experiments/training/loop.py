@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,25 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records import checks
 from advanced_optimizers.experiments.records.checkpoints import damaged_checkpoint, load_checkpoint, save_checkpoint
-from advanced_optimizers.experiments.records.config import RunConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, KindConfig, RunConfig
 from advanced_optimizers.experiments.records.machine import (
     environment,
     peak_memory,
     reset_peak_memory,
     source_checksum,
+    sources_of,
 )
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.training.algorithms import build_learner
+from advanced_optimizers.experiments.training.kinds import perform
 from advanced_optimizers.experiments.training.learners import Learner, Setting
 from advanced_optimizers.experiments.training.models import build_model
+from advanced_optimizers.experiments.training.seeding import seed_everything
 from advanced_optimizers.experiments.training.trackers import TRACKERS
 
 _EVALUATION_BATCH = 1000
@@ -44,15 +45,8 @@ class RunBusyError(RuntimeError):
     """Another process is training this run right now."""
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch, on every device."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (libraries that draw from the global generator)
-    torch.manual_seed(seed)
-
-
-def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
-    """Trains one configuration, or returns its record if it has one.
+def train(config: BaseConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None) -> RunRecord:
+    """Trains one configuration of any kind, or returns its record if it has one.
 
     A run that was killed resumes after its last complete epoch. On the CPU its outcome is the same, bit for bit. If the
     code, the data or the machine is another one by then, the run starts over, and a warning says so.
@@ -72,7 +66,7 @@ def train(config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: Epo
 
 
 def train_or_load(
-    config: RunConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None
+    config: BaseConfig, store: RunStore, device: str = "cpu", on_epoch: EpochCallback | None = None
 ) -> tuple[RunRecord, bool]:
     """Like :func:`train`, but also returns whether this call trained the run."""
     record = store.load(config)
@@ -84,13 +78,21 @@ def train_or_load(
             record = store.load(config)  # another process may have finished it meanwhile
             trained = record is None
             if record is None:
-                record = _Run(config, store.checkpoint_path(config), torch.device(device)).finish(on_epoch)
+                record = _run(config, store.checkpoint_path(config), torch.device(device), on_epoch)
                 store.save(record)
             _remove(store.checkpoint_path(config))
             return record, trained
     except filelock.Timeout as error:
         name = f"{config.run_id} ({config.task}, {config.algorithm})"
         raise RunBusyError(f"the run {name} is being trained by another process") from error
+
+
+def _run(config: BaseConfig, checkpoint: Path, device: torch.device, on_epoch: EpochCallback | None) -> RunRecord:
+    if isinstance(config, RunConfig):
+        return _Run(config, checkpoint, device).finish(on_epoch)
+    if isinstance(config, KindConfig):
+        return perform(config, device, on_epoch)
+    raise TypeError(f"config must be a RunConfig or a KindConfig, got {type(config).__name__}")
 
 
 def _remove(checkpoint: Path) -> None:
@@ -251,7 +253,9 @@ class _Run:
 
     def _environment(self) -> dict[str, Any]:
         finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return {**self.environment, "started_at": self.started_at, "finished_at": finished}
+        own = sources_of((self.config.algorithm, self.config.model, self.config.dataset))
+        source = {"source": own} if own else {}
+        return {**self.environment, **source, "started_at": self.started_at, "finished_at": finished}
 
 
 def _dataset(config: RunConfig) -> data.Dataset:

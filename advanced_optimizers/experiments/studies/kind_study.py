@@ -1,0 +1,79 @@
+"""Comparisons of runs of another kind than training a classifier: searches, meta-learners, federations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.study import BaseStudy
+from advanced_optimizers.experiments.studies.task import AnyTask
+
+# (algorithm, seed) -> the run.
+MakeConfig = Callable[[str, int], KindConfig]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindTask(AnyTask):
+    """A task of a kind.
+
+    Attributes:
+        task: The task that its configurations say is theirs.
+        reads: The data that it is on: keys of ``data.DATASETS``.
+        config: The run of an algorithm with a seed.
+        protocol: What the report's table of protocols says about it: words and numbers by the name of the column.
+        left_out: The algorithms of the study that are not run on it.
+    """
+
+    task: str
+    reads: tuple[str, ...]
+    config: MakeConfig = field(repr=False)
+    protocol: Mapping[str, str | float] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """See :class:`.AnyTask`."""
+        return self.task
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """See :class:`.AnyTask`."""
+        return self.reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindStudy(BaseStudy):
+    """Every algorithm on every task with every seed. Nothing is tuned beforehand: the tasks say what is stated.
+
+    Attributes:
+        tasks: What is done.
+        metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
+        curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+    """
+
+    tasks: tuple[KindTask, ...]
+    metrics: tuple[str, ...]
+    curves: tuple[str, ...] = ()
+
+    def final_configs(self, store: RunStore) -> list[KindConfig]:
+        """Every run, seed by seed.
+
+        Raises:
+            ValueError: A configuration names another task, algorithm or seed than it was asked for.
+        """
+        return [
+            self._config(task, algorithm, seed)
+            for seed in self.seeds
+            for task in self.tasks
+            for algorithm in self.algorithms
+            if algorithm not in task.left_out
+        ]
+
+    def _config(self, task: KindTask, algorithm: str, seed: int) -> KindConfig:
+        config = task.config(algorithm, seed)
+        asked, got = (task.name, algorithm, seed), (config.task, config.algorithm, config.seed)
+        if asked != got:
+            raise ValueError(f"config must return the run of {asked} in the study {self.name}, got that of {got}")
+        return config
