@@ -53,6 +53,8 @@ class Layout:
     def __init__(self, tensors: Sequence[Tensor], segments: Sequence[int] | None = None, block: int = BLOCK) -> None:
         self.device = tensors[0].device
         dense = [torch.empty_like(t, device="meta") for t in tensors]  # without gaps, where the tensor has some
+        if segments is not None:  # which must not be interleaved, as they are in a transposed matrix
+            dense = [t if t.stride(0) * t.shape[0] == t.numel() else t.contiguous() for t in dense]
         self.shapes = [(t.shape, t.stride()) for t in dense]
         self.block = block
         of_tensors = torch.tensor([max(1, math.ceil(t.numel() / block)) for t in dense])
