@@ -55,7 +55,7 @@ unit: $(READY)  ## run the unit tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
-	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
 
 report: $(READY)  ## check that the report agrees with the records
 	$(BIN)/python -m advanced_optimizers.experiments report --check

@@ -32,7 +32,7 @@ class ScriptedEngine(Engine):
         self.begun: list[str] = []
 
     def _submit(self, function: Any, item: Any) -> Any:
-        name = getattr(item, "run_id", str(item))
+        name = item[0].split()[0] if isinstance(item, tuple) else str(item)  # a run's order begins with its id
         self.begun.append(name)
         return partial(self._do, function, item, name)
 

@@ -78,7 +78,7 @@ def test_the_points_cover_every_range_evenly(algorithm: str, seed: int) -> None:
 def test_no_two_points_are_the_same(algorithm: str) -> None:
     points = points_of(algorithm, 12)
     assert len({tuple(point.items()) for point in points}) == 12
-    assert len({point["lr"] for point in points}) == 12
+    assert len({point[ALGORITHMS[algorithm].rate] for point in points}) == 12
 
 
 def test_every_algorithm_has_the_same_number_of_points() -> None:

@@ -19,7 +19,7 @@ def parse_spaces(options: Iterable[str]) -> dict[str, Range]:
     """Reads options such as ``lr=1e-4..1e-1``, ``beta=0.8..0.99:linear`` and ``k=2..10:int``; logarithmic by default.
 
     Raises:
-        CompareError: One has another form, or is no range.
+        CompareError: One has another form, or is not a range.
     """
     found = {}
     for option in options:
@@ -39,7 +39,7 @@ def read_spaces(stated: Any, where: str) -> dict[str, Range]:
     """Reads the ``SEARCH_SPACE`` of a file, such as ``{"lr": (1e-4, 1e-1), "beta": (0.8, 0.99, "linear")}``.
 
     Raises:
-        CompareError: It has another form, or holds something that is no range.
+        CompareError: It has another form, or holds something that is not a range.
     """
     if not isinstance(stated, Mapping) or not stated:
         raise CompareError(

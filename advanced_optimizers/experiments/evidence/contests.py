@@ -53,10 +53,11 @@ class Ruling:
 
     @property
     def needed(self) -> int | None:
-        """If it is undecided, the number of units that finds a difference as large as the margin, after Holm."""
+        """If it is undecided for want of units, how many find a difference as large as the margin, after Holm."""
         if self.verdict != "undecided" or self.comparison.margin is None:
             return None
-        return pairs_needed(self.result.spread, self.comparison.margin, comparisons=self.family, paired=False)
+        found = pairs_needed(self.result.spread, self.comparison.margin, comparisons=self.family, paired=False)
+        return found if found > self.result.difference.n else None
 
     @property
     def words(self) -> str:

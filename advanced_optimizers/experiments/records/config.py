@@ -206,7 +206,7 @@ def config_from(content: Any) -> BaseConfig:
     """The configuration that a record keeps as :attr:`BaseConfig.content`.
 
     Raises:
-        TypeError: It is no mapping, or a field is missing or unknown.
+        TypeError: It is not a mapping, or a field is missing or unknown.
         ValueError: A field has an impossible value, or no module that is imported has a configuration of that kind.
     """
     if not isinstance(content, Mapping):

@@ -110,8 +110,8 @@ def protocol_table(study: Study, *, labels: Labels) -> pd.DataFrame:
             "Precision": task.precision,
             "Crop and flip": "yes" if task.augment else "no",
             "Seeds": len(study.seeds),
-            "Tuning, for each algorithm": f"{study.trials} trials of {task.tuning_epochs} epochs on "
-            f"{100 * task.tuning_fraction:.3g} % of the tuning split, clean labels",
+            "Tuning, for each algorithm": f"{study.trials_words(task)} on {100 * task.tuning_fraction:.3g} % of the "
+            "tuning split, clean labels",
         }
         for task in study.tasks
     )

@@ -125,7 +125,7 @@ PLAIN = {
         full={"weight_decay": _DECAY, "beta1_gap": _GAP},
         default=1e-3,
         decay="decoupled",
-        trap="its default rate without a schedule is no baseline: it loses one to three points",
+        trap="its default rate without a schedule is not a baseline: it loses one to three points",
     ),
     "nadamw": Contender(
         label="NAdamW",

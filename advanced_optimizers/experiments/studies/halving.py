@@ -53,6 +53,12 @@ class HalvingStudy(Study):
             yield f"rung of {rung.trials} x {rung.epochs} epochs", partial(self.rung_configs, index)
         yield "comparison", self.final_configs
 
+    def trials_words(self, task: Task) -> str:
+        """How many trials each rung has, and how long they are."""
+        first, *others = self.rungs
+        kept = "".join(f", the best {rung.trials} of them for {rung.epochs}" for rung in others)
+        return f"{first.trials} trials of {first.epochs} epoch{'s' if first.epochs > 1 else ''}{kept},"
+
     def rung_configs(self, index: int, store: RunStore) -> list[RunConfig]:
         """The trials of one rung, of all algorithms on all tasks.
 

@@ -217,6 +217,10 @@ class Study(BaseStudy):
         own, fixed = self.protocol(task, algorithm), ALGORITHMS[algorithm].fixed
         return [own.trial(algorithm, {**fixed, **point}, self.trial_seed) for point in points]
 
+    def trials_words(self, task: Task) -> str:
+        """How many trials an algorithm has, and how long they are."""
+        return f"{self.trials} trials of {task.tuning_epochs} epochs"
+
     def search_space(self, task: Task, algorithm: str) -> dict[str, Range]:
         """The ranges that are searched for an algorithm on a task."""
         return {**ALGORITHMS[algorithm].search_space, **self.ranges.get((task.name, algorithm), {})}
