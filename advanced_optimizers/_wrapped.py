@@ -28,7 +28,7 @@ from advanced_optimizers._checks import check_closure, check_groups, is_dtensor
 from advanced_optimizers._state import (
     BASE,
     base_of,
-    check_shape,
+    check_fused,
     in_one_piece,
     laid_out_like,
     match_layout,
@@ -149,8 +149,9 @@ class WrappedOptimizer(Optimizer):
             TypeError: ``closure`` is not a function.
             ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
-        # A trace would hold on to values that are others at the next step.
-        return (_untraced_step if torch.compiler.is_compiling() else type(self)._step)(self, closure)
+        if torch.compiler.is_compiling():  # a trace would hold on to values that are others at the next step
+            return _untraced_step(self, closure)
+        return self._step(closure)
 
     def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
@@ -359,23 +360,14 @@ class WrappedOptimizer(Optimizer):
     def _load_base(self, state_dict: dict[str, Any]) -> None:
         state, groups = self.base.state, self.base.param_groups
         try:
-            self._check_fused(state_dict)
+            if not isinstance(self.base, WrappedOptimizer):
+                check_fused(state_dict, self.param_groups)
             self.base.load_state_dict(state_dict)
         except Exception as error:
             self.base.state, self.base.param_groups = state, groups
             if isinstance(error, TypeError | ValueError):
                 raise
             raise ValueError(f"{type(self.base).__name__} cannot load its part of state_dict: {error!r}") from error
-
-    def _check_fused(self, state_dict: dict[str, Any]) -> None:
-        """A fused kernel reads as many elements of each tensor as the parameter has."""
-        if isinstance(self.base, WrappedOptimizer):
-            return
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
-            for i, p in zip(saved["params"], group["params"], strict=True):
-                for name, value in state_dict["state"].get(i, {}).items() if saved.get("fused") else ():
-                    if isinstance(value, Tensor) and value.dim() > 0:
-                        check_shape(f"{name} of state_dict['state'][{i!r}]['base']", value, p.shape)
 
     # ---- copies --------------------------------------------------------------------------------------------------
 
@@ -395,5 +387,7 @@ class WrappedOptimizer(Optimizer):
         return f"{super().__repr__()[:-1]}over {self.base!r}\n)"
 
 
-# As torch's own optimizers do it: what ``torch.compiler.disable`` needs would be imported with this module.
-_untraced_step: Callable[..., float | None] = torch._disable_dynamo(lambda optimizer, closure: optimizer._step(closure))
+@torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator, unused-ignore]
+def _untraced_step(optimizer: WrappedOptimizer, closure: Callable[[], float] | None) -> float | None:
+    # Not torch.compiler.disable, which would import the compiler with this module.
+    return optimizer._step(closure)

@@ -298,12 +298,12 @@ class GradientCorrectionOptimizer(GradientTransform):
             if step is not None:
                 batches.setdefault((p.shape[0], gg.dtype, p.device), []).append(step)
         for batch in batches.values():
-            predictors = self._predictors(batch[0].param, group)
+            used = predictors[batch[0].param]
             due = [step for step in batch if step.previous is not None]
             if due:
-                trained = [predictor for predictor, _ in predictors]
+                trained = [predictor for predictor, _ in used]
                 self._measured.append(train_predictors(due, trained, group["predictor_lr"]))
-            corrected |= self._correct(batch, predictors, group)
+            corrected |= self._correct(batch, used, group)
         return [corrected[p] for p in params]
 
     def _correct(
