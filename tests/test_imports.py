@@ -17,7 +17,7 @@ from advanced_optimizers._moved import MOVED
 ROOMS = tuple(
     importlib.import_module(f"advanced_optimizers.{found.name}")
     for found in pkgutil.iter_modules(advanced_optimizers.__path__)
-    if found.ispkg and found.name not in ("experiments", "integrations")
+    if found.ispkg and found.name not in ("automl", "experiments", "integrations")
 )
 EXTRAS = (
     "accelerate",
