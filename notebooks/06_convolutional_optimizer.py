@@ -55,8 +55,8 @@ import os
 PROFILE = os.environ.get("PROFILE", "full")
 # train every run again instead of loading its record
 RETRAIN = os.environ.get("RETRAIN") == "1"
-# runs at a time, one thread each
-JOBS = os.cpu_count() or 1
+# runs at a time, one thread each; a quick run is too short to be worth a process
+JOBS = (os.cpu_count() or 1) if PROFILE == "full" else 1
 
 # %% [markdown]
 # ## Using them

@@ -88,7 +88,7 @@ class Case:
     bad_values: tuple[BadValue, ...]
     bad_overrides: tuple[BadValue, ...] = ()
     minimizing: Settings = field(default_factory=dict)
-    minimizing_steps: int = 3000
+    minimizing_steps: int = 1000
     learning: Settings = field(default_factory=dict)
     for_model: Callable[..., Optimizer] | None = None
     couples_parameters: bool = False

@@ -132,7 +132,7 @@ def test_an_unknown_test_cannot_be_excluded():
 # ---- the minimizer -----------------------------------------------------------------------------------------------
 
 # Too few steps for Adam to come within 1e-3, except for the last.
-STEPS = {"rosenbrock": 2500, "least squares": 500}
+STEPS = {"rosenbrock": 400, "least squares": 400}
 PROBLEMS = [
     pytest.param(*param.values, STEPS[param.id], id=param.id)
     for mark in test_contract.test_reaches_the_minimizer.pytestmark

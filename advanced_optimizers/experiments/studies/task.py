@@ -112,7 +112,7 @@ class Task(BaseTask):
 
     def with_full_trials(self) -> Task:
         """The same task with trials as long as the runs, on as much data."""
-        return replace(self, tuning_epochs=self.epochs, tuning_fraction=1.0)
+        return replace(self, tuning_epochs=self.epochs, tuning_fraction=self.data_fraction)
 
     def trial(self, algorithm: str, hyperparameters: Hyperparameters, seed: int = 0) -> RunConfig:
         """One tuning trial: clean labels, and accuracy on a held-out part of the training set."""
