@@ -50,12 +50,17 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def source_checksum() -> str:
     """A SHA-256 of the package's source and of ``FURTHER_SOURCES``; uncommitted versions of the code differ in it."""
-    return _checksum_of((*sorted(_PACKAGE.rglob("*.py")), *FURTHER_SOURCES))
+    return _checksum_of((*_package_files(), *FURTHER_SOURCES))
 
 
 def sources_of(names: Iterable[str]) -> dict[str, str]:
     """The source text of those of the names that have one in ``SOURCES``, by file."""
     return {file: text for name in names for file, text in SOURCES.get(name, {}).items()}
+
+
+@cache  # by process, as below: every checkpoint asks, and to list the files takes longer than to train on the digits
+def _package_files() -> tuple[Path, ...]:
+    return tuple(sorted(_PACKAGE.rglob("*.py")))
 
 
 @cache  # by process: what it runs is what it has loaded
