@@ -52,7 +52,8 @@ types: $(READY)  ## check types
 
 unit: $(READY)  ## run the unit tests
 	@# A file's tests share what they build, so they stay together; in this order the longest files do not come last.
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@# Without the plugin of the notebooks, which loads for three seconds in each process.
+	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks

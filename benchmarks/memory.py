@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class AllocationTrace(TorchDispatchMode):
@@ -55,7 +55,11 @@ def state_bytes(optimizer: Any) -> int:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """The tensors in containers within containers; torch's general function takes longer than the steps."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    branches = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple | deque) else ()
+    return [tensor for branch in branches for tensor in _tensors(branch)]
 
 
 def _address(tensor: Tensor) -> int:

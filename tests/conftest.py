@@ -27,9 +27,16 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+_ON_GPU = torch.cuda.is_available()
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)  # layers draw their first weights from the global generator
+    """Layers draw their first weights from the global generator."""
+    # Not torch.manual_seed: for a device that is not there, it writes the whole stack down, thousands of times.
+    torch.default_generator.manual_seed(0)
+    if _ON_GPU:
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -53,7 +53,8 @@ def run_contract(folder: Path, *arguments: str) -> ContractResult:
     with tempfile.TemporaryDirectory() as scratch:
         report, printed = Path(scratch) / "report.xml", Path(scratch) / "printed.txt"
         files = [str(HERE / f"{name}.py") for name in MODULES]
-        command = ["-p", "no:cacheprovider", f"--junitxml={report}", *files, *arguments]
+        # Without the plugin of the notebooks, which loads for three seconds.
+        command = ["-p", "no:cacheprovider", "-p", "no:nbval", f"--junitxml={report}", *files, *arguments]
         with other_process(_run_pytest, command, folder.resolve(), printed) as process:
             process.join()
             status = process.exitcode
@@ -70,11 +71,11 @@ def run_contract(folder: Path, *arguments: str) -> ContractResult:
 
 def _run_pytest(command: list[str], folder: Path, printed: Path) -> None:
     """Runs pytest in this process, which is new and has the libraries loaded, and ends it with pytest's status."""
+    from tests.experiments_helpers import print_into
+
     os.environ["CONTRACT_CASES"] = str(folder)
     os.chdir(HERE.parent)
-    with printed.open("wb") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    print_into(printed)
     sys.exit(pytest.main(command))
 
 

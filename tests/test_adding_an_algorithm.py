@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.contract import contract_tests, run_contract
+from tests.experiments_helpers import run_command
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "adding_an_algorithm.md").read_text(encoding="utf-8")
@@ -29,17 +27,10 @@ def follow(tmp_path_factory: pytest.TempPathFactory) -> Follow:
     folder = tmp_path_factory.mktemp("own")
     for name, text in FILES.items():
         (folder / name).write_text(text, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PROFILE": "quick"}
 
     def run(beginning: str) -> str:
         (command,) = [command for command in COMMANDS if command.startswith(beginning)]
-        arguments = command.split()[1:]
-        start = [sys.executable, "-m", "advanced_optimizers.experiments"]
-        done = subprocess.run(
-            [*start, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run_command(command.split()[1:], folder, COLUMNS="100", PROFILE="quick")
 
     run.folder = folder  # type: ignore[attr-defined]
     return run

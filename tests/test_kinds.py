@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from advanced_optimizers.experiments.studies.running import Workers, run_study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.kinds import perform
 from advanced_optimizers.experiments.training.loop import train
-from tests.experiments_helpers import make_config
+from tests.experiments_helpers import make_config, run_command
 
 FILE = Path(__file__).parent / "kind_topic.py"
 _TABLES: tuple[dict[Any, Any], ...] = (registry.TOPICS, registry.STUDIES, registry._FILES, ALGORITHMS, METRICS, CURVES)
@@ -195,9 +193,6 @@ def test_an_algorithm_of_a_kind_trains_no_classifier(store: RunStore) -> None:
 
 
 def test_the_command_lists_the_kind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "advanced_optimizers.experiments", "--topic", str(FILE), "list"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    shown = done.stdout
+    shown = run_command(["--topic", str(FILE), "list"], tmp_path)
     assert "Do halves find the number?" in shown
     assert "By halves" in shown

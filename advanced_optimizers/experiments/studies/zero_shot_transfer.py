@@ -173,7 +173,7 @@ _DIGITS = SweepTask(
     base_units=BASE_UNITS,
     epochs=6,
     batch_size=64,
-    data_fraction=1.0,
+    data_fraction=0.3,
     windows=_windows(standard=dict.fromkeys((64, 256, 512), (-8, -4)), mup=dict.fromkeys((64, 256, 512), (-7, -4))),
 )
 
