@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -238,6 +239,31 @@ def train_sharded(name: str) -> list[Tensor]:
     model = sharded(model_of(name))
     run(model, OPTIMIZERS[name][1](model))
     return parameters_of(model)
+
+
+def resume_sharded(name: str, by_torch: bool) -> list[Tensor]:
+    """Half of the steps, then the rest with an optimizer that loaded the state of the first."""
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+    model = sharded(model_of(name))
+    first = OPTIMIZERS[name][1](model)
+    run(model, first, slice(STEPS // 2))
+    second = OPTIMIZERS[name][1](model)
+    if by_torch:
+        set_optimizer_state_dict(model, second, deepcopy(get_optimizer_state_dict(model, first)))
+    else:
+        second.load_state_dict(deepcopy(first.state_dict()))
+    run(model, second, slice(STEPS // 2, None))
+    return parameters_of(model)
+
+
+def watch_sharded() -> list[float]:
+    """The cosines, which are of whole tensors; the last bias has three numbers, so parts differ in size."""
+    model = sharded(model_of("fer"))
+    optimizer = OPTIMIZERS["fer"][1](model)
+    assert isinstance(optimizer, FEROptimizer)
+    run(model, optimizer)
+    return optimizer.consistency_history
 
 
 def refuse_sharded(name: str) -> tuple[str, bool, int]:
