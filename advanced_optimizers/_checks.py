@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -183,8 +183,15 @@ def is_dtensor(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def check_gradient(owner: str, p: Tensor, grad: Tensor, takes_sharded: bool) -> None:
-    """Raises a ValueError unless an optimizer named ``owner`` can transform the gradient of ``p``."""
+def check_gradient(owner: str, p: Tensor, grad: Tensor, instead_of_sharded: Callable[[Tensor], str]) -> None:
+    """Raises a ValueError unless an optimizer named ``owner`` can transform the gradient of ``p``.
+
+    Args:
+        owner: The name.
+        p: The parameter.
+        grad: The gradient.
+        instead_of_sharded: Says of a sharded gradient what to use instead; nothing if it can be handled.
+    """
     if grad.layout != torch.strided:
         raise ValueError(
             f"{owner} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
@@ -197,10 +204,9 @@ def check_gradient(owner: str, p: Tensor, grad: Tensor, takes_sharded: bool) -> 
         )
     if not is_dtensor(grad):
         return
-    if not takes_sharded:
+    if remedy := instead_of_sharded(grad):
         raise ValueError(
-            f"{owner} does not support sharded gradients, got a DTensor of shape "
-            f"{tuple(grad.shape)}: use DistributedDataParallel instead of FSDP2's fully_shard"
+            f"{owner} does not support sharded gradients, got a DTensor of shape {tuple(grad.shape)}: {remedy}"
         )
     of_grad, of_p = (getattr(each, "placements", ()) for each in (grad, p))
     if of_grad != of_p:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advanced_optimizers._checks import is_dtensor
 
-__all__ = ["Shards", "like", "local", "shards_of"]
+__all__ = ["Shards", "is_by_rows", "like", "local", "shards_of"]
 
 
 class Shards(NamedTuple):
@@ -33,6 +33,17 @@ class Shards(NamedTuple):
             if placement.is_shard():  # copies have the same sums already
                 dist.all_reduce(sums, group=self.mesh.get_group(dimension))
 
+    def before(self, rows: Tensor) -> Tensor:
+        """How many rows earlier processes have of each tensor, from how many this one has; every process must call it.
+
+        Tensors must be sharded by rows (:func:`is_by_rows`).
+        """
+        (dimension,) = (i for i, placement in enumerate(self.placements) if placement.is_shard())
+        group = self.mesh.get_group(dimension)
+        of_processes = [torch.empty_like(rows) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(of_processes, rows, group=group)
+        return torch.stack(of_processes)[: dist.get_rank(group)].sum(dim=0)
+
 
 def shards_of(tensor: Tensor) -> Shards | None:
     """How a tensor is sharded; None for a tensor that this process has whole."""
@@ -40,6 +51,13 @@ def shards_of(tensor: Tensor) -> Shards | None:
         return None
     sharded: Any = tensor
     return Shards(sharded.device_mesh, tuple(sharded.placements))
+
+
+def is_by_rows(tensor: Tensor) -> bool:
+    """Whether a ``DTensor`` is split into blocks of rows, along one dimension of the mesh, as FSDP2 does by default."""
+    shards = shards_of(tensor)
+    sharding = [placement for placement in shards.placements if placement.is_shard()] if shards else []
+    return len(sharding) == 1 and type(sharding[0]).__name__ == "Shard" and sharding[0].dim == 0
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -80,8 +80,6 @@ class WrappedOptimizer(Optimizer):
     """
 
     base: Optimizer
-    # Whether gradients may be DTensors, of which each process has a part.
-    _takes_sharded = False
 
     def __init__(
         self,
@@ -215,12 +213,16 @@ class WrappedOptimizer(Optimizer):
                 f"other way round, with {type(self).__name__} as the optimizer inside {type(base).__name__}"
             ) from error
 
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        """What to use instead of a sharded gradient; nothing if it can be handled."""
+        return "use DistributedDataParallel instead of FSDP2's fully_shard"
+
     def _check_gradients(self, group: dict[str, Any]) -> None:
         if isinstance(self.base, WrappedOptimizer):  # before anything changes out here
             self.base._check_gradients(group)
         for p in group["params"]:
             if p.grad is not None:
-                check_gradient(type(self).__name__, p, p.grad, self._takes_sharded)
+                check_gradient(type(self).__name__, p, p.grad, self._instead_of_sharded)
 
     def _prepare_for_fused(self, group: dict[str, Any]) -> None:
         """Lays out the state like its parameters, or leaves the fused kernel where a parameter is not dense."""

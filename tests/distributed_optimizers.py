@@ -75,6 +75,7 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
         lambda model: correction(model.parameters(), model=model, example_input=torch.ones(2, 1, 8, 8).double()),
     ),
     "fer over correction": (plain, lambda model: FEROptimizer(model.parameters(), correction, {}, 0.5)),
+    "fer over convolution": (plain, lambda model: FEROptimizer(model.parameters(), ConvolutionalSGD, MOMENTUM)),
     "convolution": (plain, convolution(ConvolutionalSGD)),
     "local convolution": (plain, convolution(LocalLossConvSGD, kernel_every=2)),
     "convolution v2": (plain, convolution(ConvolutionalSGDv2, kernel_every=2)),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 HIDDEN = "correction of hidden states"
 CONVOLUTIONS = ["convolution", "local convolution", "convolution v2"]
 WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction", *CONVOLUTIONS]
-SHARDED = ["fer", "fer over sgd"]
+SHARDED = ["fer", "fer over sgd", "correction", "fer over correction"]
 SCALED = ["mu sgd", "mu adam", "mu adamw", "mu transfer"]
 whole = cache(cases.train_whole)
 
@@ -117,9 +117,9 @@ def test_fsdp2_equals_one_process_with_the_whole_batch(name):
     assert_equals_one_process(name, cases.train_sharded, name)
 
 
-@pytest.mark.parametrize("by_torch", [False, True], ids=["its own", "torch's"])
-def test_fsdp2_goes_on_from_its_state(by_torch):
-    assert_equals_one_process("fer", cases.resume_sharded, "fer", by_torch)
+@pytest.mark.parametrize(("name", "by_torch"), [("fer over correction", False), ("fer", True), ("correction", True)])
+def test_fsdp2_goes_on_from_its_state(name, by_torch):
+    assert_equals_one_process(name, cases.resume_sharded, name, by_torch)
 
 
 def test_processes_see_the_same_cosines_and_parts_may_be_empty():
@@ -132,10 +132,10 @@ def test_processes_see_the_same_cosines_and_parts_may_be_empty():
     assert len(first) == cases.STEPS - 1
 
 
-@pytest.mark.parametrize("name", [name for name in WRAPPERS if name not in SHARDED])
+@pytest.mark.parametrize("name", [*CONVOLUTIONS, HIDDEN, "fer over convolution"])
 def test_fsdp2_is_refused_by_name_and_nothing_changes(name):
     optimizer = cases.OPTIMIZERS[name][1](cases.model_of(name))
-    owner = type(optimizer.base if name == "fer over correction" else optimizer).__name__
+    owner = type(optimizer.base if name.startswith("fer over") else optimizer).__name__
     for message, stayed, states in values(cases.refuse_sharded, name):
         assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape (4, 1, 3, 3): ")
         assert stayed

@@ -142,8 +142,6 @@ class FEROptimizer(GradientTransform):
         ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty.
     """
 
-    _takes_sharded = True
-
     def __init__(
         self,
         params: ParamsT,
@@ -176,6 +174,9 @@ class FEROptimizer(GradientTransform):
         check_range("fer_weight", group["fer_weight"], low=0.0, high=math.inf, open_high=True)
         check_range("consistency_threshold", group["consistency_threshold"], low=-1.0, high=1.0)
         check_integer("memory_size", group["memory_size"], low=1)
+
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        return ""
 
     @property
     def consistency_history(self) -> list[float]:
