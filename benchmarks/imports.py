@@ -19,7 +19,8 @@ def run(quick: bool) -> Result:
     """Times the two imports in turns, each in its own process."""
     rounds = 1 if quick else 7
     contenders: dict[str, Timed] = {module: partial(import_seconds, module) for module in MODULES}
-    import_seconds(REFERENCE)  # brings the files into the system's cache
+    if not quick:
+        import_seconds(REFERENCE)  # brings the files into the system's cache
     seconds = interleaved(contenders, rounds)
     measurements = [
         {

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.records.config import Hyperparameters
