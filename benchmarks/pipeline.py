@@ -24,7 +24,7 @@ _CLASSES = 10
 
 def run(quick: bool) -> Result:
     """Times every way to use two threads on every network, in turns over the same batches."""
-    batches, rounds = (2, 2) if quick else (20, 15)
+    batches, rounds = (4, 2) if quick else (20, 15)
     measurements = [m for name, build in NETWORKS.items() for m in measure(name, build(), batches, rounds)]
     return Result(
         name="pipeline",

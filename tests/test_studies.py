@@ -303,3 +303,10 @@ def test_when_all_trials_diverged_the_error_says_whose(store: RunStore) -> None:
 def test_recorded_runs_are_found_when_all_trials_diverged(store: RunStore) -> None:
     record_trials(TINY, store, status="diverged")
     assert recorded_configs(TINY, store) == TINY.tuning_configs()
+
+
+def test_hyperparameters_that_are_equal_and_written_differently_are_different_runs() -> None:
+    (task,) = TINY.tasks
+    integer, decimal = task.trial("sgd", {"lr": 1}), task.trial("sgd", {"lr": 1.0})
+    assert integer.run_id != decimal.run_id
+    assert task.trial("sgd", {"lr": 1}).run_id == integer.run_id
