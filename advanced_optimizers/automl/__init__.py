@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import Any
 
 # The modules, and the names that each offers here.
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES: dict[str, tuple[str, ...]] = {
+    "multimodal": ("CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"),
+}
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 
