@@ -44,10 +44,10 @@ _ALL_PADDING = torch.zeros(3, 5, dtype=torch.bool).index_fill(0, torch.tensor(1)
 BAD_CALLS = [
     BadCall("CrossModalAttention", "dim", "12", lambda: CrossModalAttention(12)),
     BadCall("CrossModalAttention", "dim", "0", lambda: CrossModalAttention(0)),
-    BadCall("CrossModalAttention", "dim", "'8'", lambda: CrossModalAttention("8")),  # type: ignore[arg-type]
+    BadCall("CrossModalAttention", "dim", "'8'", lambda: CrossModalAttention("8")),
     BadCall("CrossModalAttention", "num_heads", "-1", lambda: CrossModalAttention(8, num_heads=-1)),
-    BadCall("CrossModalAttention", "batch_first", "1", lambda: CrossModalAttention(8, batch_first=1)),  # type: ignore[arg-type]
-    BadCall("CrossModalAttention", "shared", "'no'", lambda: CrossModalAttention(8, shared="no")),  # type: ignore[arg-type]
+    BadCall("CrossModalAttention", "batch_first", "1", lambda: CrossModalAttention(8, batch_first=1)),
+    BadCall("CrossModalAttention", "shared", "'no'", lambda: CrossModalAttention(8, shared="no")),
     BadCall("attend", "modality1", "(4, 8)", lambda: attend(torch.zeros(4, 8))),
     BadCall("attend", "modality1", "(3, 0, 8)", lambda: attend(torch.zeros(3, 0, 8))),
     BadCall("attend", "modality1", "[1.0]", lambda: attend([1.0])),

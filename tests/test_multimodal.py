@@ -29,7 +29,7 @@ def tokens(rng: torch.Generator, length: int, batch: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared weights", "weights of their own"])
-def test_it_is_the_formula_by_einsum(rng, shared):
+def test_it_is_the_formula_by_einsum(rng: torch.Generator, shared: bool) -> None:
     block, x, y = attention(shared=shared), tokens(rng, 5), tokens(rng, 3)
     own = {name: p.detach() for name, p in block.named_parameters()}
     reverse = own if shared else {name.removeprefix("reverse."): p for name, p in own.items() if "reverse" in name}
@@ -41,7 +41,7 @@ def test_it_is_the_formula_by_einsum(rng, shared):
 
 @pytest.mark.parametrize("length", [5, 3], ids=["equal lengths", "unequal lengths"])
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_a_sample_never_sees_another(rng, batch_first, length):
+def test_a_sample_never_sees_another(rng: torch.Generator, batch_first: bool, length: int) -> None:
     block, x, y = attention(batch_first=batch_first), tokens(rng, 5), tokens(rng, length)
 
     def outputs(y: Tensor) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ def test_a_sample_never_sees_another(rng, batch_first, length):
         assert not before[3].allclose(after[3])
 
 
-def test_the_order_of_the_source_does_not_matter_and_that_of_the_target_stays(rng):
+def test_the_order_of_the_source_does_not_matter_and_that_of_the_target_stays(rng: torch.Generator) -> None:
     block, x, y = attention(), tokens(rng, 5), tokens(rng, 4)
     order = torch.tensor([2, 0, 3, 1])
     first, second = block(x, y)
@@ -65,14 +65,14 @@ def test_the_order_of_the_source_does_not_matter_and_that_of_the_target_stays(rn
     assert_close(permuted_second, second[:, order])
 
 
-def test_to_one_position_every_query_attends_alike(rng):
+def test_to_one_position_every_query_attends_alike(rng: torch.Generator) -> None:
     block, x, y = attention(), tokens(rng, 5), tokens(rng, 1)
     attended, weights = block.attention(x, y, y)
     assert_close(weights, torch.ones_like(weights))
     assert_close(attended, attended[:, :1].expand_as(attended))
 
 
-def test_swapped_arguments_swap_the_outputs_where_weights_are_shared(rng):
+def test_swapped_arguments_swap_the_outputs_where_weights_are_shared(rng: torch.Generator) -> None:
     x, y = tokens(rng, 5), tokens(rng, 4)
     for shared in (True, False):
         block = attention(shared=shared)
@@ -80,7 +80,7 @@ def test_swapped_arguments_swap_the_outputs_where_weights_are_shared(rng):
         assert first.allclose(block(y, x)[1]) == second.allclose(block(y, x)[0]) == shared
 
 
-def test_padding_is_as_if_it_were_cut_off(rng):
+def test_padding_is_as_if_it_were_cut_off(rng: torch.Generator) -> None:
     block, x, y = attention(), tokens(rng, 5), tokens(rng, 4)
     padding = torch.tensor([[False, False, True, True]]).expand(4, -1)
     first, second = block(x, y, padding2=padding)
@@ -90,7 +90,7 @@ def test_padding_is_as_if_it_were_cut_off(rng):
     assert_close(block(y, x, padding1=padding)[1], cut_first)
 
 
-def test_evaluation_is_training_without_gradients(rng):
+def test_evaluation_is_training_without_gradients(rng: torch.Generator) -> None:
     block, x, y = attention(), tokens(rng, 5), tokens(rng, 4)
     trained = block(x, y)
     with torch.no_grad():
@@ -101,13 +101,13 @@ def test_evaluation_is_training_without_gradients(rng):
 
 
 @pytest.mark.parametrize("scale", [1.0, 14.3])
-def test_the_loss_of_orthonormal_pairs_is_known(scale):
+def test_the_loss_of_orthonormal_pairs_is_known(scale: float) -> None:
     n = 6
     loss = contrastive_loss(scale * torch.eye(n, dtype=torch.float64))
     assert loss.item() == pytest.approx(math.log1p((n - 1) * math.exp(-scale)), rel=1e-12)
 
 
-def test_the_loss_is_the_loop_and_cross_entropy_both_ways(rng):
+def test_the_loss_is_the_loop_and_cross_entropy_both_ways(rng: torch.Generator) -> None:
     s = torch.randn(7, 7, generator=rng, dtype=torch.float64)
     nothing = torch.zeros(7, 7, dtype=torch.bool)
     same = torch.rand(7, 7, generator=rng) < 0.3
@@ -122,31 +122,31 @@ def test_the_loss_is_the_loop_and_cross_entropy_both_ways(rng):
     assert_close(contrastive_loss(s), contrastive_loss(s[order][:, order]))
 
 
-def test_a_caption_that_stands_twice_is_not_a_wrong_answer():
+def test_a_caption_that_stands_twice_is_not_a_wrong_answer() -> None:
     """Pairs that cannot be told apart: without the mask the loss cannot fall below log 2, with it, it can."""
     s = 50 * torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     assert contrastive_loss(s) > 2 / 3 * math.log(2) - 1e-4
     assert contrastive_loss(s, same=s > 0) < 1e-4
 
 
-def test_an_untrained_model_is_near_log_n(rng):
+def test_an_untrained_model_is_near_log_n(rng: torch.Generator) -> None:
     model = VisionLanguageModel(20, 15, 32, fusion="cosine")
     with torch.no_grad():
-        model.fusion.logit_scale.zero_()  # type: ignore[union-attr,operator]
+        model.fusion.logit_scale.zero_()
     loss = model.contrastive_loss(torch.randn(64, 20, generator=rng), torch.randn(64, 15, generator=rng))
     assert loss.item() == pytest.approx(math.log(64), abs=0.1)
 
 
-def test_the_scale_of_cosines_begins_as_in_clip_and_stops_at_100(rng):
+def test_the_scale_of_cosines_begins_as_in_clip_and_stops_at_100(rng: torch.Generator) -> None:
     model = VisionLanguageModel(20, 15, 32, fusion="cosine")
     images, texts = torch.randn(8, 20, generator=rng), torch.randn(8, 15, generator=rng)
     start = model.similarities(images, texts)
     with torch.no_grad():
-        model.fusion.logit_scale.fill_(9.0)  # type: ignore[union-attr,operator]
+        model.fusion.logit_scale.fill_(9.0)
     assert_close(model.similarities(images, texts), start * 0.07 * 100)
 
 
-def test_recall_is_counted_by_sorting(rng):
+def test_recall_is_counted_by_sorting(rng: torch.Generator) -> None:
     s = torch.randint(0, 6, (40, 9), generator=rng).double()  # with many ties
     relevant = torch.zeros(40, 9, dtype=torch.bool).scatter(1, torch.randint(0, 9, (40, 2), generator=rng), True)
     found = [recall_at(s, k, relevant=relevant) for k in range(1, 10)]
@@ -160,7 +160,7 @@ def test_recall_is_counted_by_sorting(rng):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_pair_has_the_score_of_the_matrix_of_all_pairs(rng, fusion):
+def test_a_pair_has_the_score_of_the_matrix_of_all_pairs(rng: torch.Generator, fusion: str) -> None:
     model = VisionLanguageModel(10, 6, 16, fusion=fusion, num_heads=4).double()
     images = torch.randn(3, 10, generator=rng, dtype=torch.float64)
     texts = torch.randn(3, 4, 6, generator=rng, dtype=torch.float64)  # sequences of four words
@@ -171,15 +171,15 @@ def test_a_pair_has_the_score_of_the_matrix_of_all_pairs(rng, fusion):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_the_signature_of_the_source_holds(rng):
+def test_the_signature_of_the_source_holds(rng: torch.Generator) -> None:
     """The two encoders and a network on the concatenation, for features of ResNet-50 and BERT."""
     model = VisionLanguageModel()
     images, texts = torch.randn(2, 2048, generator=rng), torch.randn(2, 768, generator=rng)
     joined = torch.cat([model.vision_encoder(images), model.text_encoder(texts)], dim=1)
-    assert_close(model(images, texts), model.fusion.joint(joined))  # type: ignore[union-attr,operator]
+    assert_close(model(images, texts), model.fusion.joint(joined))
 
 
-def test_late_fusion_adds_and_does_without_one_of_the_two(rng):
+def test_late_fusion_adds_and_does_without_one_of_the_two(rng: torch.Generator) -> None:
     model = VisionLanguageModel(10, 6, 16, fusion="late")
     images, texts = torch.randn(5, 10, generator=rng), torch.randn(5, 6, generator=rng)
     assert_close(model(images, None) + model(None, texts), model(images, texts))
@@ -187,7 +187,7 @@ def test_late_fusion_adds_and_does_without_one_of_the_two(rng):
     assert_close(matrix[0, 0] + matrix[1, 1], matrix[0, 1] + matrix[1, 0])  # so no text is the best of one image only
 
 
-def test_only_attention_looks_at_the_tokens_one_by_one(rng):
+def test_only_attention_looks_at_the_tokens_one_by_one(rng: torch.Generator) -> None:
     images, texts = torch.randn(2, 3, 10, generator=rng), torch.randn(2, 4, 16, generator=rng)
     flattened = texts.mean(dim=1, keepdim=True).expand_as(texts)
     for fusion in ("intermediate", "product", "cosine", "late", "attention"):
@@ -196,7 +196,7 @@ def test_only_attention_looks_at_the_tokens_one_by_one(rng):
         assert alike == (fusion != "attention"), fusion
 
 
-def test_encoders_of_the_callers_take_what_they_like(rng):
+def test_encoders_of_the_callers_take_what_they_like(rng: torch.Generator) -> None:
     words = nn.Embedding(11, 16)
     pixels = nn.Sequential(nn.Flatten(), nn.Linear(49, 32), nn.Unflatten(1, (2, 16)))
     model = VisionLanguageModel(None, None, 16, fusion="attention", vision_encoder=pixels, text_encoder=words)
