@@ -65,6 +65,7 @@ def test_a_caption_has_the_class_and_a_third_of_each_kind() -> None:
         share = captions[:, place].bincount(minlength=19)[first : first + 3] / len(captions)
         assert torch.allclose(share, torch.full((3,), 1 / 3), atol=0.02)
         assert share.sum() == pytest.approx(1.0)
+    assert captioner.text(torch.tensor([7, 10, 15, 17])) == "7, leaning right, heavy, of average width"
 
 
 def test_half_of_the_pairs_are_wrong_and_nothing_shows_in_one_of_the_two(rng: torch.Generator) -> None:

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# The words after the class, three each.
-PROPERTIES = ("slant", "mass", "width")
+# The words after the class, for the lower, the middle and the upper third of slant, of mass and of width.
+_WORDS = (
+    ("leaning right", "of average slant", "leaning left"),
+    ("light", "of average weight", "heavy"),
+    ("narrow", "of average width", "wide"),
+)
 
 
 def shapes(images: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ class Captioner:
     @property
     def vocabulary(self) -> int:
         """The number of words; a word stands at one place of a caption only."""
-        return self.num_classes + 3 * len(PROPERTIES)
+        return self.num_classes + 3 * len(_WORDS)
 
     def describe(self, images: Tensor, labels: Tensor) -> Tensor:
         """Captions, int64 (N, 4), of words in [0, vocabulary).
@@ -69,8 +73,14 @@ class Captioner:
             labels: int64 (N,), in [0, num_classes).
         """
         thirds = (shapes(images)[:, None] > self.cuts).sum(dim=1)
-        first_words = self.num_classes + 3 * torch.arange(len(PROPERTIES))
+        first_words = self.num_classes + 3 * torch.arange(len(_WORDS))
         return torch.cat([labels[:, None], first_words + thirds], dim=1)
+
+    def text(self, caption: Tensor) -> str:
+        """A caption, int64 (4,), in words, such as ``7, leaning right, heavy, of average width``."""
+        first, *others = caption.tolist()
+        names = [name for three in _WORDS for name in three]
+        return ", ".join([str(first), *(names[word - self.num_classes] for word in others)])
 
 
 def pair_up(captions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

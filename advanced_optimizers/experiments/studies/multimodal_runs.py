@@ -251,7 +251,7 @@ class Trained:
         return self.model(image, None if unseen == "texts" else words)[:, 0]
 
     def _next_batch(self) -> Tensor:
-        if len(self.left) < self.run.batch_size:
+        while len(self.left) < self.run.batch_size:
             self.left = torch.cat([self.left, torch.randperm(len(self.captions), generator=self.generator)])
         batch, self.left = self.left.split([self.run.batch_size, len(self.left) - self.run.batch_size])
         return batch

@@ -68,13 +68,20 @@ def _at_the_end(rule: str) -> str:
 
 
 def _compared(
-    key: str, short: str, text: str, source: str, compared: str, comparisons: tuple[Comparison, ...], margin: str
+    key: str,
+    short: str,
+    text: str,
+    source: str,
+    compared: str,
+    comparisons: tuple[Comparison, ...],
+    margin: str,
+    study: str = "multimodal",
 ) -> Claim:
     return Claim(
         key=key,
         method="Two modalities",
         short=short,
-        study="multimodal",
+        study=study,
         text=text,
         source=source,
         rule=_at_the_end(improvement_rule("test accuracy", compared, margin)),
@@ -145,6 +152,7 @@ CLAIMS = (
         "and steps",
         _on_sizes({"fusion-attention": "fusion-intermediate"}),
         _MARGIN_WORDS,
+        "multimodal-images",
     ),
     _compared(
         "modal-attention-time",
@@ -159,7 +167,7 @@ CLAIMS = (
         key="modal-late-additive",
         method="Two modalities",
         short="late where evidence adds up",
-        study="multimodal",
+        study="multimodal-parity",
         text="Where the evidence of two modalities adds up, late fusion is as good as concatenation.",
         source=OURS,
         rule=_at_the_end(
@@ -184,12 +192,13 @@ CLAIMS = (
             comparison for alone in _UNIMODAL for comparison in each({"fusion-late": alone}, (PARITY,), margins=MARGINS)
         ),
         _MARGIN_WORDS,
+        "multimodal-parity",
     ),
     Claim(
         key="modal-recall",
         method="Two modalities",
         short="contrastive recall at 1",
-        study="multimodal",
+        study="multimodal-retrieval",
         text="A contrastive loss finds the caption of an image at the first try in half of the cases.",
         source=OURS,
         rule=value_rule(
@@ -214,5 +223,6 @@ CLAIMS = (
             for comparison in each({"fusion-contrastive": other}, (RETRIEVAL,), margins=MARGINS)
         ),
         "3 points",
+        "multimodal-retrieval",
     ),
 )
