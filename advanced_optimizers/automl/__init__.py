@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# The modules, and the names that each offers here.
+__all__ = ["CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"]
+
+# The modules, and which of the names each has.
 _HOMES: dict[str, tuple[str, ...]] = {
     "multimodal": ("CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"),
 }
-
-__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
