@@ -36,7 +36,7 @@
 # $$L = -\frac{1}{2n} \sum_j \Big( \log \frac{e^{s_{jj}}}{\sum_k e^{s_{jk}}}
 # + \log \frac{e^{s_{jj}}}{\sum_k e^{s_{kj}}} \Big).$$
 #
-# [Section 7d.3 of the report](../coursework_report.md#7d3-two-modalities) discusses the results.
+# [Section 11.3 of the report](../coursework_report.md#113-two-modalities) discusses the results.
 #
 # **What does not match.** The text that names these methods takes features of large networks, 2,048 of an image and 768 of
 # a text. Here MNIST's images get generated captions of four words, and the encoders are small. Captions in a batch that
@@ -178,10 +178,7 @@ show_figure(matching, "multimodal-test-accuracy-differences")
 # either.
 
 # %%
-show_table(matching, "multimodal-noisy-image-accuracy")
-
-# %%
-show_table(matching, "multimodal-missing-word-accuracy")
+show_table(matching, "multimodal-metrics")
 
 # %% [markdown]
 # With fewer images, and as many steps:
@@ -216,13 +213,13 @@ show_figure(retrieval, "multimodal-retrieval-test-accuracy")
 # image's, and for the digit alone:
 
 # %%
-show_table(retrieval, "multimodal-retrieval-summary")
+show_table(retrieval, "multimodal-retrieval-metrics")
 
 # %% [markdown]
 # ## Verdicts
 #
 # V1 to V3 and X1 are the text's claims; the others are our questions. Each is decided by a rule that was fixed before the
-# runs; [appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules. They need the runs of the
+# runs; [appendix B of the report](../coursework_report_appendices.md#appendix-b-rules) states the rules. They need the runs of the
 # `full` profile.
 
 # %%

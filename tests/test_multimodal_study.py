@@ -13,7 +13,9 @@ from torch import Tensor
 from advanced_optimizers.experiments.data import load
 from advanced_optimizers.experiments.data.captions import Captioner, pair_up, shapes
 from advanced_optimizers.experiments.evidence.comparisons import RunData
+from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.report.tables import metrics_table
 from advanced_optimizers.experiments.studies.claims.multimodal import MATCHING, joint_alone
 from advanced_optimizers.experiments.studies.multimodal import TRIAL_SEED, FusionStudy
 from advanced_optimizers.experiments.studies.multimodal_runs import (
@@ -169,6 +171,23 @@ def frame(**means: tuple[float, float]) -> RunData:
         for seed in range(5)
     ]
     return RunData(pd.DataFrame(rows))
+
+
+def test_one_table_has_every_metric_of_every_algorithm() -> None:
+    data = frame(product=(0.8, 0.3), late=(0.5, 0.0))
+    table = metrics_table(data.frame, ("test_accuracy", "over_base_rate"), labels=labels())
+    assert table.to_dict("records") == [
+        {
+            "Algorithm": "Late fusion",
+            "Test accuracy (%)": "50.20 ± 0.20",
+            "Accuracy above the base rate (points)": "0.20 ± 0.20",
+        },
+        {
+            "Algorithm": "Product",
+            "Test accuracy (%)": "80.20 ± 0.20",
+            "Accuracy above the base rate (points)": "30.20 ± 0.20",
+        },
+    ]
 
 
 @pytest.mark.parametrize(
