@@ -102,7 +102,6 @@ def _studies(
             rates=rates,
             metrics=("test_accuracy", *(metric.column for metric in metrics)),
             curves=("test_accuracy",),
-            in_progress=True,
         )
         for profile, tasks, seeds, rates in (("full", full, SEEDS, RATES), ("quick", quick, SEEDS[:2], RATES[1:2]))
     )
