@@ -187,7 +187,7 @@ show_table(matching, "multimodal-metrics")
 show_table(images, "multimodal-images-test-accuracy")
 
 # %%
-show_table(images, "multimodal-images-test-accuracy-differences")
+show_figure(images, "multimodal-images-test-accuracy-differences")
 
 # %% [markdown]
 # ## Parity
@@ -198,7 +198,7 @@ show_table(images, "multimodal-images-test-accuracy-differences")
 show_figure(parity, "multimodal-parity-test-accuracy")
 
 # %%
-show_table(parity, "multimodal-parity-test-accuracy-differences")
+show_figure(parity, "multimodal-parity-test-accuracy-differences")
 
 # %% [markdown]
 # ## Retrieval
