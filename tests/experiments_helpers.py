@@ -129,7 +129,8 @@ def model_of(algorithm: str) -> str:
 FOR_ANY_MODEL = tuple(
     name
     for name, row in ALGORITHMS.items()
-    if row.baseline is None or any(name in study.algorithms for study in STUDIES.values() if isinstance(study, Study))
+    if row.build is not None  # None where runs are of another kind than training a classifier
+    and (row.baseline is None or any(name in s.algorithms for s in STUDIES.values() if isinstance(s, Study)))
 )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__: list[str] = []
+__all__ = ["CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"]
 
 # The modules, and which of the names each has.
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES: dict[str, tuple[str, ...]] = {
+    "multimodal": ("CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"),
+}
 
 
 def __getattr__(name: str) -> Any:

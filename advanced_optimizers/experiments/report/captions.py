@@ -42,6 +42,7 @@ _TABLES: Mapping[str, str] = {
     "stated": "What the source states, and what was found here",
     "claims": "Claims and verdicts",
     "accuracy": "Test accuracy",
+    "metrics": "Everything that is compared",
     "choices": "What is chosen, and what it leads to",
     "verdicts": "Differences to each anchor, and verdicts",
     "tunability": "How much tuning it takes",

@@ -36,7 +36,11 @@ class KindResults(ComparedResults[KindStudy]):
         if self.frame.empty:
             return built
         summary = tables.summary_table(self.frame, self.metrics, labels=labels())
-        return {**built, **self.metric_tables(), f"{name}-summary": summary, **self.evidence_tables()}
+        several = len(self.metrics) > 1
+        metrics = (
+            {f"{name}-metrics": tables.metrics_table(self.frame, self.metrics, labels=labels())} if several else {}
+        )
+        return {**built, **self.metric_tables(), **metrics, f"{name}-summary": summary, **self.evidence_tables()}
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:

@@ -60,6 +60,34 @@ def comparison_table(
     return noted(table, interval_note(n))
 
 
+def metrics_table(frame: pd.DataFrame, metrics: Sequence[str], *, labels: Labels) -> pd.DataFrame:
+    """Algorithms by metric, task by task: what ``comparison_table`` has for one metric in each of several tables.
+
+    Args:
+        frame: See ``comparison_table``.
+        metrics: Columns of the frame that ``METRICS`` knows.
+        labels: See ``comparison_table``.
+
+    Returns:
+        A frame of text, one row per task, label noise and algorithm that has runs, with its note (see ``noted``).
+    """
+    rows = [
+        (*condition, name) for condition in conditions(frame, labels) for name in ordered(frame["algorithm"], labels)
+    ]
+    cells = {row: runs for row in rows if not (runs := select_runs(frame, row[0], row[2], row[1])).empty}
+    n = common_count(len(by_seed(runs, metric)) for runs in cells.values() for metric in metrics)
+    table = pd.DataFrame(
+        {
+            "Task": f"{labels.get(task, task)}, {noise_words(noise)}",
+            "Algorithm": labels.get(name, name),
+            **{METRICS[metric].label: _value_cell(runs, metric, n, bold=False) for metric in metrics},
+        }
+        for (task, noise, name), runs in cells.items()
+    )
+    several = table["Task"].nunique() > 1
+    return noted(table if several else table.drop(columns="Task"), interval_note(n))
+
+
 def common_count(counts: Iterable[int]) -> int:
     """The n that most cells of a table have, of those that have runs; 0 when none has."""
     return max(Counter(n for n in counts if n).items(), key=lambda item: item[::-1], default=(0, 0))[0]

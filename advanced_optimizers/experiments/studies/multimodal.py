@@ -1,0 +1,183 @@
+"""Two modalities: ways to bring images and captions together, where neither alone says anything and where both do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from advanced_optimizers.experiments.evidence.metrics import Metric
+from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.records.store import RunStore
+from advanced_optimizers.experiments.studies.claims.multimodal import CLAIMS, MARGINS
+from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.multimodal_runs import FusionRun
+from advanced_optimizers.experiments.studies.study import SEEDS, MissingRunsError
+from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.studies.tuning import best_trial
+from advanced_optimizers.experiments.training.algorithms import Algorithm
+
+# Attention takes about four times as long per step; the control of equal time takes as many steps more.
+LONGER = 4
+RATES, TRIAL_SEED = (5e-4, 2e-3, 8e-3), 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionStudy(KindStudy):
+    """A comparison in which every algorithm takes the best of the same learning rates on each task.
+
+    A trial is the run with a seed of its own, measured on training images that are held out.
+
+    Attributes:
+        rates: The learning rates; with a single one, there are no trials.
+    """
+
+    rates: tuple[float, ...] = RATES
+
+    def trials(self, task: KindTask, algorithm: str) -> list[FusionRun]:
+        """One per rate."""
+        trial = self._run(task, algorithm, TRIAL_SEED)
+        return [replace(trial, hyperparameters={"lr": rate}, held_out=True) for rate in self.rates]
+
+    def tuning_configs(self) -> Sequence[KindConfig]:
+        """See :class:`.BaseStudy`."""
+        if len(self.rates) == 1:
+            return []
+        return [trial for task in self.tasks for name in self.algorithms for trial in self.trials(task, name)]
+
+    def final_configs(self, store: RunStore) -> list[KindConfig]:
+        """See :class:`.BaseStudy`; each run has the rate of its algorithm's best trial on its task."""
+        rates = {(task.name, name): self._rate(store, task, name) for task in self.tasks for name in self.algorithms}
+        return [
+            replace(config, hyperparameters={"lr": rates[config.task, config.algorithm]})
+            for config in super().final_configs(store)
+        ]
+
+    def _rate(self, store: RunStore, task: KindTask, algorithm: str) -> float:
+        if len(self.rates) == 1:
+            return self.rates[0]
+        trials = self.trials(task, algorithm)
+        records = [record for trial in trials if (record := store.load(trial)) is not None]
+        if len(records) < len(trials):
+            raise MissingRunsError(f"trials of {algorithm} on {task.name} have no record: {self.command}")
+        try:
+            return float(best_trial(records).config.hyperparameters["lr"])
+        except ValueError as error:
+            raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
+
+    def _run(self, task: KindTask, algorithm: str, seed: int) -> FusionRun:
+        config = self._config(task, algorithm, seed)
+        assert isinstance(config, FusionRun)  # the tasks below make no other
+        return config
+
+
+def _task(dataset: str, goal: str, images: int, steps: int, shrink: int) -> KindTask:
+    def config(algorithm: str, seed: int) -> FusionRun:
+        own = steps * LONGER if algorithm == "fusion-longer" else steps
+        return FusionRun(
+            algorithm=algorithm, seed=seed, dataset=dataset, goal=goal, images=images, steps=own, shrink=shrink
+        )
+
+    return KindTask(
+        task=f"{dataset}-{goal}-{images}",
+        reads=(dataset,),
+        config=config,
+        protocol={"Images": images, "Steps": steps, "Pairs per step": FusionRun.batch_size},
+    )
+
+
+def _studies(
+    name: str, title: str, goal: str, sizes: tuple[int, ...], arms: tuple[str, ...], metrics: tuple[Metric, ...]
+) -> tuple[FusionStudy, ...]:
+    """A study in both profiles."""
+    full = tuple(_task("mnist", goal, size, 600, 2) for size in sizes)
+    quick = tuple(_task("digits", goal, size // 20, 120, 1) for size in sizes[:2])
+    return tuple(
+        FusionStudy(
+            name=name,
+            title=title,
+            profile=profile,
+            tasks=tasks,
+            algorithms=tuple(f"fusion-{arm}" for arm in arms),
+            seeds=seeds,
+            rates=rates,
+            metrics=("test_accuracy", *(metric.column for metric in metrics)),
+            curves=("test_accuracy",),
+        )
+        for profile, tasks, seeds, rates in (("full", full, SEEDS, RATES), ("quick", quick, SEEDS[:2], RATES[1:2]))
+    )
+
+
+def _row(label: str, *, control: bool = False) -> Algorithm:
+    return Algorithm(label=label, baseline="fusion-intermediate", timed=False, control=control)
+
+
+_ALGORITHMS = {
+    "fusion-intermediate": Algorithm(label="Concatenation", baseline=None, timed=False),
+    "fusion-longer": _row(f"Concatenation, {LONGER} times the steps (control)", control=True),
+    "fusion-image": _row("Image only (control)", control=True),
+    "fusion-text": _row("Caption only (control)", control=True),
+    "fusion-late": _row("Late fusion"),
+    "fusion-early": _row("Early fusion"),
+    "fusion-product": _row("Product"),
+    "fusion-attention": _row("Cross-attention"),
+    "fusion-contrastive": _row("Contrastive"),
+    "fusion-shuffled": _row("Contrastive, shuffled captions (control)", control=True),
+}
+
+_CORRUPTED = (
+    Metric("noisy_image_accuracy", "accuracy with noise on the images", True),
+    Metric("missing_word_accuracy", "accuracy with a word missing", True),
+)
+# It only decides a claim: its differences are those of the accuracy.
+_ABOVE = Metric("over_base_rate", "accuracy above the base rate", True, "points")
+_FOUND = (
+    Metric("recall_at_5", "recall at 5", True, best=1.0),
+    Metric("recall_at_10", "recall at 10", True, best=1.0),
+    Metric("recall_of_rare", "recall at 1 of rare captions", True, best=1.0),
+    Metric("recall_of_common", "recall at 1 of common captions", True, best=1.0),
+    Metric("digit_found", "accuracy of the digit in the caption found", True, best=1.0),
+)
+
+_STUDIES = (
+    *_studies(
+        "multimodal",
+        "Does a caption belong to an image, by way of fusion?",
+        "matching",
+        (20_000,),
+        ("intermediate", "longer", "image", "text", "late", "early", "product", "attention"),
+        _CORRUPTED,
+    ),
+    *_studies(
+        "multimodal-images",
+        "Is cross-attention better than concatenation, and with how many images?",
+        "matching",
+        (20_000, 2000, 500),
+        ("intermediate", "attention"),
+        (),
+    ),
+    *_studies(
+        "multimodal-parity",
+        "Is a digit odd, by a noisy image and an unreliable caption?",
+        "parity",
+        (20_000,),
+        ("intermediate", "image", "text", "late"),
+        _CORRUPTED,
+    ),
+    *_studies(
+        "multimodal-retrieval",
+        "Which caption is the image's?",
+        "retrieval",
+        (20_000,),
+        ("intermediate", "product", "contrastive", "shuffled"),
+        _FOUND,
+    ),
+)
+
+TOPIC = Topic(
+    title="Two modalities",
+    algorithms=_ALGORITHMS,
+    studies=_STUDIES,
+    claims=CLAIMS,
+    metrics=(_ABOVE, *_CORRUPTED, *_FOUND),
+    margins={"test_accuracy": MARGINS},
+)
