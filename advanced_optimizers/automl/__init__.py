@@ -10,7 +10,24 @@ from importlib import import_module
 from typing import Any
 
 # The modules, and the names that each offers here.
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES: dict[str, tuple[str, ...]] = {
+    "architecture_search": (
+        "DARTS",
+        "ENAS",
+        "CellNetwork",
+        "Controller",
+        "Genotype",
+        "MixedOperation",
+        "NASBench201",
+        "Reinforce",
+        "SearchNetwork",
+        "architecture_gradient",
+        "retrain",
+        "search_architecture",
+        "search_table",
+        "train_enas",
+    ),
+}
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 
