@@ -15,7 +15,7 @@ from advanced_optimizers.automl.architecture_search.genotype import Genotype, di
 from advanced_optimizers.automl.architecture_search.mixed import DARTS, MixedOperation
 from advanced_optimizers.automl.architecture_search.networks import CellNetwork, SearchNetwork, Shape
 from advanced_optimizers.automl.architecture_search.operations import OPERATIONS
-from advanced_optimizers.automl.architecture_search.search import accuracy, retrain, search_architecture
+from advanced_optimizers.automl.architecture_search.search import accuracy, retrain, search_architecture, training
 from advanced_optimizers.automl.architecture_search.strategies import STRATEGIES, Space, search_table
 from advanced_optimizers.automl.architecture_search.table import NASBench201
 
@@ -42,4 +42,5 @@ __all__ = [
     "search_architecture",
     "search_table",
     "train_enas",
+    "training",
 ]
