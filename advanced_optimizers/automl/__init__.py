@@ -9,7 +9,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# The modules, and the names that each offers here.
+__all__: list[str] = [
+    "DARTS",
+    "ENAS",
+    "CellNetwork",
+    "Controller",
+    "Genotype",
+    "MixedOperation",
+    "NASBench201",
+    "Reinforce",
+    "SearchNetwork",
+    "architecture_gradient",
+    "retrain",
+    "search_architecture",
+    "search_table",
+    "train_enas",
+]
+
+# The modules, and which of the names each has.
 _HOMES: dict[str, tuple[str, ...]] = {
     "architecture_search": (
         "DARTS",
@@ -28,8 +45,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "train_enas",
     ),
 }
-
-__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
