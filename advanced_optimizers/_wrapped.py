@@ -24,7 +24,7 @@ from advanced_optimizers._building import (
     is_dense,
     params_of,
 )
-from advanced_optimizers._checks import check_closure, check_groups, is_dtensor
+from advanced_optimizers._checks import check_closure, check_gradient, check_groups
 from advanced_optimizers._state import (
     BASE,
     base_of,
@@ -213,23 +213,16 @@ class WrappedOptimizer(Optimizer):
                 f"other way round, with {type(self).__name__} as the optimizer inside {type(base).__name__}"
             ) from error
 
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        """What to use instead of a sharded gradient; nothing if it can be handled."""
+        return "use DistributedDataParallel instead of FSDP2's fully_shard"
+
     def _check_gradients(self, group: dict[str, Any]) -> None:
-        for grad in (p.grad for p in group["params"] if p.grad is not None):
-            if grad.layout != torch.strided:
-                raise ValueError(
-                    f"{type(self).__name__} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
-                    "use sparse=False in the embedding, or a plain SparseAdam for it"
-                )
-            if grad.is_complex():
-                raise ValueError(
-                    f"{type(self).__name__} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
-                    "optimize torch.view_as_real of the parameter"
-                )
-            if is_dtensor(grad):
-                raise ValueError(
-                    f"{type(self).__name__} does not support sharded gradients, got a DTensor of shape "
-                    f"{tuple(grad.shape)}: use DistributedDataParallel instead of FSDP2's fully_shard"
-                )
+        if isinstance(self.base, WrappedOptimizer):  # before anything changes out here
+            self.base._check_gradients(group)
+        for p in group["params"]:
+            if p.grad is not None:
+                check_gradient(type(self).__name__, p, p.grad, self._instead_of_sharded)
 
     def _prepare_for_fused(self, group: dict[str, Any]) -> None:
         """Lays out the state like its parameters, or leaves the fused kernel where a parameter is not dense."""

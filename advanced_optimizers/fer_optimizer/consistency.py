@@ -13,6 +13,7 @@ from torch import Tensor
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, Part, check_shape
 from advanced_optimizers._checks import check_bool, check_integer, check_iterable, check_range
 from advanced_optimizers._flat import Gathered, Ring, precise, runs_together
+from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.fer_optimizer.together import Together
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
@@ -106,12 +107,13 @@ class FEROptimizer(GradientTransform):
             that ``consistency_history`` keeps.
         foreach: Whether all tensors on a device are handled together: about 45 operations a step however many tensors
             there are, none of which waits for the device. Default: everywhere but on the CPU, where one tensor after
-            the other is faster. Both give the same up to rounding. (The base optimizer's own ``foreach`` belongs in
-            ``base_optimizer_kwargs``.)
+            the other is faster. Both give the same up to rounding. Sharded tensors (FSDP2) are handled together in any
+            case. (The base optimizer's own ``foreach`` belongs in ``base_optimizer_kwargs``.)
 
     Raises:
         TypeError: ``base_optimizer`` is not an optimizer, or a value is not a number.
-        ValueError: A value is out of range; at ``step``, a gradient is sparse or complex.
+        ValueError: A value is out of range; at ``step``, a gradient is sparse or complex, or sharded in another way
+            than its parameter.
 
     Example:
         >>> import torch
@@ -134,9 +136,10 @@ class FEROptimizer(GradientTransform):
         corrected gradient, kept between steps. Together, each tensor's part is rounded up to 16 KiB, of its cosines the
         last 1000 steps wait until ``consistency_history`` is read, and a step can be captured in a CUDA graph if the
         base optimizer is ``capturable``. A gradient that is not finite is passed on unchanged and does
-        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse,
-        complex and sharded (FSDP2) gradients are refused. ``torch.distributed.checkpoint.state_dict``
-        keeps all but ``consistency_history``, which then starts empty.
+        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
+        complex gradients are refused. Sharded tensors (FSDP2) are compared as wholes: processes add up three numbers of
+        each tensor, in one exchange for each way of sharding, so all must have gradients of the same parameters.
+        ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty.
     """
 
     def __init__(
@@ -171,6 +174,9 @@ class FEROptimizer(GradientTransform):
         check_range("fer_weight", group["fer_weight"], low=0.0, high=math.inf, open_high=True)
         check_range("consistency_threshold", group["consistency_threshold"], low=-1.0, high=1.0)
         check_integer("memory_size", group["memory_size"], low=1)
+
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        return ""
 
     @property
     def consistency_history(self) -> list[float]:
@@ -217,8 +223,9 @@ class FEROptimizer(GradientTransform):
     def _transform_all(self, parts: list[Part]) -> list[list[Tensor]]:
         together: dict[object, dict[Tensor, Tensor]] = {}
         for p, grad in (pair for part in parts for pair in zip(part.params, part.grads, strict=True)):
-            if runs_together(self._foreach, p.device):
-                together.setdefault((p.device, grad.dtype), {})[p] = grad
+            shards = shards_of(p)
+            if shards is not None or runs_together(self._foreach, p.device):
+                together.setdefault((p.device, grad.dtype, shards), {})[p] = grad
         corrected: dict[Tensor, Tensor] = {}
         for key, grads in together.items():
             corrected |= self._correct_together(key, grads)

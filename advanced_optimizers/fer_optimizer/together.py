@@ -1,4 +1,7 @@
-"""Gradient-consistency FER on all tensors of one device at once: the number of operations does not depend on theirs."""
+"""Gradient-consistency FER on all tensors of one device at once: the number of operations does not depend on theirs.
+
+Of a tensor that is sharded over processes, each handles its own part; only the inner products are those of the whole.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._flat import Layout, State, precise
+from advanced_optimizers._sharded import like, local, shards_of
 
 # A tensor's hyperparameters: fer_weight, consistency_threshold, memory_size.
 Setting = tuple[float, float, int]
@@ -35,7 +39,7 @@ class Together:
     ``state[p]["memory"]`` is a view of it. A tensor that has no gradient in a step keeps its place.
 
     Args:
-        params: The parameters.
+        params: The parameters; all are whole, or all are sharded in the same way.
         state: The optimizer's; a memory that is there is taken over.
         dtype: The precision of the gradients.
     """
@@ -43,20 +47,23 @@ class Together:
     def __init__(self, params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype) -> None:
         self.params = params
         self._strides = [p.stride() for p in params]
-        self._layout = Layout(params)
+        self._shards = shards_of(params[0])
+        self._layout = Layout([local(p) for p in params])
         wide = torch.promote_types(dtype, torch.float32)
         # The gradients, which become the corrected ones, and the memories.
         self._both = self._layout.zeros(wide, 2)
         self._both_apart = self._both.split(1)
         self._work, self._memory = self._both.unbind()
-        self._gradients, self._memories = self._layout.views(self._work), self._layout.views(self._memory)
+        self._gradients = self._layout.views(self._work)
         self._narrow = None if dtype == wide else self._layout.zeros(dtype)
-        self.corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
+        corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
+        self.corrected = [like(p, part) for p, part in zip(params, corrected, strict=True)]
+        self._memories = [like(p, part) for p, part in zip(params, self._layout.views(self._memory), strict=True)]
         states = [state[p] for p in params]
         known = ["memory" in each for each in states]
         for each, memory in zip(states, self._memories, strict=True):
             if "memory" in each:
-                memory.copy_(each["memory"])
+                local(memory).copy_(local(each["memory"]))
             each["memory"] = memory
         self._known = torch.tensor([known], device=self._layout.device)
         self._all_known = all(known)
@@ -84,8 +91,9 @@ class Together:
         self._all_known = all(known)
 
     def compile(self, options: dict[str, Any]) -> None:
-        """Compiles the arithmetic with ``torch.compile``."""
-        self._arithmetic = torch.compile(self._correct, dynamic=False, **options)
+        """Compiles the arithmetic with ``torch.compile``, unless processes exchange sums in the middle of it."""
+        if self._shards is None:
+            self._arithmetic = torch.compile(self._correct, dynamic=False, **options)
 
     def step(self, grads: dict[Tensor, Tensor], settings: list[Setting]) -> Tensor:
         """Corrects the gradients into :attr:`corrected`, then moves the memories.
@@ -103,7 +111,7 @@ class Together:
             self._here = here
             self._is_here = None if all(here) else torch.tensor([here], device=self._layout.device)
         into = [gradient for gradient, is_here in zip(self._gradients, here, strict=True) if is_here]
-        torch._foreach_copy_(into, [grads[p] for p in self.params if p in grads])
+        torch._foreach_copy_(into, [local(grads[p]) for p in self.params if p in grads])
         return self._arithmetic()
 
     def _use(self, settings: list[Setting]) -> None:
@@ -127,6 +135,8 @@ class Together:
         squares = torch.linalg.vector_norm(self._both, dim=2).square_()
         inner = (self._both_apart[0] * self._both_apart[1]).sum(dim=2)
         products = self._layout.sums(torch.cat([squares, inner]).to(n.weight.dtype))
+        if self._shards is not None:
+            self._shards.add_up(products)
         gg, mm, gm = products.split(1)
         finite = gg <= torch.finfo(work.dtype).max
         if self._is_here is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._base import check_shape
+from advanced_optimizers._checks import check_iterable
 from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Padding, Rows, ratio
 
 
@@ -165,3 +166,33 @@ def check_state(p: Tensor, state: dict[str, Any]) -> None:
     for name, value in state.items():
         if isinstance(value, Tensor) and value.is_floating_point():
             state[name] = value.to(wide)
+
+
+def check_extra(state_dict: dict[str, Any], shapes: list[torch.Size]) -> None:
+    """Checks what a state dict has besides ``"state"`` and the groups.
+
+    Args:
+        state_dict: The state dict.
+        shapes: Those of the values that the corrections of hidden states learn.
+
+    Raises:
+        ValueError: Something is missing, or is of another optimizer.
+    """
+    saved = check_iterable("hidden of state_dict", state_dict.get("hidden", []), "dicts")
+    if len(saved) != len(shapes):
+        raise ValueError(
+            f"state_dict must hold the {len(shapes)} hidden-state corrections of this optimizer, got "
+            f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved, and "
+            "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
+        )
+    for own, shape in zip(saved, shapes, strict=True):
+        found = sorted(own) if isinstance(own, dict) else own
+        missing = {"learned", "steps", "target", "seen"}.difference(own if isinstance(own, dict) else ())
+        if missing:
+            raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got {found}")
+        check_shape("learned of hidden in state_dict", own["learned"], shape)
+    for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
+        if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):
+            raise ValueError(
+                f"history of state_dict must hold {len(CorrectionRecord._fields)} numbers a record, got {values!r}"
+            )

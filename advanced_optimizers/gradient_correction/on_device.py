@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from advanced_optimizers._checks import is_dtensor
 from advanced_optimizers._flat import Gathered, Ring, State, runs_together
+from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.gradient_correction.history import CorrectionRecord, says_something
 from advanced_optimizers.gradient_correction.predictor import Predictor
 from advanced_optimizers.gradient_correction.together import Settings, Together, buckets
@@ -38,7 +40,7 @@ class OnDevice:
 
     def takes(self, p: Tensor) -> bool:
         """Whether a parameter is handled together with others."""
-        return runs_together(self._foreach, p.device)
+        return is_dtensor(p) or runs_together(self._foreach, p.device)
 
     def correct(
         self, grads: dict[Tensor, Tensor], predictors: dict[Tensor, Predictors], group: dict[str, Any], owner: Optimizer
@@ -55,7 +57,7 @@ class OnDevice:
         together: dict[tuple[Any, ...], list[Tensor]] = {}
         for p, grad in grads.items():
             names = tuple(predictor.name for predictor, _ in predictors[p])
-            together.setdefault((place, p.device, grad.dtype, names), []).append(p)
+            together.setdefault((place, p.device, grad.dtype, names, shards_of(p)), []).append(p)
         corrected: dict[Tensor, Tensor] = {}
         names_of_others = ("history_decay", "min_cosine", "predictor_lr", "train_every")
         for key, params in together.items():

@@ -11,21 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
+from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
 from advanced_optimizers._checks import (
     check_bool,
     check_integer,
-    check_iterable,
     check_range,
     count_processes,
     refuse_per_sample_gradients,
 )
+from advanced_optimizers._sharded import is_by_rows
 from advanced_optimizers.gradient_correction.downsampling import Downsampling, find_downsampling
 from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
     CorrectionRecord,
     TensorStep,
+    check_extra,
     check_state,
     keep_for_training,
     says_something,
@@ -98,8 +99,9 @@ class GradientCorrectionOptimizer(GradientTransform):
         example_input: Required with ``model``: these places are found by calling ``model(example_input)``.
         foreach: Whether all tensors on a device are handled together: about 360 operations a step however many tensors
             there are (920 where the predictors are trained), none of which waits for the device. Default: everywhere
-            but on the CPU, where one tensor after the other is faster. Both give the same up to rounding. (The base
-            optimizer's own ``foreach`` belongs in ``base_optimizer_kwargs``.)
+            but on the CPU, where one tensor after the other is faster. Both give the same up to rounding. Sharded
+            tensors (FSDP2) are handled together in any case. (The base optimizer's own ``foreach`` belongs in
+            ``base_optimizer_kwargs``.)
 
     Raises:
         TypeError: ``base_optimizer`` is not an optimizer, ``model`` is not a module, or a value is not a number.
@@ -138,8 +140,9 @@ class GradientCorrectionOptimizer(GradientTransform):
         with a model: down-sampling by ``reshape`` or ``unfold``, by averages of tokens (B, length, features), in parts
         that run only in training mode, and inside reentrant checkpoints that are also active in evaluation mode. Hidden
         states are corrected with the arguments given here, whatever a parameter group overrides. ``GradScaler``,
-        closures, gradient accumulation and several groups work; ``torch.compile`` leaves the step as it is; sparse,
-        complex and sharded (FSDP2) gradients are refused.
+        closures, gradient accumulation and several groups work; ``torch.compile`` leaves the step as it is; sparse and
+        complex gradients are refused. Of tensors that FSDP2 shards by rows, processes exchange three numbers a row, so
+        all must have gradients of the same parameters; other ways of sharding, or sharding with a model, are refused.
     """
 
     def __init__(
@@ -267,6 +270,11 @@ class GradientCorrectionOptimizer(GradientTransform):
                 "of one process",
             )
 
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        if self._watch is not None:
+            return "leave out model, or use DistributedDataParallel"
+        return "" if is_by_rows(grad) else "shard by rows, along one dimension of the mesh, as fully_shard does"
+
     def _warn_once(self, about: str, text: str) -> None:
         if about not in self._warned:
             self._warned.add(about)
@@ -359,24 +367,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         check_state(p, state)
 
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
-        saved = check_iterable("hidden of state_dict", state_dict.get("hidden", []), "dicts")
-        if len(saved) != len(self._hidden):
-            raise ValueError(
-                f"state_dict must hold the {len(self._hidden)} hidden-state corrections of this optimizer, got "
-                f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved, and "
-                "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
-            )
-        for own, hidden in zip(saved, self._hidden, strict=True):
-            found = sorted(own) if isinstance(own, dict) else own
-            missing = {"learned", "steps", "target", "seen"}.difference(own if isinstance(own, dict) else ())
-            if missing:
-                raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got {found}")
-            check_shape("learned of hidden in state_dict", own["learned"], hidden.values.shape)
-        for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
-            if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):
-                raise ValueError(
-                    f"history of state_dict must hold {len(CorrectionRecord._fields)} numbers a record, got {values!r}"
-                )
+        check_extra(state_dict, [hidden.values.shape for hidden in self._hidden])
 
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
         self._together = self._together.anew()

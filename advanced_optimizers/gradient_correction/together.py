@@ -1,4 +1,8 @@
-"""Gradient correction of all tensors of a device at once: the number of operations does not depend on theirs."""
+"""Gradient correction of all tensors of a device at once: the number of operations does not depend on theirs.
+
+Of a tensor whose rows are sharded over processes, each handles its own; what the predictors see of the rows, three
+numbers each, goes to all processes, so all predict the same for the whole tensor.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers._flat import Layout, State
+from advanced_optimizers._sharded import like, local, shards_of
 from advanced_optimizers.gradient_correction.history import unit_rows, with_former_memory
 from advanced_optimizers.gradient_correction.predictor import (
     KEYS,
@@ -59,12 +64,17 @@ class Part:
 
     def __init__(self, params: list[Tensor], block: int, dtype: torch.dtype) -> None:
         self.params = params
-        self.layout = Layout(params, [p.shape[0] for p in params], block)
+        parts = [local(p) for p in params]
+        self.rows = [max(part.shape[0], 1) for part in parts]  # a process without any has one that is empty
+        self.layout = Layout(parts, self.rows, block)
         wide = torch.promote_types(dtype, torch.float32)
         self.work, self.memory, self.last = self.layout.zeros(wide, 3).unbind()
         self.narrow = None if dtype == wide else self.layout.zeros(dtype)
-        self.gradients, self.memories, self.lasts = map(self.layout.views, (self.work, self.memory, self.last))
-        self.corrected = self.gradients if self.narrow is None else self.layout.views(self.narrow)
+        self.gradients = self.layout.views(self.work)
+        self.memories, self.lasts, self.corrected = (
+            [like(p, view) for p, view in zip(params, self.layout.views(buffer), strict=True)]
+            for buffer in (self.memory, self.last, self.work if self.narrow is None else self.narrow)
+        )
 
     def squares(self, buffer: Tensor) -> Tensor:
         """(1, rows), the squared lengths of the rows."""
@@ -78,7 +88,7 @@ class Together:
     nothing but the count of steps; what was then said too much in ``state[p]`` is taken back by :meth:`settle`.
 
     Args:
-        params: The parameters, with at least two rows each.
+        params: The parameters, with at least two rows each; all are whole, or all are sharded in the same way.
         state: The optimizer's; what is there is taken over.
         dtype: The precision of the gradients.
         predictors: Those that correct them.
@@ -103,7 +113,10 @@ class Together:
         wide, device = self._memories[0].dtype, params[0].device
         counts = torch.tensor([p.shape[0] for p in self.params])
         self._padding = _padding(counts, wide, device)
-        self._padded_from, self._rows_from = (index.to(device) for index in _places(counts))
+        self._shards = shards_of(params[0])
+        own = counts if self._shards is None else torch.tensor([local(p).shape[0] for p in self.params])
+        before = torch.zeros_like(own) if self._shards is None else self._shards.before(own.to(device)).cpu()
+        self._padded_from, self._rows_from = (index.to(device) for index in _places(int(counts.max()), own, before))
         shape = (len(counts), int(counts.max()))
         self._products = torch.zeros(3, *shape, dtype=wide, device=device)
         self._mix = torch.zeros(2, *shape, dtype=wide, device=device)
@@ -142,7 +155,7 @@ class Together:
                 *((f"{name}_steps", learned.steps[i]) for name, learned in self._learned.items()),
             ):
                 if name in state:
-                    into.copy_(state[name])
+                    local(into).copy_(local(state[name]))
         return ["mix" in state for state in states]
 
     def _share(self, i: int, state: dict[str, Any]) -> None:
@@ -184,7 +197,7 @@ class Together:
         for part in self._parts:
             here = [(view, grads[p]) for view, p in zip(part.gradients, part.params, strict=True) if p in grads]
             if here:
-                torch._foreach_copy_([view for view, _ in here], [grad for _, grad in here])
+                torch._foreach_copy_([view for view, _ in here], [local(grad) for _, grad in here])
         present = [p in grads for p in self.params]
         is_here = None if all(present) else torch.tensor(present, device=self._known.device)[:, None]
         due = self._count(present, settings.every)
@@ -261,7 +274,7 @@ class Together:
             self._mix.copy_(torch.stack(mix))
             return valid
         views = [view for part in self._parts for view in part.gradients]
-        some = [(last, view) for last, view, now in zip(self._lasts, views, due, strict=True) if now]
+        some = [(local(last), view) for last, view, now in zip(self._lasts, views, due, strict=True) if now]
         torch._foreach_copy_([last for last, _ in some], [view for _, view in some])
         is_due = torch.tensor(due, device=valid.device)[:, None]
         self._mix.copy_(torch.where(is_due, torch.stack(mix), self._mix))
@@ -289,22 +302,32 @@ class Together:
     # ---- rows of all tensors, one after the other, and padded to equally many ------------------------------------
 
     def _padded(self, of_parts: list[Tensor]) -> Tensor:
-        """(T, C), from (1, rows) of each part."""
-        return F.pad(torch.cat(of_parts, dim=1)[0], (0, 1))[self._padded_from]
+        """(T, C), of all rows, from (1, rows) of each part, of this process's rows."""
+        padded = F.pad(torch.cat(of_parts, dim=1)[0], (0, 1))[self._padded_from]
+        if self._shards is not None:
+            self._shards.add_up(padded)
+        return padded
 
     def _of_rows(self, padded: Tensor) -> tuple[Tensor, ...]:
-        """(k, rows) of each part, from (k, T, C)."""
-        rows = padded.flatten(1)[:, self._rows_from]
-        return rows.split([sum(p.shape[0] for p in part.params) for part in self._parts], dim=1)
+        """(k, rows) of each part, of this process's rows, from (k, T, C)."""
+        return padded.flatten(1)[:, self._rows_from].split([sum(part.rows) for part in self._parts], dim=1)
 
 
-def _places(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Where padded rows come from, (T, C), the last place being a zero; and where the rows are in the padded ones."""
-    width = int(counts.max())
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])[:, None]
-    column = torch.arange(width)
-    padded = torch.where(column < counts[:, None], starts + column, int(counts.sum()))
-    return padded, torch.nonzero((column < counts[:, None]).flatten())[:, 0]
+def _places(width: int, own: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Where padded rows come from, (T, C), and where this process's rows, one after the other, are in the padded ones.
+
+    Args:
+        width: C.
+        own: (T,), how many rows of each tensor this process has.
+        before: (T,), how many of its rows are those of earlier processes.
+    """
+    held = own.clamp(min=1)  # an empty row where there is none, which nothing comes from
+    first = held.cumsum(0) - held
+    column = torch.arange(width) - before[:, None]
+    padded = torch.where((column >= 0) & (column < own[:, None]), first[:, None] + column, int(held.sum()))
+    tensor = torch.arange(len(own)).repeat_interleave(held)
+    start = torch.where(own > 0, before, 0)
+    return padded, tensor * width + (start - first)[tensor] + torch.arange(len(tensor))
 
 
 def _padding(counts: Tensor, dtype: torch.dtype, device: torch.device) -> Padding:
