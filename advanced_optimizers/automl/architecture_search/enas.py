@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -206,7 +207,8 @@ def train_enas(
         rewards = []
         for _ in range(0 if model.uniform else controller_steps):
             images, labels = images_and_labels(next(val_batches), device)
-            rewards.append(reinforce.step(lambda row, x=images, y=labels: model.reward(row, x, y), samples))
+            reward = partial(model.reward, images=images, labels=labels)
+            rewards.append(reinforce.step(reward, samples))
         if on_epoch is not None:
             on_epoch(epoch, sum(rewards) / len(rewards) if rewards else math.nan)
     return model

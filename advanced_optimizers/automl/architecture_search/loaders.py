@@ -82,7 +82,7 @@ def check_finite(loss: Tensor, network: nn.Module, images: Tensor, weights: Tens
         operation.register_forward_hook(lambda module, inputs, output, name=f"{path}: {name}": look(name, output))
         for path, mixed in network.named_modules()
         if hasattr(mixed, "names") and hasattr(mixed, "ops")
-        for name, operation in zip(mixed.names, mixed.ops, strict=True)  # type: ignore[arg-type]
+        for name, operation in zip(mixed.names, mixed.ops, strict=True)
     ]
     with torch.no_grad():
         network(images) if weights is None else network(images, weights)

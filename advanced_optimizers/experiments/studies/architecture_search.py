@@ -314,12 +314,12 @@ def _described(cells: list[Genotype], shape: Shape) -> dict[str, float]:
 FULL = {"dataset": "cifar10-jpeg", "images": 4000, "test_images": 2000, "pool": 2, "stem_stride": 2}
 QUICK = {
     "dataset": "digits",
-    "images": 600,
+    "images": 500,
     "test_images": 300,
     "batch_size": 32,
     "channels": 4,
     "search_epochs": 2,
-    "epochs": 4,
+    "epochs": 3,
     "repeats": 1,
 }
 

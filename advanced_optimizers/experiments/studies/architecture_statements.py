@@ -12,15 +12,15 @@ TOPIC = Topic(
         Statement(
             key="N1",
             text="Search by gradient is 1,000 times faster than traditional search.",
-            finding="The factor belongs to ENAS against NASNet (0.45 against 2,000 GPU days). DARTS' own Table 1 has 1.5 "
-            "to 4 GPU days for a search, and four searches are made before one is chosen.",
+            finding="The factor belongs to ENAS against NASNet (0.45 against 2,000 GPU days). DARTS' own Table 1 has "
+            "1.5 to 4 GPU days for a search, and four searches are made before one is chosen.",
             word="wrong",
         ),
         Statement(
             key="N2",
             text="It is 1,000 times faster than random search.",
-            finding="In DARTS' own Table 1 random search takes 4 GPU days, and so does the second-order search. A search "
-            "that is faster at all must be better at equal cost, which is what runs decide.",
+            finding="In DARTS' own Table 1 random search takes 4 GPU days, and so does the second-order search. A "
+            "search that is faster at all must be better at equal cost, which is what runs decide.",
             claims=("darts-faster-than-random",),
             shown="08, the study",
         ),
@@ -34,7 +34,8 @@ TOPIC = Topic(
         Statement(
             key="N4",
             text="It can search among operations of any type.",
-            finding="Among those whose outputs can be added: equal shapes, and derivatives. Any other is refused by name.",
+            finding="Among those whose outputs can be added: equal shapes, and derivatives. Any other is refused by "
+            "name.",
             word="wrong",
             shown="08, what cannot be mixed",
         ),
@@ -66,8 +67,8 @@ TOPIC = Topic(
         Statement(
             key="N9",
             text="The softmax weight of an operation is its importance.",
-            finding="Decided by the rank correlation of the weight with what the loss rises by without the operation. What "
-            "the mixture loses when it is made discrete is measured, too.",
+            finding="Decided by the rank correlation of the weight with what the loss rises by without the operation. "
+            "What the mixture loses when it is made discrete is measured, too.",
             claims=("darts-weight-is-importance",),
             shown="08, the study",
         ),
@@ -81,8 +82,8 @@ TOPIC = Topic(
         Statement(
             key="N11",
             text="train() switches deterministic behavior off and eval() on; no_grad makes validation faster.",
-            finding="The modes switch dropout and the statistics of batch normalization, and nothing else. That no_grad "
-            "saves time and memory is right.",
+            finding="The modes switch dropout and the statistics of batch normalization, and nothing else. That "
+            "no_grad saves time and memory is right.",
             word="imprecise",
         ),
         Statement(

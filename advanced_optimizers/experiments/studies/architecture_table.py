@@ -124,7 +124,6 @@ def _study(profile: str, tables: tuple[str, ...], seeds: tuple[int, ...], *, que
         seeds=seeds,
         metrics=tuple(f"regret_{budget}" for budget in BUDGETS if budget <= queries),
         curves=("regret",),
-        in_progress=profile == "full",
     )
 
 
