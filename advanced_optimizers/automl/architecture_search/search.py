@@ -97,8 +97,8 @@ def search_architecture(
     optimizer = torch.optim.SGD(model.shared, lr=lr, momentum=momentum, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=lr_min)
     val_batches = endless(val_loader)
-    model.train()
     for epoch in range(1, epochs + 1):
+        model.train()
         for batch in train_loader:
             train = images_and_labels(batch, model.alpha.device)
             val = images_and_labels(next(val_batches), model.alpha.device)
