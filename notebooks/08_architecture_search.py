@@ -40,7 +40,7 @@
 # %% tags=["parameters"]
 import os
 
-# "full": the recorded runs on cifar10-jpeg and NAS-Bench-201; "quick": small runs on the digits
+# "full": the recorded runs; "quick": small runs on the digits
 PROFILE = os.environ.get("PROFILE", "full")
 # do every run again instead of loading its record
 RETRAIN = os.environ.get("RETRAIN") == "1"
