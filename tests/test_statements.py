@@ -45,7 +45,7 @@ def test_what_is_shown_is_in_a_notebook_and_what_cannot_be_tested_is_not() -> No
 def test_what_the_summary_garbles_is_marked_as_the_summarys() -> None:
     verdicts = {key: Verdict("pending", "") for key in CLAIMS}
     table = statements_table(STATEMENTS, verdicts)
-    starred = table.loc[table["The summary says"].str.endswith("\\*"), "No."].tolist()
+    starred = table.loc[table["The source says"].str.endswith("\\*"), "No."].tolist()
     assert starred == ["5", "9", "13", "18", "27"]
     assert "summary's, and need not be the lecturer's" in table.attrs["note"]
     assert "note" not in statements_table(STATEMENTS[:2], verdicts).attrs

@@ -9,11 +9,51 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"]
+__all__ = [
+    "DARTS",
+    "ENAS",
+    "CellNetwork",
+    "Controller",
+    "CrossModalAttention",
+    "Genotype",
+    "MixedOperation",
+    "NASBench201",
+    "Reinforce",
+    "SearchNetwork",
+    "VisionLanguageModel",
+    "architecture_gradient",
+    "contrastive_loss",
+    "recall_at",
+    "retrain",
+    "search_architecture",
+    "search_table",
+    "train_enas",
+]
 
 # The modules, and which of the names each has.
 _HOMES: dict[str, tuple[str, ...]] = {
-    "multimodal": ("CrossModalAttention", "VisionLanguageModel", "contrastive_loss", "recall_at"),
+    "architecture_search": (
+        "DARTS",
+        "ENAS",
+        "CellNetwork",
+        "Controller",
+        "Genotype",
+        "MixedOperation",
+        "NASBench201",
+        "Reinforce",
+        "SearchNetwork",
+        "architecture_gradient",
+        "retrain",
+        "search_architecture",
+        "search_table",
+        "train_enas",
+    ),
+    "multimodal": (
+        "CrossModalAttention",
+        "VisionLanguageModel",
+        "contrastive_loss",
+        "recall_at",
+    ),
 }
 
 

@@ -75,8 +75,11 @@ class RunRecord:
 
     def outcome(self) -> dict[str, Any]:
         """The part that the same configuration reproduces bit for bit on one machine: all except time and memory."""
-        timing = {"seconds", "cpu_seconds", "evaluation_seconds"}
-        curves = {name: checks.finite_or_null(values) for name, values in self.curves.items() if name not in timing}
+        curves = {
+            name: checks.finite_or_null(values)
+            for name, values in self.curves.items()
+            if not name.endswith("seconds")  # seconds, cpu_seconds, search_seconds, ...
+        }
         return {"run_id": self.run_id, "status": self.status, "curves": curves}
 
     def to_json(self) -> str:

@@ -24,7 +24,7 @@ def statements_table(statements: Sequence[Statement], verdicts: Mapping[str, Ver
     table = pd.DataFrame(
         {
             "No.": [s.key for s in statements],
-            "The summary says": [f"{s.text}{_GARBLED if s.garbled else ''}" for s in statements],
+            "The source says": [f"{s.text}{_GARBLED if s.garbled else ''}" for s in statements],
             "Word": [f"**{word_for(s, verdicts)}**" for s in statements],
             "What we find": [s.finding for s in statements],
             "Shown in": [s.shown or "-" for s in statements],
