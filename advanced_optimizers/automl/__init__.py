@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import Any
 
 # The modules, and the names that each offers here.
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES: dict[str, tuple[str, ...]] = {
+    "meta_learning": (
+        "MAML",
+        "MatchingNetworks",
+        "MetaSGD",
+        "PrototypicalNetworks",
+        "Prototypicalnetworks",
+        "Reptile",
+    ),
+}
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 
