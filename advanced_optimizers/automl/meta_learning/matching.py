@@ -13,7 +13,7 @@ from advanced_optimizers.automl.meta_learning.checks import (
     check_positive,
     check_support_labels,
 )
-from advanced_optimizers.automl.meta_learning.prototypes import distances_to
+from advanced_optimizers.automl.meta_learning.prototypes import distances_to, embed_together
 
 SIMILARITIES = ("cosine", "squared-euclidean")
 
@@ -132,7 +132,7 @@ class MatchingNetworks(nn.Module):
 
     def log_attention(self, support_set: Tensor, query_set: Tensor) -> Tensor:
         """The logarithm of a, (queries, examples)."""
-        f, g = self.encoder(query_set), self.encoder(support_set)
+        g, f = embed_together(self.encoder, support_set, query_set)
         if self.context is not None:
             f, g = self.context(f, g)
         if self.similarity == "cosine":  # normalize has an eps: an embedding of zeros has the cosine 0 with all

@@ -52,8 +52,8 @@ class PrototypicalNetworks(nn.Module):
         compare with.
 
     Limitations:
-        An encoder with batch normalization sees support and queries as two batches in training mode: ``eval()`` before
-        testing. Distances are for one episode at a time.
+        An encoder with batch normalization sees support and queries as one batch in training mode, as in the authors'
+        code: ``eval()`` before testing, or queries help each other. Distances are for one episode at a time.
     """
 
     def __init__(
@@ -127,9 +127,11 @@ class PrototypicalNetworks(nn.Module):
         return class_means(self.encoder(features), labels, check_integer("num_classes", num_classes, 1))
 
     def _distances(self, support_set: Tensor, query_set: Tensor, num_classes: int, labels: Tensor | None) -> Tensor:
-        prototypes = self.prototypes(support_set, num_classes, support_labels=labels)
-        embeddings = self.encoder(check_features("query_set", query_set, self.input_dim))
-        return distances_to(embeddings, prototypes, self.distance)
+        features, labels = self._split(support_set, labels, num_classes)
+        check_features("query_set", query_set, self.input_dim)
+        own, others = embed_together(self.encoder, features, query_set)
+        prototypes = class_means(own, labels, check_integer("num_classes", num_classes, 1))
+        return distances_to(others, prototypes, self.distance)
 
     def _split(self, support_set: Tensor, labels: Tensor | None, num_classes: int) -> tuple[Tensor, Tensor]:
         """The features of a support set, and its classes."""
@@ -144,6 +146,17 @@ class PrototypicalNetworks(nn.Module):
 
 # The spelling of the source text.
 Prototypicalnetworks = PrototypicalNetworks
+
+
+def embed_together(encoder: nn.Module, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """The embeddings of a support set and of queries, from one pass over both."""
+    if support.shape[1:] != query.shape[1:]:
+        raise ValueError(
+            f"query_set must have examples of the shape of support_set's, {tuple(support.shape[1:])}, "
+            f"got {tuple(query.shape[1:])}"
+        )
+    embedded = encoder(torch.cat((support, query)))
+    return embedded[: len(support)], embedded[len(support) :]
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
