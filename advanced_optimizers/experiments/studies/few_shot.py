@@ -280,7 +280,7 @@ def _drawings(profile: str, data: str, steps: int, test_episodes: int, seeds: tu
     )
 
 
-def _accuracy(column: str, words: str) -> Metric:
+def _percentage(column: str, words: str) -> Metric:
     return Metric(f"accuracy_{column}", f"accuracy, {words}", True, best=1.0)
 
 
@@ -296,9 +296,9 @@ TOPIC = Topic(
     ),
     claims=CLAIMS,
     metrics=(
-        *(_accuracy(f"{ways}_way_{shots}_shot", f"{ways} ways, shots: {shots}") for ways, shots in SETTINGS),
-        *(_accuracy(f"5_way_1_shot_after_{step}", f"5 ways, shots: 1, after step {step}") for step in TESTED_STEPS),
-        _accuracy("uneven", "5 ways, uneven shots"),
+        *(_percentage(f"{ways}_way_{shots}_shot", f"{ways} ways, shots: {shots}") for ways, shots in SETTINGS),
+        *(_percentage(f"5_way_1_shot_after_{step}", f"5 ways, shots: 1, after step {step}") for step in TESTED_STEPS),
+        _percentage("uneven", "5 ways, uneven shots"),
         Metric("training_seconds", "CPU seconds of training", False, "s", "s", 1.0, 1),
     ),
     margins={f"accuracy_{ways}_way_{shots}_shot": {DRAWINGS: ACCURACY} for ways, shots in SETTINGS},

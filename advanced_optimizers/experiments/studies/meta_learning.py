@@ -246,6 +246,7 @@ TOPIC = Topic(
     claims=CLAIMS,
     metrics=(
         *(_error(step) for step in COMPARED),
+        Metric("mse", "squared error", False, "", "", 1.0, 3),
         Metric("diverged", "share of diverged tasks", False, best=0.0),
     ),
     curves=(Curve("mse", "error-by-step", "squared error by gradient step", by_base=False, over="gradient step"),),
