@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate, pad
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.data.omniglot import rotated
 
-# Queries of each class.
-QUERIES = 5
+# Queries of each class, and the most drawings of each, which is what Omniglot has.
+QUERIES, DRAWINGS = 5, 20
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def characters(name: str) -> Characters:
 
 
 def _by_class(images: Tensor, labels: Tensor) -> Tensor:
-    """As many drawings of each class as the rarest has."""
-    count = int(torch.bincount(labels).min())
+    """The first drawings of each class, as many as the rarest has."""
+    count = min(DRAWINGS, int(torch.bincount(labels).min()))
     order = labels.argsort(stable=True)
     firsts = torch.searchsorted(labels[order], torch.arange(int(labels.max()) + 1))
     rows = order[firsts[:, None] + torch.arange(count)]

@@ -78,7 +78,7 @@ class SinusoidRun(KindConfig):
         begun = time.process_time()
         learner = METHODS[self.algorithm](self, device)
         seconds = time.process_time() - begun
-        errors, diverged = test_errors(learner, self.test_tasks, seed=10_000 + self.seed, device=device)
+        errors, diverged = errors_by_step(learner, self.test_tasks, seed=10_000 + self.seed, device=device)
         compared = {f"mse_after_{step}": errors[step] for step in COMPARED}
         fixed = {"mse_before": errors[0], **compared, "diverged": diverged, "training_seconds": seconds}
         for step in range(1, STEPS + 1):
@@ -99,7 +99,7 @@ def drawn_sets(
     return (x[:, :SHOTS], y[:, :SHOTS]), (x[:, SHOTS:], y[:, SHOTS:])
 
 
-def test_errors(learner: InnerLoop, tasks: int, seed: int, device: str) -> tuple[list[float], float]:
+def errors_by_step(learner: InnerLoop, tasks: int, seed: int, device: str) -> tuple[list[float], float]:
     """The mean squared error after 0, 1, ... gradient steps, and the share of tasks that diverged by the last."""
     support, query = drawn_sets(tasks, torch.Generator().manual_seed(seed), device, grid=GRID)
     with warnings.catch_warnings():  # that Meta-SGD diverges beyond its steps is a result
@@ -167,7 +167,7 @@ def untrained(run: SinusoidRun, device: str) -> InnerLoop:
 def _best_rate(model: nn.Module, run: SinusoidRun, device: str) -> InnerLoop:
     """The rate with the least error after ten steps, on tasks that are neither for training nor for tests."""
     learners = [MAML(model, rate, loss=mse_loss) for rate in RATES]
-    errors = [test_errors(learner, 100, seed=20_000 + run.seed, device=device)[0][10] for learner in learners]
+    errors = [errors_by_step(learner, 100, seed=20_000 + run.seed, device=device)[0][10] for learner in learners]
     return min(zip(errors, range(len(learners)), learners, strict=True))[2]
 
 
@@ -240,7 +240,7 @@ TOPIC = Topic(
         for name, (label, control) in _WAVES.items()
     },
     studies=(
-        _waves("quick", iterations=40, test_tasks=50, seeds=SEEDS[:2]),
+        _waves("quick", iterations=20, test_tasks=20, seeds=SEEDS[:2]),
         _waves("full", iterations=2000, test_tasks=600, seeds=SEEDS),
     ),
     claims=CLAIMS,
