@@ -42,7 +42,7 @@ from advanced_optimizers.experiments.training.algorithms import Algorithm
 SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
 # Examples of each of five classes: as many as with five each, but uneven.
 UNEVEN = (1, 2, 4, 8, 10)
-FEATURES = 64
+FEATURES = 32
 # The gradient-based learner's: step size on the mean loss, tasks at once, steps in training and the most in tests.
 INNER_LR, TASKS, TRAINED_STEPS, TESTED_STEPS = 0.4, 16, 1, (1, 3, 5)
 
@@ -63,7 +63,7 @@ class FewShotRun(KindConfig):
     kind = "few-shot"
 
     data: str = "omniglot"
-    steps: int = 300
+    steps: int = 250
     test_episodes: int = 300
 
     @property
@@ -95,16 +95,16 @@ class FewShotRun(KindConfig):
 
 
 def encoder(device: str) -> nn.Module:
-    """Four blocks of convolution, pooling, batch normalization and ReLU: (N, 1, 28, 28) -> (N, 64)."""
-    widths = (1, 32, 32, 32, FEATURES)
+    """Four blocks as in the paper, with half its channels: (N, 1, 28, 28) -> (N, 32)."""
+    widths = (1, *(FEATURES,) * 4)
     blocks = [_block(*pair) for pair in pairwise(widths)]
     return nn.Sequential(*blocks, nn.Flatten()).to(device, memory_format=torch.channels_last)
 
 
 def _block(wide: int, wider: int) -> nn.Module:
-    # The paper pools last; before the normalization it is the same but for the statistics, and twice as fast.
-    convolution = nn.Conv2d(wide, wider, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.MaxPool2d(2), nn.BatchNorm2d(wider), nn.ReLU())
+    # To pool before the normalization takes half the time; in a trial with one seed it lost six points.
+    convolution = nn.Conv2d(wide, wider, 3, padding=1)
+    return nn.Sequential(convolution, nn.BatchNorm2d(wider), nn.ReLU(), nn.MaxPool2d(2))
 
 
 def _prototypical(distance: str = "squared-euclidean", temperature: float = 1.0) -> Callable[[str], Network]:
@@ -292,7 +292,7 @@ TOPIC = Topic(
     },
     studies=(
         _drawings("quick", "digits", steps=5, test_episodes=10, seeds=SEEDS[:2]),
-        _drawings("full", "omniglot", steps=300, test_episodes=300, seeds=SEEDS),
+        _drawings("full", "omniglot", steps=250, test_episodes=300, seeds=SEEDS),
     ),
     claims=CLAIMS,
     metrics=(
