@@ -98,7 +98,7 @@ def encoder(device: str) -> nn.Module:
     """Four blocks as in the paper, with half its channels: (N, 1, 28, 28) -> (N, 32)."""
     widths = (1, *(FEATURES,) * 4)
     blocks = [_block(*pair) for pair in pairwise(widths)]
-    return nn.Sequential(*blocks, nn.Flatten()).to(device, memory_format=torch.channels_last)
+    return nn.Sequential(*blocks, nn.Flatten()).to(device).to(memory_format=torch.channels_last)
 
 
 def _block(wide: int, wider: int) -> nn.Module:
