@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ __all__ = [
     "BaseOptimizer",
     "GradientTransform",
     "ParamsT",
+    "Part",
     "WrappedOptimizer",
     "build_optimizer",
     "check_shape",
@@ -40,6 +41,14 @@ def ready_for_fused(optimizer: Optimizer) -> None:
             match_layout(optimizer.state.get(p, {}), p)
             if p.grad.layout == torch.strided and p.grad.stride() != p.stride():
                 p.grad = laid_out_like(p.grad, p)
+
+
+class Part(NamedTuple):
+    """What a transform gets of one parameter group: see :meth:`GradientTransform._transform`."""
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    group: dict[str, Any]
 
 
 class GradientTransform(WrappedOptimizer):
@@ -75,6 +84,10 @@ class GradientTransform(WrappedOptimizer):
             group: The group's hyperparameters.
         """
 
+    def _transform_all(self, parts: list[Part]) -> list[list[Tensor]]:
+        """The transformed gradients of all groups; for a subclass that handles the tensors of all groups together."""
+        return [self._transform(*part) for part in parts]
+
     def _output(self, p: Tensor, grad: Tensor) -> Tensor:
         """An uninitialized tensor for the transformed gradient of ``p``, laid out in memory like ``p``.
 
@@ -93,13 +106,15 @@ class GradientTransform(WrappedOptimizer):
         for p in self._scratch.keys() - {p for group in self.param_groups for p in group["params"]}:
             del self._scratch[p]
         originals: list[tuple[Tensor, Tensor]] = []
+        parts: list[Part] = []
         try:
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
-                grads = [p.grad for p in params]
-                originals += zip(params, grads, strict=True)
-                for p, transformed in zip(params, self._transform(params, grads, group), strict=True):
-                    p.grad = transformed
+                originals += [(p, p.grad) for p in params]
+                parts.append(Part(params, [p.grad for p in params], group))
+            for part, transformed in zip(parts, self._transform_all(parts), strict=True):
+                for p, grad in zip(part.params, transformed, strict=True):
+                    p.grad = grad
             super()._update()
         finally:
             for p, grad in originals:

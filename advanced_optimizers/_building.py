@@ -194,6 +194,11 @@ def as_python(value: Any) -> Any:
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
 
 
+def as_number(value: Any) -> Any:
+    """A hyperparameter as Python's number, where it is NumPy's or a tensor with one element."""
+    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else as_python(value)
+
+
 def check_lr(settings: dict[str, Any]) -> None:
     """Raises an error that names ``lr`` unless it is absent from the settings, or finite and >= 0."""
     lr = settings.get("lr", 0.0)

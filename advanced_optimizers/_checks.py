@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -180,3 +181,36 @@ def is_dtensor(tensor: Tensor) -> bool:
     """Whether a tensor is a ``DTensor``, one process's share of a larger one, as the parameters of FSDP2 are."""
     module = sys.modules.get("torch.distributed.tensor")  # slow to import, and without it there is no such tensor
     return module is not None and isinstance(tensor, module.DTensor)
+
+
+def check_gradient(owner: str, p: Tensor, grad: Tensor, instead_of_sharded: Callable[[Tensor], str]) -> None:
+    """Raises a ValueError unless an optimizer named ``owner`` can transform the gradient of ``p``.
+
+    Args:
+        owner: The name.
+        p: The parameter.
+        grad: The gradient.
+        instead_of_sharded: Says of a sharded gradient what to use instead; nothing if it can be handled.
+    """
+    if grad.layout != torch.strided:
+        raise ValueError(
+            f"{owner} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
+            "use sparse=False in the embedding, or a plain SparseAdam for it"
+        )
+    if grad.is_complex():
+        raise ValueError(
+            f"{owner} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
+            "optimize torch.view_as_real of the parameter"
+        )
+    if not is_dtensor(grad):
+        return
+    if remedy := instead_of_sharded(grad):
+        raise ValueError(
+            f"{owner} does not support sharded gradients, got a DTensor of shape {tuple(grad.shape)}: {remedy}"
+        )
+    of_grad, of_p = (getattr(each, "placements", ()) for each in (grad, p))
+    if of_grad != of_p:
+        raise ValueError(
+            f"{owner} needs a gradient that is sharded as its parameter, got one of shape {tuple(grad.shape)} with the "
+            f"placements {of_grad} for a parameter with {of_p}: redistribute it first"
+        )

@@ -129,6 +129,15 @@ def check_shape(name: str, value: Any, shape: Iterable[int]) -> None:
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
 
 
+def check_fused(state_dict: dict[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Checks the tensors for a fused kernel, which reads as many elements of each as the parameter has."""
+    for saved, group in zip(state_dict["param_groups"], groups, strict=True):
+        for i, p in zip(saved["params"], group["params"], strict=True):
+            for name, value in state_dict["state"].get(i, {}).items() if saved.get("fused") else ():
+                if isinstance(value, Tensor) and value.dim() > 0:
+                    check_shape(f"{name} of state_dict['state'][{i!r}]['base']", value, p.shape)
+
+
 def on_device_of(p: Tensor, value: Any) -> Any:
     """A deep copy of a loaded value, its tensors on the parameter's device and in the precision in which they were.
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from advanced_optimizers._building import (
     BaseOptimizer,
     ParamsT,
-    as_python,
+    as_number,
     build_optimizer,
     check_group_names,
     check_lr,
@@ -24,11 +24,11 @@ from advanced_optimizers._building import (
     is_dense,
     params_of,
 )
-from advanced_optimizers._checks import check_closure, check_groups, is_dtensor
+from advanced_optimizers._checks import check_closure, check_gradient, check_groups
 from advanced_optimizers._state import (
     BASE,
     base_of,
-    check_shape,
+    check_fused,
     in_one_piece,
     laid_out_like,
     match_layout,
@@ -98,7 +98,7 @@ class WrappedOptimizer(Optimizer):
                 f"{type(self).__name__} cannot wrap {type(self.base).__name__}: both have a hyperparameter named "
                 f"{sorted(taken)}, and they share one param_groups"
             )
-        self._own_defaults = {name: _as_number(value) for name, value in defaults.items()}
+        self._own_defaults = {name: as_number(value) for name, value in defaults.items()}
         self._shared_state: dict[Any, Any] = {}
         groups, self._is_built = self.base.param_groups, False
         super().__init__(groups, {**self.base.defaults, **self._own_defaults})  # torch takes groups over one by one
@@ -149,6 +149,11 @@ class WrappedOptimizer(Optimizer):
             TypeError: ``closure`` is not a function.
             ValueError: A gradient is sparse or complex, or the base optimizer needs a closure of its own.
         """
+        if torch.compiler.is_compiling():  # a trace would hold on to values that are others at the next step
+            return _untraced_step(self, closure)
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
         check_closure(closure)
         if closure is not None:
@@ -208,23 +213,16 @@ class WrappedOptimizer(Optimizer):
                 f"other way round, with {type(self).__name__} as the optimizer inside {type(base).__name__}"
             ) from error
 
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        """What to use instead of a sharded gradient; nothing if it can be handled."""
+        return "use DistributedDataParallel instead of FSDP2's fully_shard"
+
     def _check_gradients(self, group: dict[str, Any]) -> None:
-        for grad in (p.grad for p in group["params"] if p.grad is not None):
-            if grad.layout != torch.strided:
-                raise ValueError(
-                    f"{type(self).__name__} does not support sparse gradients, got one of shape {tuple(grad.shape)}: "
-                    "use sparse=False in the embedding, or a plain SparseAdam for it"
-                )
-            if grad.is_complex():
-                raise ValueError(
-                    f"{type(self).__name__} does not support complex gradients, got one of shape {tuple(grad.shape)}: "
-                    "optimize torch.view_as_real of the parameter"
-                )
-            if is_dtensor(grad):
-                raise ValueError(
-                    f"{type(self).__name__} does not support sharded gradients, got a DTensor of shape "
-                    f"{tuple(grad.shape)}: use DistributedDataParallel instead of FSDP2's fully_shard"
-                )
+        if isinstance(self.base, WrappedOptimizer):  # before anything changes out here
+            self.base._check_gradients(group)
+        for p in group["params"]:
+            if p.grad is not None:
+                check_gradient(type(self).__name__, p, p.grad, self._instead_of_sharded)
 
     def _prepare_for_fused(self, group: dict[str, Any]) -> None:
         """Lays out the state like its parameters, or leaves the fused kernel where a parameter is not dense."""
@@ -265,7 +263,7 @@ class WrappedOptimizer(Optimizer):
             self.base.add_param_group(dict(group))
             param_group = self.base.param_groups[-1]
         for name, value in self._own_defaults.items():
-            param_group[name] = _as_number(param_group.get(name, value))
+            param_group[name] = as_number(param_group.get(name, value))
 
     def _check_values(self, group: dict[str, Any]) -> None:
         check_group_names(group, self.defaults)
@@ -355,23 +353,14 @@ class WrappedOptimizer(Optimizer):
     def _load_base(self, state_dict: dict[str, Any]) -> None:
         state, groups = self.base.state, self.base.param_groups
         try:
-            self._check_fused(state_dict)
+            if not isinstance(self.base, WrappedOptimizer):
+                check_fused(state_dict, self.param_groups)
             self.base.load_state_dict(state_dict)
         except Exception as error:
             self.base.state, self.base.param_groups = state, groups
             if isinstance(error, TypeError | ValueError):
                 raise
             raise ValueError(f"{type(self.base).__name__} cannot load its part of state_dict: {error!r}") from error
-
-    def _check_fused(self, state_dict: dict[str, Any]) -> None:
-        """A fused kernel reads as many elements of each tensor as the parameter has."""
-        if isinstance(self.base, WrappedOptimizer):
-            return
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
-            for i, p in zip(saved["params"], group["params"], strict=True):
-                for name, value in state_dict["state"].get(i, {}).items() if saved.get("fused") else ():
-                    if isinstance(value, Tensor) and value.dim() > 0:
-                        check_shape(f"{name} of state_dict['state'][{i!r}]['base']", value, p.shape)
 
     # ---- copies --------------------------------------------------------------------------------------------------
 
@@ -391,6 +380,7 @@ class WrappedOptimizer(Optimizer):
         return f"{super().__repr__()[:-1]}over {self.base!r}\n)"
 
 
-def _as_number(value: Any) -> Any:
-    """A hyperparameter as Python's number, where it is NumPy's or a tensor with one element."""
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else as_python(value)
+@torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator, unused-ignore]
+def _untraced_step(optimizer: WrappedOptimizer, closure: Callable[[], float] | None) -> float | None:
+    # Not torch.compiler.disable, which would import the compiler with this module.
+    return optimizer._step(closure)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
-from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, one_run, pipeline, step
+from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, one_run, operations, pipeline, step
 from benchmarks.result import LOAD_AT_START, Result
 
 PARTS: dict[str, Callable[[bool], Result]] = {
     "step": step.run,
+    "operations": operations.run,
     "data": data_pipeline.run,
     "epochs": epochs.run,
     "one-run": one_run.run,

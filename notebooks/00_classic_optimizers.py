@@ -31,8 +31,8 @@
 # $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
 # \theta_t = \theta_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}$$
 #
-# [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
-# and [section 8.8](../coursework_report.md#88-the-lectures-toolbox) the verdicts on those that
+# [Section 9 of the report](../coursework_report.md#9-results-the-lectures-toolbox) has the same table of statements,
+# and [section A.8](../coursework_report_appendices.md#a8-the-lectures-toolbox) the verdicts on those that
 # need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is

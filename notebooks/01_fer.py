@@ -180,8 +180,8 @@ show_table(results, "fer-hyperparameters")
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule; [appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules, and its
-# [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) what those that changed after the runs had said.
+# Each claim is decided by a rule; [appendix B of the report](../coursework_report_appendices.md#appendix-b-rules) states the rules, and its
+# [appendix C](../coursework_report_appendices.md#appendix-c-rules-that-were-changed) what those that changed after the runs had said.
 # Overhead is decided by a separate measurement, with epochs of the method and of its baseline in turn, because the runs
 # of the study shared their machine with other work.
 

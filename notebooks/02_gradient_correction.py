@@ -181,7 +181,7 @@ show_table(results, "gradient-correction-hyperparameters")
 # %% [markdown]
 # ## Verdicts
 #
-# [Appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules, and [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) which of them were
+# [Appendix B of the report](../coursework_report_appendices.md#appendix-b-rules) states the rules, and [appendix C](../coursework_report_appendices.md#appendix-c-rules-that-were-changed) which of them were
 # changed after their runs had been seen. The claim of the paper, about 20 % fewer epochs, is decided there, by runs of 8
 # epochs. Time is decided by a
 # separate measurement, with epochs of the method and of Adam in turn, because the runs of the study shared their
@@ -199,7 +199,7 @@ show_table(results, "gradient-correction-claims")
 #   decides nothing. A control of the right size is in the report.
 # - The predictors learn during training, and in a short tuning trial they have hardly begun to. So their strengths were
 #   chosen almost blindly. The choice at down-sampling harms the long runs;
-#   [section 11 of the report](../coursework_report.md#11-discussion) looks into why.
+#   [section 14 of the report](../coursework_report.md#14-discussion) looks into why.
 # - Tuning was done in short trials. Twelve points cover three dimensions more thinly than one.
 # - Five seeds miss small differences. What is "undecided" need not be equal; only "equivalent" means a difference within
 #   the margin that the rule states.

@@ -134,8 +134,8 @@ show_table(results, "sigprop-hyperparameters")
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule; [appendix A of the report](../coursework_report.md#appendix-a-rules)
-# states the rules, and its [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) what those that changed after
+# Each claim is decided by a rule; [appendix B of the report](../coursework_report_appendices.md#appendix-b-rules)
+# states the rules, and its [appendix C](../coursework_report_appendices.md#appendix-c-rules-that-were-changed) what those that changed after
 # the runs had said. Time, memory and locality are decided by separate measurements.
 
 # %%

@@ -147,7 +147,7 @@ show_table(results, "localized-hyperparameters")
 # ## Verdicts
 #
 # Each claim is decided by a rule, for each schedule and task on its own;
-# [appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules, and appendix B
+# [appendix B of the report](../coursework_report_appendices.md#appendix-b-rules) states the rules, and appendix C
 # those that were changed when the runs were known. Time and memory are decided by separate measurements, with epochs of
 # the method and of SGD in turn, because the runs of the study shared their machine with other work. Adam and the
 # methods over it were timed apart from SGD, and are compared by a chain of ratios.
@@ -167,4 +167,4 @@ show_table(results, "localized-claims")
 # - Five seeds detect one difference of 1.7 standard deviations or more. What they do not detect is undecided, unless two
 #   methods are equivalent within a margin by a test.
 # - The training loss never rose in these runs, so weak supervision, the sign $\sigma$, never acted.
-#   [Section 5.5 of the report](../coursework_report.md#54-weak-supervision-where-it-acts) has a study in which it does.
+#   [Section 5.4 of the report](../coursework_report.md#54-weak-supervision-where-it-acts) has a study in which it does.

@@ -202,8 +202,8 @@ show_table(results, "mutransfer-cost")
 # %% [markdown]
 # ## Verdicts
 #
-# Each claim is decided by a rule; [appendix A of the report](../coursework_report.md#appendix-a-rules) states the rules,
-# and [appendix B](../coursework_report.md#appendix-b-rules-that-were-changed) which of them were changed after their runs had been seen. They need the runs of the `full` profile.
+# Each claim is decided by a rule; [appendix B of the report](../coursework_report_appendices.md#appendix-b-rules) states the rules,
+# and [appendix C](../coursework_report_appendices.md#appendix-c-rules-that-were-changed) which of them were changed after their runs had been seen. They need the runs of the `full` profile.
 
 # %%
 show_table(results, "mutransfer-claims")

@@ -35,7 +35,7 @@
 #   $-\rho \cos(s, W g)$ to that loss, where $s$ is an average of past gradients.
 #
 # The report has the theory and the results in
-# [section 7a](../coursework_report.md#7a-convolutional-optimizers).
+# [section 8](../coursework_report.md#8-convolutional-optimizers).
 #
 # **What does not match.** The taps are kept non-negative, and a kernel is blended with the identity just enough to keep
 # every gradient a direction of descent. Ends are padded by half-sample symmetry. The variance in the loss is relative.
@@ -537,7 +537,7 @@ show_figure(tuned, "convolutional-tuned-rates")
 # ## Verdicts
 #
 # The rules were written before the runs;
-# [section 7a.5 of the report](../coursework_report.md#7a5-results) has them, with the studies on
+# [section 8.5 of the report](../coursework_report.md#85-results) has them, with the studies on
 # clean labels, on deep and ill-conditioned networks, and on convolutional filters.
 
 # %%

@@ -24,8 +24,8 @@
 # Dropout ([arXiv 1207.0580](https://arxiv.org/abs/1207.0580)) sets activations to zero at random in training. Batch
 # normalization ([arXiv 1502.03167](https://arxiv.org/abs/1502.03167)) gives each feature of a batch mean 0 and variance 1.
 #
-# [Section 7b of the report](../coursework_report.md#7b-results-the-lectures-toolbox) has the same table of statements,
-# and [section 8.8](../coursework_report.md#88-the-lectures-toolbox) the verdicts on those that
+# [Section 9 of the report](../coursework_report.md#9-results-the-lectures-toolbox) has the same table of statements,
+# and [section A.8](../coursework_report_appendices.md#a8-the-lectures-toolbox) the verdicts on those that
 # need training runs.
 #
 # **What does not match.** We have not heard the lecture: the source is an automatic summary of it. Where its wording is

@@ -28,7 +28,7 @@
 #
 # $$E_k = \sum_{j=k}^{n} v_j \binom{j-1}{k-1} \Big/ \binom nk .$$
 #
-# [Section 7c of the report](../coursework_report.md#7c-all-algorithms-under-one-protocol) has the protocol, the rule
+# [Section 10 of the report](../coursework_report.md#10-all-algorithms-under-one-protocol) has the protocol, the rule
 # that decides, and what the numbers say.
 #
 # **What does not match.** The anchors of such comparisons, DeepOBS and AlgoPerf, have more tasks and larger networks.
@@ -234,7 +234,7 @@ show_block("remade", PROFILE, stated="coursework-table", studies=both)
 
 # %% [markdown]
 # Its four conclusions have rules of their own, in
-# [section 8 of the report](../coursework_report.md#8-claims-and-verdicts):
+# [appendix A of the report](../coursework_report_appendices.md#appendix-a-claims-and-verdicts):
 
 # %%
 conclusions = (

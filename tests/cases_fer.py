@@ -1,7 +1,9 @@
-"""The row of gradient-consistency FER."""
+"""The rows of gradient-consistency FER: one tensor at a time, as on the CPU, and all together, as elsewhere."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 
 import torch
@@ -87,4 +89,16 @@ FER = Case(
     minimizing={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}, "memory_size": 10},
     learning={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 5e-3}},
     is_transform=True,
+)
+
+FER_TOGETHER = dataclasses.replace(
+    FER,
+    name="fer together",
+    build=functools.partial(FEROptimizer, foreach=True),
+    bad_values=(BadValue({"foreach": 1}, TypeError, "foreach must be .*got 1"),),
+    bad_overrides=(),
+    not_applicable={
+        name: "thousands of small steps are slow together; tests/test_together.py shows that each is that of fer"
+        for name in ("test_reaches_the_minimizer", "test_learns_the_digits")
+    },
 )

@@ -1,7 +1,9 @@
-"""The row of gradient correction, without a model."""
+"""The rows of gradient correction without a model: one tensor at a time, as on the CPU, and all together."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 
 from torch import nn
@@ -101,4 +103,16 @@ GRADIENT_CORRECTION = Case(
     minimizing={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 0.02}},
     learning={"base_optimizer": Adam, "base_optimizer_kwargs": {"lr": 5e-3}, "gcw_strength": 0.5},
     is_transform=True,
+)
+
+TOGETHER = dataclasses.replace(
+    GRADIENT_CORRECTION,
+    name="correction together",
+    build=functools.partial(GradientCorrectionOptimizer, foreach=True),
+    bad_values=(BadValue({"foreach": 1}, TypeError, "foreach must be .*got 1"),),
+    bad_overrides=(),
+    not_applicable={
+        name: "thousands of small steps are slow together; tests/test_together.py shows that each is that of one by one"
+        for name in ("test_reaches_the_minimizer", "test_learns_the_digits")
+    },
 )

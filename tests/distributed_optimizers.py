@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,7 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
         lambda model: correction(model.parameters(), model=model, example_input=torch.ones(2, 1, 8, 8).double()),
     ),
     "fer over correction": (plain, lambda model: FEROptimizer(model.parameters(), correction, {}, 0.5)),
+    "fer over convolution": (plain, lambda model: FEROptimizer(model.parameters(), ConvolutionalSGD, MOMENTUM)),
     "convolution": (plain, convolution(ConvolutionalSGD)),
     "local convolution": (plain, convolution(LocalLossConvSGD, kernel_every=2)),
     "convolution v2": (plain, convolution(ConvolutionalSGDv2, kernel_every=2)),
@@ -238,6 +240,31 @@ def train_sharded(name: str) -> list[Tensor]:
     model = sharded(model_of(name))
     run(model, OPTIMIZERS[name][1](model))
     return parameters_of(model)
+
+
+def resume_sharded(name: str, by_torch: bool) -> list[Tensor]:
+    """Half of the steps, then the rest with an optimizer that loaded the state of the first."""
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+    model = sharded(model_of(name))
+    first = OPTIMIZERS[name][1](model)
+    run(model, first, slice(STEPS // 2))
+    second = OPTIMIZERS[name][1](model)
+    if by_torch:
+        set_optimizer_state_dict(model, second, deepcopy(get_optimizer_state_dict(model, first)))
+    else:
+        second.load_state_dict(deepcopy(first.state_dict()))
+    run(model, second, slice(STEPS // 2, None))
+    return parameters_of(model)
+
+
+def watch_sharded() -> list[float]:
+    """The cosines, which are of whole tensors; the last bias has three numbers, so parts differ in size."""
+    model = sharded(model_of("fer"))
+    optimizer = OPTIMIZERS["fer"][1](model)
+    assert isinstance(optimizer, FEROptimizer)
+    run(model, optimizer)
+    return optimizer.consistency_history
 
 
 def refuse_sharded(name: str) -> tuple[str, bool, int]:

@@ -56,7 +56,9 @@ WRAPS: dict[str, Callable[..., Optimizer]] = {
     "wrapped": lambda params, base, kwargs: WrappedOptimizer(params, base, kwargs, {}),
     "nothing": Nothing,
     "fer": FEROptimizer,
+    "fer together": lambda params, base, kwargs: FEROptimizer(params, base, kwargs, foreach=True),
     "correction": GradientCorrectionOptimizer,
+    "correction together": lambda params, base, kwargs: GradientCorrectionOptimizer(params, base, kwargs, foreach=True),
     "convolution": lambda params, base, kwargs: ConvolutionalSGDv2(
         params, base_optimizer=base, base_optimizer_kwargs={**NO_MOMENTUM.get(base, {}), **kwargs}, kernel_every=1
     ),

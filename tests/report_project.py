@@ -80,7 +80,8 @@ def make_project(root: Path) -> Path:
     (root / "README.md").write_text(README)
     (root / "README.ru.md").write_text(TRANSLATED)
     (root / "coursework_report.md").write_text(REPORT)
-    (root / "coursework_report.ru.md").write_text("# Отчёт\n")
+    for name in ("coursework_report.ru", "coursework_report_appendices", "coursework_report_appendices.ru"):
+        (root / f"{name}.md").write_text("# Отчёт\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
         assert run_report(root, check=False) == []

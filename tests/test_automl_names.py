@@ -16,6 +16,7 @@ def test_every_name_imports_from_the_package_and_from_its_module() -> None:
         module = importlib.import_module(f"advanced_optimizers.automl.{home}")
         for name in names:
             assert getattr(automl, name) is getattr(module, name)
+    assert automl.__all__ == sorted(name for names in automl._HOMES.values() for name in names)
     assert set(automl.__all__) <= set(dir(automl))
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 HIDDEN = "correction of hidden states"
 CONVOLUTIONS = ["convolution", "local convolution", "convolution v2"]
 WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction", *CONVOLUTIONS]
+SHARDED = ["fer", "fer over sgd", "correction", "fer over correction"]
 SCALED = ["mu sgd", "mu adam", "mu adamw", "mu transfer"]
 whole = cache(cases.train_whole)
 
@@ -111,14 +112,30 @@ def test_zero_cannot_build_mup_s_optimizer():
 # ---- FSDP2 -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["adam", *SCALED])
+@pytest.mark.parametrize("name", ["adam", *SHARDED, *SCALED])
 def test_fsdp2_equals_one_process_with_the_whole_batch(name):
     assert_equals_one_process(name, cases.train_sharded, name)
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize(("name", "by_torch"), [("fer over correction", False), ("fer", True), ("correction", True)])
+def test_fsdp2_goes_on_from_its_state(name, by_torch):
+    assert_equals_one_process(name, cases.resume_sharded, name, by_torch)
+
+
+def test_processes_see_the_same_cosines_and_parts_may_be_empty():
+    first, second = values(cases.watch_sharded)
+    assert first == second
+    model = cases.model_of("fer")
+    optimizer = cases.OPTIMIZERS["fer"][1](model)
+    cases.run(model, optimizer)
+    assert first == pytest.approx(optimizer.consistency_history, abs=1e-6)
+    assert len(first) == cases.STEPS - 1
+
+
+@pytest.mark.parametrize("name", [*CONVOLUTIONS, HIDDEN, "fer over convolution"])
 def test_fsdp2_is_refused_by_name_and_nothing_changes(name):
-    owner = type(cases.OPTIMIZERS[name][1](cases.model_of(name))).__name__
+    optimizer = cases.OPTIMIZERS[name][1](cases.model_of(name))
+    owner = type(optimizer.base if name.startswith("fer over") else optimizer).__name__
     for message, stayed, states in values(cases.refuse_sharded, name):
         assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape (4, 1, 3, 3): ")
         assert stayed

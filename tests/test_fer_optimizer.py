@@ -330,7 +330,8 @@ def test_signatures_are_the_coursework_s():
     expected = ["params", "base_optimizer", "base_optimizer_kwargs"]
     own = {"fer_weight": 0.1, "consistency_threshold": 0.9, "memory_size": 1000}
     parameters = inspect.signature(FEROptimizer).parameters
-    assert list(parameters) == [*expected, *own]
+    assert list(parameters) == [*expected, *own, "foreach"]
+    assert parameters["foreach"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["base_optimizer"].default is Adam
     assert {name: parameters[name].default for name in own} == own
     create = inspect.signature(create_fer_optimizer).parameters

@@ -32,7 +32,7 @@ def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
     """Also with more rows than a row can attend to."""
     g, m = torch.randn(2, rows, 3, generator=rng, dtype=torch.float64)
     next_gradient = torch.randn(rows, 3, generator=rng, dtype=torch.float64)
-    unit, length_g, length_m = unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])
+    unit, length_g, length_m = unit_rows(torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])[:, None])
     past = Past(g.numpy(), m.numpy())
     for predictor, slow in ((GCW, predict_with_attention), (GCODE, predict_with_ode)):
         theta = torch.randn(1, predictor.size, generator=rng, dtype=torch.float64, requires_grad=True)
@@ -53,7 +53,7 @@ def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
 def test_safe_gradients(seed, min_cosine, own, memory):
     g, m = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     g, m = g / g.norm(), m / m.norm()
-    rows, _, _ = unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])
+    rows, _, _ = unit_rows(torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])[:, None])
     wanted = own * g + memory * m
     mix = make_safe(Mix(torch.full((1, 4), own).double(), torch.full((1, 4), memory).double()), rows, min_cosine)
     safe = mix.gradient[0, :, None] * g + mix.memory[0, :, None] * m
@@ -64,7 +64,7 @@ def test_safe_gradients(seed, min_cosine, own, memory):
 
 
 def rows_of(g: Tensor, m: Tensor) -> Any:
-    return unit_rows([torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])])[0]
+    return unit_rows(torch.stack([(g * g).sum(1), (g * m).sum(1), (m * m).sum(1)])[:, None])[0]
 
 
 @pytest.mark.parametrize("mix", [(-1.0, 0.0), (0.0, 0.0), (math.nan, 0.0), (math.inf, 1.0), (1.0, -math.inf)])

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from advanced_optimizers.experiments.report.blocks import ReportContext
-from advanced_optimizers.experiments.report.numbering import Outline, outline_of, slug
+from advanced_optimizers.experiments.report.numbering import Edition, slug
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.report import check_report, update_report
 
@@ -88,7 +88,7 @@ def test_a_file_without_the_mark_has_no_numbers(tmp_path: Path) -> None:
         ("sections 1 and 2.1", "sections 1 and 3", "there is no section 3"),
         ("number figure=a", "number figure=c", "no figure is named 'c'"),
         ("number figure=a", "number", "either figure=NAME or table=NAME"),
-        ("result:figure name=a", "result:figure name=b", "is there twice: refer to the one in line"),
+        ("result:figure name=a", "result:figure name=b", "is there twice: refer to the one in report.md:"),
         ("in section 2.1", "in\n<!-- claimed -->1.5<!-- /claimed --> of section 2.1", "a mark starts a line"),
         ("result:figure name=a", "result:figure name=c", "the text never refers to this figure"),
     ],
@@ -105,5 +105,22 @@ def test_sections_of_quoted_works_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_figure_without_runs_keeps_its_number() -> None:
-    outline: Outline = outline_of("", [("figure", "a")], {"figure": "Figure"})
+    outline = Edition({("figure", "a"): "report.md:3"}, frozenset(), frozenset()).outline("", {"figure": "Figure"})
     assert outline.captioned(("figure", "a"), "", "*no run yet*") == "**Figure 1.** *no run yet*"
+
+
+def test_numbers_go_on_in_the_next_file_and_each_knows_the_sections_of_both(tmp_path: Path) -> None:
+    report, appendices = tmp_path / "report.md", tmp_path / "report_appendices.md"
+    first, second = TEXT.split("## 2. Second: more\n\n### 2.1 Part")
+    report.write_text(first.replace("section 2.1", "section A.1"))
+    appendices.write_text(f"# More\n\n<!-- numbered -->\n\n## Appendix A. Second\n\n### A.1 Part\n\nSection 1.{second}")
+    files = [report, appendices]
+    update_report(files, Results(tmp_path))
+    assert "*Figure 2. What a shows.*" in appendices.read_text()
+    assert "figure=a -->2<!--" in report.read_text()
+    assert "Appendix" not in report.read_text()
+    assert [found for found in check_report(files, Results(tmp_path)) if not found.startswith("figures/")] == []
+    appendices.write_text(appendices.read_text().replace("### A.1", "### A.2").replace("name=a", "name=b"))
+    found = "\n".join(check_report(files, Results(tmp_path)))
+    assert "report.md:12: there is no section A.1" in found
+    assert "is there twice: refer to the one in report.md:" in found

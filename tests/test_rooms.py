@@ -1,6 +1,7 @@
 """The three rules of the house (DESIGN, "The house"): who may import whom, and what the machinery must not know.
 
-1. An algorithm's room imports only itself, ``_base`` and ``_checks``. The package imports neither ``experiments`` nor
+1. An algorithm's room imports only itself, ``_base``, ``_checks`` and ``_flat`` (many tensors in one buffer, which the
+   gradient transforms share). The package imports neither ``experiments`` nor
    ``integrations``.
 2. In ``experiments`` imports point down: records < data < training < demonstrations < evidence < studies < report <
    compare < __main__.
@@ -24,7 +25,7 @@ NAME = PACKAGE.name
 NOT_ROOMS = ("experiments", "integrations", "__pycache__")
 ORDER = ("records", "data", "training", "demonstrations", "evidence", "studies", "report", "compare", "__main__")
 # What every room may import, besides itself and what is outside the package.
-SHARED = ("_base", "_checks")
+SHARED = ("_base", "_checks", "_flat", "_sharded")
 
 
 def imported(path: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -75,7 +75,7 @@ class TestBothLanguages:
             if key == "number":
                 assert found == text, marker
             elif key in RULES:
-                assert "(coursework_report.md#appendix-" in found, marker
+                assert "(coursework_report_appendices.md#appendix-" in found, marker
             elif key != "contents":
                 assert found == russian().block(text), marker
                 assert sorted(NUMBER.findall(found)) == sorted(NUMBER.findall(text)), marker

@@ -2,7 +2,8 @@
 
 ``torch.testing._internal.common_optimizers`` lists torch's optimizers with the settings that they take and those that
 they refuse. Each of the 32 functions of :data:`KINDS` states one promise of ``torch.optim.Optimizer``. It runs over
-the 13 optimizers that step without a closure and take dense gradients, alone and inside each wrapper of :data:`WRAPS`.
+the 13 optimizers that step without a closure and take dense gradients, alone and inside each wrapper of :data:`WRAPS`
+(over two of them where a wrapper handles all tensors together).
 A promise that does not concern an optimizer (``fused`` where there is no fused kernel) counts as kept. What is not kept
 is in :data:`NOT_KEPT`, with the reason, and must fail.
 """
@@ -18,6 +19,9 @@ import torch
 
 from tests import generic_checkpoints, generic_training
 from tests.generic_subject import INFOS, KINDS, WRAPS, Subject
+
+# What the wrappers do with all tensors together does not depend on the base, so two bases are enough for it.
+TOGETHER, THEIR_BASES = ("fer together", "correction together"), ("Adam", "SGD")
 
 # ---- what is not kept, and why -----------------------------------------------------------------------------------
 
@@ -57,7 +61,7 @@ def reason_of(promise: str, base: str, wrap: str) -> str | None:
 def rows() -> Iterator[Any]:
     for promise in KINDS:
         for base, info in INFOS.items():
-            for wrap in WRAPS:
+            for wrap in [wrap for wrap in WRAPS if wrap not in TOGETHER or base in THEIR_BASES]:
                 reason = reason_of(promise, base, wrap)
                 marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
                 yield pytest.param(promise, Subject(info, wrap), id=f"{wrap}-{base}-{promise}", marks=marks)

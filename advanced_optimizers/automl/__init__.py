@@ -9,7 +9,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# The modules, and the names that each offers here.
+__all__ = [
+    "MAML",
+    "MatchingNetworks",
+    "MetaSGD",
+    "PrototypicalNetworks",
+    "Prototypicalnetworks",
+    "Reptile",
+]
+
+# The modules, and which of the names each has.
 _HOMES: dict[str, tuple[str, ...]] = {
     "meta_learning": (
         "MAML",
@@ -20,8 +29,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Reptile",
     ),
 }
-
-__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

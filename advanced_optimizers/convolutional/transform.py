@@ -85,11 +85,6 @@ class _Smoothing(GradientTransform):
     # ---- smoothing -----------------------------------------------------------------------------------------------
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        if torch.compiler.is_compiling():  # it counts steps and caches kernels, which must not be traced
-            return torch.compiler.disable(self._smooth)(params, grads, group)
-        return self._smooth(params, grads, group)
-
-    def _smooth(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         smoothed = self._found(params, grads, group)
         results = {each.param: result for each, result in self._apply(smoothed, group)}
         self._learn(smoothed, group)

@@ -10,10 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, check_shape
-from advanced_optimizers._checks import check_integer, check_iterable, check_range
+from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, Part, check_shape
+from advanced_optimizers._checks import check_bool, check_integer, check_iterable, check_range
+from advanced_optimizers._flat import Gathered, Ring, precise, runs_together
+from advanced_optimizers._sharded import shards_of
+from advanced_optimizers.fer_optimizer.together import Together
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
+
+# How many steps' cosines wait on a device until somebody asks for the history.
+HISTORY = 1000
 
 
 class Correction(NamedTuple):
@@ -99,10 +105,15 @@ class FEROptimizer(GradientTransform):
             corrected.
         memory_size: :math:`H \ge 1`, in steps; 1 compares with the previous gradient only. Also the number of values
             that ``consistency_history`` keeps.
+        foreach: Whether all tensors on a device are handled together: about 45 operations a step however many tensors
+            there are, none of which waits for the device. Default: everywhere but on the CPU, where one tensor after
+            the other is faster. Both give the same up to rounding. Sharded tensors (FSDP2) are handled together in any
+            case. (The base optimizer's own ``foreach`` belongs in ``base_optimizer_kwargs``.)
 
     Raises:
         TypeError: ``base_optimizer`` is not an optimizer, or a value is not a number.
-        ValueError: A value is out of range; at ``step``, a gradient is sparse or complex.
+        ValueError: A value is out of range; at ``step``, a gradient is sparse or complex, or sharded in another way
+            than its parameter.
 
     Example:
         >>> import torch
@@ -121,11 +132,14 @@ class FEROptimizer(GradientTransform):
         gradients. The form of :math:`R` and the comparison tensor by tensor are ours.
 
     Limitations:
-        Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and on the CPU one more
-        for the corrected gradient, kept between steps. A gradient that is not finite is passed on unchanged and does
-        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse,
-        complex and sharded (FSDP2) gradients are refused. ``torch.distributed.checkpoint.state_dict``
-        keeps all but ``consistency_history``, which then starts empty.
+        Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and one more for the
+        corrected gradient, kept between steps. Together, each tensor's part is rounded up to 16 KiB, of its cosines the
+        last 1000 steps wait until ``consistency_history`` is read, and a step can be captured in a CUDA graph if the
+        base optimizer is ``capturable``. A gradient that is not finite is passed on unchanged and does
+        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
+        complex gradients are refused. Sharded tensors (FSDP2) are compared as wholes: processes add up three numbers of
+        each tensor, in one exchange for each way of sharding, so all must have gradients of the same parameters.
+        ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty.
     """
 
     def __init__(
@@ -136,6 +150,8 @@ class FEROptimizer(GradientTransform):
         fer_weight: float = 0.1,
         consistency_threshold: float = 0.9,
         memory_size: int = 1000,
+        *,
+        foreach: bool | None = None,
     ) -> None:
         defaults = {
             "fer_weight": fer_weight,
@@ -143,7 +159,12 @@ class FEROptimizer(GradientTransform):
             "memory_size": memory_size,
         }
         self._check_group(defaults)
+        self._foreach = foreach if foreach is None else check_bool("foreach", foreach)
+        self._compiling: dict[str, Any] | None = None
+        self._together: Gathered[Together] = Gathered()
+        self._rings: list[Ring] = []  # one, once tensors were handled together
         self._cosines: list[float] = []
+        self._cosines_together: list[Tensor] = []
         self._history: deque[float] = deque(maxlen=check_integer("memory_size", memory_size, low=1))
         if base_optimizer_kwargs is None:
             base_optimizer_kwargs = {"lr": 1e-3}
@@ -154,6 +175,9 @@ class FEROptimizer(GradientTransform):
         check_range("consistency_threshold", group["consistency_threshold"], low=-1.0, high=1.0)
         check_integer("memory_size", group["memory_size"], low=1)
 
+    def _instead_of_sharded(self, grad: Tensor) -> str:
+        return ""
+
     @property
     def consistency_history(self) -> list[float]:
         """The cosine between gradient and memory, averaged over the tensors, for the last ``memory_size`` steps.
@@ -161,19 +185,93 @@ class FEROptimizer(GradientTransform):
         The first step adds no value, since there is nothing to compare with, and neither does a step in which every
         gradient is zero.
         """
+        self._read_rings()
         return list(self._history)
 
     @property
     def tensor_cosines(self) -> list[float]:
-        """The cosine between gradient and memory for each tensor of the last step; NaN where one of them is zero."""
-        return list(self._cosines)
+        """The cosine between gradient and memory for each tensor of the last step; NaN where one of them is zero.
+
+        Tensors that are handled together come first, and have NaN too where there was nothing to compare with.
+        """
+        return [c for each in self._cosines_together for c in each[0].clamp(-1.0, 1.0).tolist()] + self._cosines
 
     def _update(self) -> None:
-        self._cosines = []
+        self._cosines, self._cosines_together = [], []
         super()._update()
+        if self._cosines_together:
+            self._remember_together()
+            return
         known = [c for c in self._cosines if not math.isnan(c)]
         if known:
             self._history.append(sum(known) / len(known))
+
+    def compile(self, **options: Any) -> None:
+        """Compiles what is done with tensors that are handled together (``foreach``): far fewer passes over memory.
+
+        ``torch.compile`` of :meth:`step`, or of a function that calls it, leaves the step as it is: one graph break,
+        and nothing to compile again.
+
+        Args:
+            **options: Passed to ``torch.compile``.
+        """
+        self._settle()
+        self._compiling, self._together = options, Gathered()
+
+    # ---- all tensors of a device together ------------------------------------------------------------------------
+
+    def _transform_all(self, parts: list[Part]) -> list[list[Tensor]]:
+        together: dict[object, dict[Tensor, Tensor]] = {}
+        for p, grad in (pair for part in parts for pair in zip(part.params, part.grads, strict=True)):
+            shards = shards_of(p)
+            if shards is not None or runs_together(self._foreach, p.device):
+                together.setdefault((p.device, grad.dtype, shards), {})[p] = grad
+        corrected: dict[Tensor, Tensor] = {}
+        for key, grads in together.items():
+            corrected |= self._correct_together(key, grads)
+        others = [[each for each in zip(*part[:2], strict=True) if each[0] not in corrected] for part in parts]
+        for part, pairs in zip(parts, others, strict=True):
+            params, grads_left = [p for p, _ in pairs], [grad for _, grad in pairs]
+            corrected.update(zip(params, self._transform(params, grads_left, part.group), strict=True))
+        return [[corrected[p] for p in part.params] for part in parts]
+
+    def _correct_together(self, key: object, grads: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        of_params = {p: group for group in self.param_groups for p in group["params"]}
+
+        def build(params: list[Tensor]) -> list[Together]:
+            together = Together(params, self.state, next(iter(grads.values())).dtype)
+            if self._compiling is not None:
+                together.compile(self._compiling)
+            return [together]
+
+        (found,) = self._together.find(key, list(grads), self.state, list(of_params), build)
+        names = ("fer_weight", "consistency_threshold", "memory_size")
+        settings = [tuple(of_params[p][name] for name in names) for p in found.params]
+        self._cosines_together.append(found.step(grads, settings))
+        return {p: corrected for p, corrected in zip(found.params, found.corrected, strict=True) if p in grads}
+
+    def _remember_together(self) -> None:
+        """Keeps the step's cosines where they are; whoever asks for the history waits for the device."""
+        device = self._cosines_together[0].device
+        rows = [each.to(device) for each in self._cosines_together]
+        if self._cosines:
+            rows.append(torch.tensor([self._cosines], dtype=rows[0].dtype, device=device))
+        row = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
+        if not self._rings or self._rings[0].width != row.shape[1]:
+            self._read_rings()
+            self._rings = [Ring(row.shape[1], HISTORY, precise(device), device)]
+        self._rings[0].append(row)
+
+    def _read_rings(self) -> None:
+        for ring in self._rings:
+            self._history.extend(ring.take().clamp(-1.0, 1.0).nanmean(dim=1).tolist())
+
+    def _settle(self) -> None:
+        """Brings everything into the state that is saved and copied."""
+        self._read_rings()
+        self._together.settle(self.state)
+
+    # ---- one tensor at a time ------------------------------------------------------------------------------------
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         corrected: dict[Tensor, Tensor] = {}
@@ -209,6 +307,7 @@ class FEROptimizer(GradientTransform):
 
     def state_dict(self) -> dict[str, Any]:
         """The memory, the groups, the consistency history, and the base optimizer's state under ``"base"``."""
+        self._settle()
         return {**super().state_dict(), "consistency_history": self.consistency_history}
 
     def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
@@ -223,8 +322,20 @@ class FEROptimizer(GradientTransform):
             check_range("consistency_history", value)
 
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        self._together, self._rings = Gathered(), []
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)
+
+    # ---- copies --------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._settle()
+        built_anew = ("_together", "_rings", "_cosines_together")
+        return {name: value for name, value in super().__getstate__().items() if name not in built_anew}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._together, self._rings, self._cosines_together = Gathered(), [], []
 
 
 def create_fer_optimizer(

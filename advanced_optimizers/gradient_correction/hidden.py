@@ -163,7 +163,7 @@ class HiddenCorrection:
     def _blend(self, grad: Tensor, delta: Tensor, adjoint: Tensor, squared: Tensor) -> Tensor:
         """The corrected gradient."""
         products = torch.stack([squared, _inner(delta, adjoint), _inner(adjoint, adjoint)])
-        rows, length, length_of_adjoint = unit_rows([products[:, None]])
+        rows, length, length_of_adjoint = unit_rows(products[:, None, None])
         prediction = Mix(torch.zeros_like(rows.gg), torch.ones_like(rows.gg))
         mix = combine([(self.strength, prediction)], rows, self.min_cosine)
         a, b = float(mix.gradient), float(mix.memory * ratio(length, length_of_adjoint))

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advanced_optimizers.gradient_correction.predictor import Mix, Rows, ratio
+from advanced_optimizers._base import check_shape
+from advanced_optimizers._checks import check_iterable
+from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Padding, Rows, ratio
 
 
 class CorrectionRecord(NamedTuple):
@@ -35,6 +37,11 @@ class CorrectionRecord(NamedTuple):
 
 
 NOTHING_MEASURED = CorrectionRecord(*[math.nan] * len(CorrectionRecord._fields))
+
+
+def says_something(record: CorrectionRecord) -> bool:
+    """Whether anything was measured."""
+    return not all(math.isnan(value) for value in (record.plain_cosine, record.gcode_loss))
 
 
 class PreviousStep(NamedTuple):
@@ -102,11 +109,7 @@ def update_memory(
     memory, products, mix = state["memory"], state["products"], state.pop("mix", None)
     memory.lerp_(g, 1.0 - decay)
     mm = squares(memory)
-    # |m'|^2 = decay^2 |m|^2 + 2 decay (1 - decay) <g, m> + (1 - decay)^2 |g|^2, so <g, m> needs no pass over memory.
-    # Where g is far shorter than m, the difference is mostly rounding error: clamp it to the Cauchy-Schwarz bound.
-    gm = (mm - decay**2 * products[2] - (1.0 - decay) ** 2 * gg) / (2.0 * decay * (1.0 - decay))
-    bound = (gg * products[2]).sqrt()
-    gm = torch.clamp(gm, -bound, bound)
+    gm = with_former_memory(gg, products[2], mm, decay)
     previous = None
     if mix is not None:
         with_gradient = torch.mul(g, state["last"], out=scratch).sum(dim=_all_but_first(p))
@@ -115,19 +118,81 @@ def update_memory(
     return TensorStep(p, grad, state, state["products"], previous)
 
 
+def with_former_memory(gg: Tensor, former: Tensor, mm: Tensor, decay: float) -> Tensor:
+    r""":math:`\langle g, m \rangle` without a pass over memory, from the squared lengths of g, m and the new memory m'.
+
+    :math:`|m'|^2 = \rho^2 |m|^2 + 2 \rho (1 - \rho) \langle g, m \rangle + (1 - \rho)^2 |g|^2`. Where g is far shorter
+    than m, the difference is mostly rounding error: it is clamped to the Cauchy-Schwarz bound.
+    """
+    gm = (mm - decay**2 * former - (1.0 - decay) ** 2 * gg) / (2.0 * decay * (1.0 - decay))
+    bound = (gg * former).sqrt()
+    return torch.clamp(gm, -bound, bound)
+
+
 def keep_for_training(step: TensorStep, mix: Mix) -> None:
     """Keeps what is needed to train on this step once the next gradient is there; ``mix`` has shape (C,)."""
     step.state["mix"] = torch.stack(mix)
     step.state["last"] = step.state.get("last", torch.empty_like(step.state["memory"])).copy_(step.grad)
 
 
-def unit_rows(products: list[Tensor]) -> tuple[Rows, Tensor, Tensor]:
-    """The products (3, C) of T tensors scaled to unit length, and the lengths (T, 1) of gradient and memory."""
-    gg, gm, mm = torch.stack(products, dim=1)
+def unit_rows(products: Tensor, padding: Padding | None = None) -> tuple[Rows, Tensor, Tensor]:
+    """The products (3, T, C) of T tensors scaled to unit length, and the lengths (T, 1) of gradient and memory."""
+    gg, gm, mm = products
     squared_g, squared_m = (each.sum(dim=1, keepdim=True) for each in (gg, mm))
     g, m = squared_g.sqrt(), squared_m.sqrt()
-    return Rows(ratio(gg, squared_g), ratio(gm, g * m), ratio(mm, squared_m)), g, m
+    return Rows(ratio(gg, squared_g), ratio(gm, g * m), ratio(mm, squared_m), padding), g, m
 
 
 def _all_but_first(t: Tensor) -> tuple[int, ...]:
     return tuple(range(1, t.dim()))
+
+
+def check_state(p: Tensor, state: dict[str, Any]) -> None:
+    """Raises an error unless ``state``, as loaded, can be what was kept of ``p``; adapts it to p's precision."""
+    for name in state.keys() & {"memory", "last"}:
+        check_shape(name, state[name], p.shape)
+    for name, rows in (("products", 3), ("mix", 2)):
+        if name in state:
+            check_shape(name, state[name], (rows, p.shape[0]))
+    predictors = [predictor for predictor in (GCW, GCODE) if predictor.name in state]
+    for predictor in predictors:
+        check_shape(predictor.name, state[predictor.name], (3, predictor.size))
+    if not predictors and int(state.get("seen", 0)) > 1:
+        raise ValueError(
+            "the predictors are missing, although they were trained: torch.distributed.checkpoint.state_dict drops "
+            "them with flatten_optimizer_state_dict=True; save and load without it"
+        )
+    wide = torch.promote_types(p.dtype, torch.float32)
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            state[name] = value.to(wide)
+
+
+def check_extra(state_dict: dict[str, Any], shapes: list[torch.Size]) -> None:
+    """Checks what a state dict has besides ``"state"`` and the groups.
+
+    Args:
+        state_dict: The state dict.
+        shapes: Those of the values that the corrections of hidden states learn.
+
+    Raises:
+        ValueError: Something is missing, or is of another optimizer.
+    """
+    saved = check_iterable("hidden of state_dict", state_dict.get("hidden", []), "dicts")
+    if len(saved) != len(shapes):
+        raise ValueError(
+            f"state_dict must hold the {len(shapes)} hidden-state corrections of this optimizer, got "
+            f"{len(saved)}: build the optimizer with the model and gcode_strength with which it was saved, and "
+            "save its own state_dict() (torch.distributed.checkpoint.state_dict drops these)"
+        )
+    for own, shape in zip(saved, shapes, strict=True):
+        found = sorted(own) if isinstance(own, dict) else own
+        missing = {"learned", "steps", "target", "seen"}.difference(own if isinstance(own, dict) else ())
+        if missing:
+            raise ValueError(f"hidden of state_dict must have {sorted(missing)}, got {found}")
+        check_shape("learned of hidden in state_dict", own["learned"], shape)
+    for values in check_iterable("history of state_dict", state_dict.get("history", []), "records"):
+        if not isinstance(values, list | tuple) or len(values) != len(CorrectionRecord._fields):
+            raise ValueError(
+                f"history of state_dict must hold {len(CorrectionRecord._fields)} numbers a record, got {values!r}"
+            )

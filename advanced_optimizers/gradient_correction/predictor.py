@@ -28,12 +28,27 @@ HIDDEN = 8
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-4
 
 
+class Padding(NamedTuple):
+    """How tensors with unequally many rows are handled together: those with fewer than C get rows of zeros.
+
+    Attributes:
+        rows: (T, 1), how many rows each tensor has.
+        blocks: (T, keys, n), the rows that are averaged into each key; C where there are fewer than n.
+        sizes: (T, keys, 1), how many these are; 0 where a tensor has fewer keys.
+    """
+
+    rows: Tensor
+    blocks: Tensor
+    sizes: Tensor
+
+
 class Rows(NamedTuple):
     """Inner products of rows: of G with itself, of G with M, of M with itself."""
 
     gg: Tensor
     gm: Tensor
     mm: Tensor
+    padding: Padding | None = None
 
 
 class Mix(NamedTuple):
@@ -86,9 +101,21 @@ def cosine(mix: Mix, rows: Rows, next_gradient: NextGradient) -> Tensor:
 
 def tokens(rows: Rows) -> Tensor:
     """(T, C, 3), each in [-1, 1]: the lengths of G_i and M_i relative to a typical row's, and their cosine."""
-    g, m = (math.sqrt(rows.gg.shape[1]) * squares.sqrt() for squares in (rows.gg, rows.mm))
-    agreement = rows.gg.shape[1] * ratio(rows.gm, g * m)
+    number: Tensor | int = rows.gg.shape[1]
+    root: Tensor | float = math.sqrt(number)
+    if rows.padding is not None:
+        number, root = rows.padding.rows, rows.padding.rows.sqrt()
+    g, m = (root * squares.sqrt() for squares in (rows.gg, rows.mm))
+    agreement = number * ratio(rows.gm, g * m)
     return torch.stack([(g - 1.0) / (g + 1.0), (m - 1.0) / (m + 1.0), agreement], dim=2)
+
+
+def averages_of(x: Tensor, padding: Padding | None) -> Tensor:
+    """The tokens (T, C, 3) averaged over at most 64 blocks of neighboring rows, (T, keys, 3)."""
+    if padding is None:
+        return F.adaptive_avg_pool1d(x.mT, min(x.shape[1], KEYS)).mT
+    tensors = torch.arange(len(x), device=x.device)[:, None, None]
+    return F.pad(x, (0, 0, 0, 1))[tensors, padding.blocks].sum(dim=2) / padding.sizes.clamp(min=1)
 
 
 def attention(theta: list[Tensor], rows: Rows) -> Mix:
@@ -101,8 +128,10 @@ def attention(theta: list[Tensor], rows: Rows) -> Mix:
     """
     w_q, b_q, w_k, w_s, w_v, b_v, gate = theta
     x = tokens(rows)
-    averages = F.adaptive_avg_pool1d(x.mT, min(x.shape[1], KEYS)).mT
+    averages = averages_of(x, rows.padding)
     scores = torch.baddbmm(b_q[:, None], x, w_q) @ (averages @ w_k).mT
+    if rows.padding is not None:
+        scores = scores.masked_fill(rows.padding.sizes.mT == 0, -math.inf)
     weights = torch.softmax(scores / math.sqrt(WIDTH), dim=2)
     own, memory = (x @ w_s + weights @ torch.baddbmm(b_v[:, None], averages, w_v)).unbind(dim=2)
     step = ratio(gate, squared_length(Mix(own, memory), rows).sqrt())

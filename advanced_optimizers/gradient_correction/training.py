@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from advanced_optimizers.gradient_correction.history import CorrectionRecord, Te
 from advanced_optimizers.gradient_correction.predictor import (
     Mix,
     NextGradient,
+    Padding,
     Predictor,
     PredictorState,
     Rows,
@@ -45,28 +47,67 @@ def train_predictors(batch: list[TensorStep], predictors: list[Predictor], lr: f
     Returns:
         (T, 6), float64 on the CPU: one column for each field of :class:`CorrectionRecord`.
     """
-    rows, next_gradient, applied = _compare_with_previous(batch)
+    states = {predictor.name: load_states(batch, predictor) for predictor in predictors}
+    new, measured = trained(_compare_with_previous(batch), states, predictors, lr)
+    for name, state in new.items():
+        for step, values, steps in zip(batch, state.values, state.steps, strict=True):
+            step.state[name].copy_(values)
+            step.state[f"{name}_steps"].copy_(steps)
+    return measured.double().cpu()
+
+
+class Comparison(NamedTuple):
+    """The previous step's rows, this step's gradient as seen from there, and the mix that was applied there."""
+
+    rows: Rows
+    next_gradient: NextGradient
+    applied: Mix
+
+
+def trained(
+    comparison: Comparison, states: dict[str, PredictorState], predictors: list[Predictor], lr: float
+) -> tuple[dict[str, PredictorState], Tensor]:
+    """One training step of each predictor: its new state by name, and the measurements (T, 6) from before."""
+    rows, next_gradient, applied = comparison
     known = has_direction(rows, next_gradient)
     nothing = torch.full_like(next_gradient.length, math.nan)
     measured = dict.fromkeys(CorrectionRecord._fields, nothing)
     measured["plain_cosine"] = torch.where(known, cosine(unchanged(rows), rows, next_gradient), nothing)
     measured["corrected_cosine"] = torch.where(known, cosine(applied, rows, next_gradient), nothing)
+    new = {}
     for predictor in predictors:
-        trained, loss = train_predictor(predictor, load_states(batch, predictor), rows, next_gradient, lr)
-        for step, values, steps in zip(batch, trained.values, trained.steps, strict=True):
-            step.state[predictor.name].copy_(values)
-            step.state[f"{predictor.name}_steps"].copy_(steps)
-        measured[f"{predictor.name}_loss"] = loss
-        measured[f"{predictor.name}_gate"] = trained.values[:, 0, -1:]
-    return torch.cat([measured[field] for field in CorrectionRecord._fields], dim=1).double().cpu()
+        name = predictor.name
+        new[name], loss = train_predictor(predictor, states[name], rows, next_gradient, lr)
+        measured[f"{name}_loss"] = loss
+        measured[f"{name}_gate"] = new[name].values[:, 0, -1:]
+    return new, torch.cat([measured[field] for field in CorrectionRecord._fields], dim=1)
 
 
-def _compare_with_previous(batch: list[TensorStep]) -> tuple[Rows, NextGradient, Mix]:
-    """The previous step's rows, this step's gradient as seen from there, and the mix that was applied there."""
+def compared(
+    previous: Tensor, mix: Tensor, length: Tensor, with_gradient: Tensor, with_memory: Tensor, padding: Padding | None
+) -> Comparison:
+    """Compares a step with the one before.
+
+    Args:
+        previous: (3, T, C), the products of the previous step.
+        mix: (2, T, C), the coefficients of its corrected gradient.
+        length: (T, 1), of this step's gradient; 0 trains and measures nothing.
+        with_gradient: (T, C), the inner products of this step's rows with the previous gradient.
+        with_memory: (T, C), the same with the previous memory.
+        padding: Of tensors with unequally many rows.
+    """
+    rows, g, m = unit_rows(previous, padding)
+    next_gradient = NextGradient(length, ratio(with_gradient, g * length), ratio(with_memory, m * length))
+    return Comparison(rows, next_gradient, Mix(*mix))
+
+
+def _compare_with_previous(batch: list[TensorStep]) -> Comparison:
     previous = [step.previous for step in batch if step.previous is not None]
-    rows, g, m = unit_rows([each.products for each in previous])
-    length = torch.stack([step.products[0].sum() for step in batch]).sqrt()[:, None]
-    with_gradient = ratio(torch.stack([each.with_gradient for each in previous]), g * length)
-    with_memory = ratio(torch.stack([each.with_memory for each in previous]), m * length)
-    applied = Mix(*torch.stack([each.mix for each in previous], dim=1))
-    return rows, NextGradient(length, with_gradient, with_memory), applied
+    return compared(
+        torch.stack([each.products for each in previous], dim=1),
+        torch.stack([each.mix for each in previous], dim=1),
+        torch.stack([step.products[0].sum() for step in batch]).sqrt()[:, None],
+        torch.stack([each.with_gradient for each in previous]),
+        torch.stack([each.with_memory for each in previous]),
+        None,
+    )

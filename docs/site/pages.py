@@ -69,7 +69,7 @@ def modules(root: Path = ROOT) -> list[str]:
 
 def rooms(root: Path = ROOT) -> list[str]:
     """The modules whose public names the package itself has too."""
-    beside = (f"{PACKAGE}.integrations", f"{PACKAGE}.experiments")
+    beside = (f"{PACKAGE}.integrations", f"{PACKAGE}.experiments", f"{PACKAGE}.automl")
     return [module for module in modules(root) if not module.startswith(beside)]
 
 
@@ -78,7 +78,8 @@ def public_names(module: str, root: Path = ROOT) -> list[str]:
     path = root.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if getattr(targets[0], "id", "") == "__all__":
             return ast.literal_eval(node.value)
     raise ValueError(f"{path} has no __all__: the API reference lists the names that it names")
 

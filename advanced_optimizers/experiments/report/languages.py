@@ -12,8 +12,8 @@ RUSSIAN = ".ru.md"
 # The blocks with the texts of rules. These are long: a Russian document links to those of the English one, and drops
 # the last column of a table of claims and rules.
 RULES = frozenset({"rule", "rules", "shared-sentences", "former-rules"})
-_LINK = "Тексты правил — в [английском издании](coursework_report.md#{})."
-_APPENDICES = {"former-rules": "appendix-b-rules-that-were-changed"}
+_LINK = "Тексты правил — в [английском издании](coursework_report_appendices.md#{})."
+_APPENDICES = {"former-rules": "appendix-c-rules-that-were-changed"}
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,13 @@ class Language:
     """The words of a document.
 
     Attributes:
+        name: Its name.
         labels: What stands before the number of a figure or a table, by kind.
         phrase: Makes an English phrase one of this language.
         block: The same for the text of a block, which is its second argument; the first is the block's key.
     """
 
+    name: str
     labels: Mapping[str, str]
     phrase: Callable[[str], str]
     block: Callable[[str, str], str]
@@ -39,14 +41,17 @@ def language_of(name: str) -> Language:
 def _russian_block(key: str, text: str) -> str:
     if key not in RULES:
         return russian().block(text)
-    link = _LINK.format(_APPENDICES.get(key, "appendix-a-rules"))
+    link = _LINK.format(_APPENDICES.get(key, "appendix-b-rules"))
     if key != "rules":
         return link
     claims = "\n".join(f"{row[: row.rindex(' | ')]} |" for row in text.split("\n"))
     return f"{russian().block(claims)}\n\n{link}"
 
 
-_ENGLISH = Language({"figure": "Figure", "table": "Table"}, lambda text: text, lambda key, text: text)
+_ENGLISH = Language("English", {"figure": "Figure", "table": "Table"}, lambda text: text, lambda key, text: text)
 _RUSSIAN = Language(
-    {"figure": "Рисунок", "table": "Таблица"}, lambda text: russian().phrase(text) if text else text, _russian_block
+    "Russian",
+    {"figure": "Рисунок", "table": "Таблица"},
+    lambda text: russian().phrase(text) if text else text,
+    _russian_block,
 )

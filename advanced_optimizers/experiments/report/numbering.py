@@ -1,13 +1,14 @@
 """A document's outline: its headings, the numbers of its figures and tables, and the references to them.
 
-Figures and tables are numbered in the order in which they stand in a file that has ``<!-- numbered -->``. The text
-refers to them by name, ``Figure <!-- result:number figure=NAME -->12<!-- /result -->``, so no number can go stale.
+Figures and tables are numbered in the order in which they stand in the files that have ``<!-- numbered -->``, one
+count through all files of a language (an edition: the report, then its appendices). The text refers to them by name,
+``Figure <!-- result:number figure=NAME -->12<!-- /result -->``, so no number can go stale.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,11 +19,12 @@ NUMBERED = "<!-- numbered -->"
 Numbered: TypeAlias = tuple[str, str]
 
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
-_SECTION_NUMBER = re.compile(r"(\d+[a-z]?(?:\.\d+)*)\.? ")
+# 7, 7.2, A (of an appendix), A.1.
+_SECTION = r"(?:\d+[a-z]?(?:\.\d+)*|[A-Z](?:\.\d+)*(?!\w))"
+_SECTION_NUMBER = re.compile(rf"(?:Appendix |Приложение )?({_SECTION})\.? ")
 _REFERENCE = re.compile(
-    r"\b(?:sections?|раздел\w*)\s(\d+[a-z]?(?:\.\d+)*)"
-    r"(?:(?:\s(?:and|to|и|до)\s|\u2013)(\d+[a-z]?(?:\.\d+)*))?",
-    re.IGNORECASE,
+    rf"\b(?i:sections?|appendix|appendices|раздел\w*|приложени\w*)\s({_SECTION})"
+    rf"(?:(?:\s(?:and|to|и|до)\s|\u2013)({_SECTION}))?"
 )
 
 
@@ -79,18 +81,41 @@ class Outline:
         return f"**{label}** {caption}\n\n{text}"
 
 
-def outline_of(text: str, places: Iterable[Numbered], labels: Mapping[str, str]) -> Outline:
-    """The outline of a document.
+@dataclass(frozen=True)
+class Edition:
+    """What the numbered files of one language have in common.
 
-    Args:
-        text: The document, with code blanked.
-        places: Its figures and tables, in order, each once.
-        labels: What stands before a number, by kind.
+    Attributes:
+        places: Where each figure and table stands first, as ``file:line``, in their order.
+        sections: The numbers of all sections.
+        mentioned: The figures and tables that a reference names.
     """
-    numbers: dict[Numbered, int] = {}
-    for place in places:
-        numbers[place] = 1 + sum(kind == place[0] for kind, _ in numbers)
-    return Outline(tuple((len(m.group(1)), m.group(2)) for m in _HEADING.finditer(text)), numbers, labels)
+
+    places: Mapping[Numbered, str]
+    sections: frozenset[str]
+    mentioned: frozenset[Numbered]
+
+    def outline(self, text: str, labels: Mapping[str, str]) -> Outline:
+        """The outline of one of its files.
+
+        Args:
+            text: The file, with code blanked.
+            labels: What stands before a number, by kind.
+        """
+        numbers: dict[Numbered, int] = {}
+        for place in self.places:
+            numbers[place] = 1 + sum(kind == place[0] for kind, _ in numbers)
+        return Outline(headings_of(text), numbers, labels)
+
+
+def headings_of(text: str) -> tuple[tuple[int, str], ...]:
+    """Level and text of each heading of a file, whose code is blanked."""
+    return tuple((len(m.group(1)), m.group(2)) for m in _HEADING.finditer(text))
+
+
+def sections_of(text: str) -> frozenset[str]:
+    """The numbers of a file's sections."""
+    return frozenset(match.group(1) for _, title in headings_of(text) if (match := _SECTION_NUMBER.match(title)))
 
 
 def slug(heading: str) -> str:
@@ -98,22 +123,10 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def unknown_sections(text: str, outline: Outline) -> Iterator[tuple[int, str]]:
-    """Position and number of each section that the text refers to and that has no heading; quotes are left out."""
-    known = {match.group(1) for _, title in outline.headings if (match := _SECTION_NUMBER.match(title))}
+def unknown_sections(text: str, known: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Position and number of each section that the text refers to and that is not known; quotes are left out."""
     for match in _REFERENCE.finditer(text):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         for number in match.groups():
             if number and number not in known and not line.startswith(">"):
                 yield match.start(), number
-
-
-def never_mentioned(outline: Outline, mentioned: Iterable[Mapping[str, str]]) -> list[Numbered]:
-    """The figures and tables that no reference names.
-
-    Args:
-        outline: Of the document.
-        mentioned: The arguments of each reference.
-    """
-    named = {(kind, name) for arguments in mentioned for kind, name in arguments.items()}
-    return [place for place in outline.numbers if place not in named]

@@ -19,10 +19,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
@@ -32,30 +30,21 @@ from advanced_optimizers.experiments.report.blocks import ReportContext
 from advanced_optimizers.experiments.report.captions import place_of
 from advanced_optimizers.experiments.report.documents import Document, English, english_texts
 from advanced_optimizers.experiments.report.languages import RUSSIAN, language_of
-from advanced_optimizers.experiments.report.numbering import (
-    NUMBERED,
-    Outline,
-    never_mentioned,
-    outline_of,
-    unknown_sections,
-)
+from advanced_optimizers.experiments.report.markers import Block, blanked, line_of, parse, prose_of, read
+from advanced_optimizers.experiments.report.numbering import NUMBERED, Edition, Numbered, sections_of, unknown_sections
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
-FILES = ("README.md", "coursework_report.md", f"README{RUSSIAN}", f"coursework_report{RUSSIAN}")
+# In the order in which figures and tables are numbered.
+NAMES = ("README", "coursework_report", "coursework_report_appendices")
+FILES = tuple(f"{name}{ending}" for ending in (".md", RUSSIAN) for name in NAMES)
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
 FIGURES = Path("figures")
 
 _few = partial(first_few, limit=5, separator=", ")
 
-_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
-_OPEN = re.compile(r"<!-- result:([a-z][a-z-]*)((?: [a-z]+=[^\s>]+)*) -->")
-_CLOSE = "<!-- /result -->"
-_MARKS = {"<!-- results -->", "<!-- /results -->", "<!-- claimed -->", "<!-- /claimed -->"}
-
 _TORN = re.compile(r"[^\n]\n<!-- claimed -->")
-_CODE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
 # What looks like a result but is not.
 _NOT_A_RESULT = re.compile(
@@ -75,21 +64,6 @@ _NOT_A_RESULT = re.compile(
     """,
     re.DOTALL | re.MULTILINE | re.VERBOSE | re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A generated block of a file: its key, its arguments, and the position of its text."""
-
-    key: str
-    arguments: Mapping[str, str]
-    marker: str
-    line: int
-    start: int
-    end: int
-    inline: bool
-    line_end: str
-    starts_line: bool
 
 
 def run_report(root: Path, check: bool) -> list[str]:
@@ -128,15 +102,15 @@ def _remove_leftovers(context: ReportContext) -> None:
 
 def update_report(files: Sequence[Path], context: ReportContext) -> None:
     """Writes the text of every block, except in a file with a malformed marker and in a block that cannot be filled."""
-    english = english_texts(context)
+    english, editions = english_texts(context), _editions(files)
     for path in files:
         if not path.is_file():
             continue
-        text = _read(path)
-        blocks, problems = _parse(text)
+        text = read(path)
+        blocks, problems = parse(text)
         if problems:
             continue
-        document = _document(path.name, text, blocks, english)
+        document = _document(path.name, text, blocks, english, editions)
         for block in reversed(blocks):
             try:
                 filled = _filled(block, document)
@@ -178,101 +152,75 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
         # Nothing can be computed from the records before they are mended.
         return differences.damaged + _unlisted_records(differences)
     problems = []
-    english = english_texts(context)
+    english, editions = english_texts(context), _editions(files)
     for path in files:
         if not path.is_file():
             problems.append(f"{path.name} is missing")
             continue
-        text = _read(path)
-        blocks, malformed = _parse(text)
+        text = read(path)
+        blocks, malformed = parse(text)
         problems += [f"{path.name}:{problem}" for problem in malformed]
         if not malformed:
-            document = _document(path.name, text, blocks, english)
-            found = [*_unbacked_numbers(text, blocks), *_faults_of_text(text, blocks, document.outline)]
+            document = _document(path.name, text, blocks, english, editions)
+            found = list(_unbacked_numbers(text, blocks))
+            if NUMBERED in text:
+                found += _faults_of_text(path.name, text, blocks, editions[document.language.name])
             problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
     return missing + problems if missing else problems + _stale_files(context)
 
 
-def _parse(text: str) -> tuple[list[_Block], list[str]]:
-    """The blocks of a file, and the problems with its markers."""
-    code = [match.span() for match in _CODE.finditer(text)]
-    blocks: list[_Block] = []
-    problems: list[str] = []
-    opened: re.Match[str] | None = None
-    for match in _COMMENT.finditer(text):
-        if any(start <= match.start() < end for start, end in code):
+def _editions(files: Sequence[Path]) -> dict[str, Edition]:
+    """By language, what its numbered files have in common."""
+    places: dict[str, dict[Numbered, str]] = {}
+    sections: dict[str, set[str]] = {}
+    mentioned: dict[str, set[Numbered]] = {}
+    for path in files:
+        text = read(path) if path.is_file() else ""
+        if NUMBERED not in text:
             continue
-        comment, line = match.group(), _line(text, match.start())
-        opening = _OPEN.fullmatch(comment)
-        if opening or comment == _CLOSE:
-            if opened and opening:
-                problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
-            elif not opened and not opening:
-                problems.append(f"{line}: {_CLOSE} closes nothing")
-            elif opened:
-                blocks.append(_block(text, opened, match))
-            opened = match if opening else None
-        elif re.match(r"\s*/?\s*(results?|claimed)\b", match.group(1), re.IGNORECASE) and comment not in _MARKS:
-            problems.append(f"{line}: malformed marker {comment}; write <!-- result:key name=value -->")
-    if opened:
-        problems.append(f"{_line(text, opened.start())}: {opened.group()} has no {_CLOSE}")
-    return blocks, problems + (_doubles(blocks) if NUMBERED in text else [])
+        blocks, _ = parse(text)
+        language = language_of(path.name).name
+        sections.setdefault(language, set()).update(sections_of(prose_of(text, blocks)))
+        for block in blocks:
+            if place := place_of(block.key, block.arguments):
+                places.setdefault(language, {}).setdefault(place, f"{path.name}:{block.line}")
+            if block.key == "number":
+                mentioned.setdefault(language, set()).update(block.arguments.items())
+    return {
+        language: Edition(places.get(language, {}), frozenset(found), frozenset(mentioned.get(language, ())))
+        for language, found in sections.items()
+    }
 
 
-def _doubles(blocks: Sequence[_Block]) -> list[str]:
-    """A problem for each figure or table that is there more than once, since it can have one number only."""
-    first: dict[Any, _Block] = {}
-    places = [(block, place_of(block.key, block.arguments)) for block in blocks]
-    return [
-        f"{block.line}: {block.marker} is there twice: refer to the one in line {first[place].line} by its number"
-        for block, place in places
-        if place is not None and first.setdefault(place, block) is not block
-    ]
-
-
-def _document(name: str, text: str, blocks: Sequence[_Block], english: English) -> Document:
+def _document(
+    name: str, text: str, blocks: Sequence[Block], english: English, editions: Mapping[str, Edition]
+) -> Document:
     """What fills the blocks of a file. Without ``NUMBERED`` its figures and tables have no numbers."""
     language = language_of(name)
     if NUMBERED not in text:
         return Document(language, None, english)
-    places = filter(None, (place_of(block.key, block.arguments) for block in blocks))
-    return Document(language, outline_of(_prose(text, blocks), places, language.labels), english)
+    return Document(language, editions[language.name].outline(prose_of(text, blocks), language.labels), english)
 
 
-def _faults_of_text(text: str, blocks: Sequence[_Block], outline: Outline | None) -> Iterator[str]:
-    """Sections that do not exist, figures and tables that nobody mentions, and paragraphs that a mark would end."""
-    if outline is None:
-        return
-    for match in _TORN.finditer(_prose(text, blocks)):
-        yield f"{_line(text, match.end() - 1)}: a mark starts a line, which Markdown would take for HTML"
-    for position, number in unknown_sections(_prose(text, blocks), outline):
-        yield f"{_line(text, position)}: there is no section {number}"
-    lines = {place: block.line for block in blocks if (place := place_of(block.key, block.arguments))}
-    for place in never_mentioned(outline, [block.arguments for block in blocks if block.key == "number"]):
-        kind, name = place
-        yield f"{lines[place]}: the text never refers to this {kind}: write <!-- result:number {kind}={name} -->"
+def _faults_of_text(name: str, text: str, blocks: Sequence[Block], edition: Edition) -> Iterator[str]:
+    """Sections that do not exist, figures and tables twice or never mentioned, and paragraphs that a mark would end."""
+    for match in _TORN.finditer(prose_of(text, blocks)):
+        yield f"{line_of(text, match.end() - 1)}: a mark starts a line, which Markdown would take for HTML"
+    for position, number in unknown_sections(prose_of(text, blocks), edition.sections):
+        yield f"{line_of(text, position)}: there is no section {number}"
+    for block in blocks:
+        place = place_of(block.key, block.arguments)
+        if place and edition.places[place] != f"{name}:{block.line}":
+            first = edition.places[place]
+            yield f"{block.line}: {block.marker} is there twice: refer to the one in {first} by its number"
+        elif place and place not in edition.mentioned:
+            kind, own = place
+            yield f"{block.line}: the text never refers to this {kind}: write <!-- result:number {kind}={own} -->"
 
 
-def _block(text: str, opening: re.Match[str], closing: re.Match[str]) -> _Block:
-    marker = _OPEN.fullmatch(opening.group())
-    assert marker is not None  # the caller matched it
-    start = opening.end()
-    return _Block(
-        key=marker.group(1),
-        arguments=dict(pair.split("=", 1) for pair in marker.group(2).split()),
-        marker=opening.group(),
-        line=_line(text, opening.start()),
-        start=start,
-        end=closing.start(),
-        inline=text[start] not in "\r\n",
-        line_end="\r\n" if text.startswith("\r\n", start) else "\n",
-        starts_line=not text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()].strip(),
-    )
-
-
-def _filled(block: _Block, document: Document) -> str:
+def _filled(block: Block, document: Document) -> str:
     """The text that belongs between a block's markers.
 
     Raises:
@@ -288,7 +236,7 @@ def _filled(block: _Block, document: Document) -> str:
     return text
 
 
-def _drift(text: str, blocks: Sequence[_Block], document: Document) -> Iterator[str]:
+def _drift(text: str, blocks: Sequence[Block], document: Document) -> Iterator[str]:
     for block in blocks:
         try:
             expected = _filled(block, document)
@@ -300,27 +248,18 @@ def _drift(text: str, blocks: Sequence[_Block], document: Document) -> Iterator[
             yield f"{block.line}: {block.marker} should hold {_short(expected)}, found {_short(found)}"
 
 
-def _unbacked_numbers(text: str, blocks: Sequence[_Block]) -> Iterator[str]:
+def _unbacked_numbers(text: str, blocks: Sequence[Block]) -> Iterator[str]:
     """Decimal numbers and percentages outside generated blocks, with their lines."""
-    prose = _prose(text, blocks)
+    prose = prose_of(text, blocks)
     sections = [m.span() for m in re.finditer(r"<!-- results -->.*?(?:<!-- /results -->|\Z)", prose, re.DOTALL)]
     for match in _NOT_A_RESULT.finditer(prose):
-        prose = _blanked(prose, *match.span())
+        prose = blanked(prose, *match.span())
     for start, end in sections or [(0, len(prose))]:
         for match in _NUMBER.finditer(prose, start, end):
             yield (
-                f"{_line(text, match.start())}: {match.group()} has no record behind it: generate it with a result "
+                f"{line_of(text, match.start())}: {match.group()} has no record behind it: generate it with a result "
                 "block, or mark a source's number as claimed"
             )
-
-
-def _prose(text: str, blocks: Sequence[_Block]) -> str:
-    """The text with the contents of its blocks and its code replaced by blanks."""
-    for block in blocks:
-        text = _blanked(text, block.start, block.end)
-    for match in _CODE.finditer(text):
-        text = _blanked(text, *match.span())
-    return text
 
 
 def _missing_records(context: ReportContext) -> list[str]:
@@ -367,22 +306,8 @@ def _stale_files(context: ReportContext) -> list[str]:
     return problems + [f"{path} is missing: run report" for path in pictures if not (context.root / path).is_file()]
 
 
-def _read(path: Path) -> str:
-    """The text of a file, with its line ends as they are."""
-    return path.read_bytes().decode()
-
-
 def _unix(text: str) -> str:
     return text.replace("\r\n", "\n")
-
-
-def _blanked(text: str, start: int, end: int) -> str:
-    """The text with one part replaced by blanks; line breaks and positions stay the same."""
-    return text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
 
 
 def _short(text: str) -> str:

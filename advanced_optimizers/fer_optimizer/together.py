@@ -1,0 +1,161 @@
+"""Gradient-consistency FER on all tensors of one device at once: the number of operations does not depend on theirs.
+
+Of a tensor that is sharded over processes, each handles its own part; only the inner products are those of the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advanced_optimizers._flat import Layout, State, precise
+from advanced_optimizers._sharded import like, local, shards_of
+
+# A tensor's hyperparameters: fer_weight, consistency_threshold, memory_size.
+Setting = tuple[float, float, int]
+
+
+class Numbers(NamedTuple):
+    """The hyperparameters and what follows from them, (1, tensors) each if nothing else is said."""
+
+    weight: Tensor
+    threshold: Tensor
+    least: Tensor  # a cosine below this one is corrected: none where the threshold is -1, whatever the rounding
+    sigma: Tensor
+    rate: Tensor
+    unchanged: Tensor  # (2, tensors), the coefficients of gradient and memory
+    unweighted: Tensor  # (2, tensors), these without what is weighted
+    one: Tensor
+    nan: Tensor
+
+
+class Together:
+    """The memories of tensors on one device, with gradients of one precision, in one buffer.
+
+    ``state[p]["memory"]`` is a view of it. A tensor that has no gradient in a step keeps its place.
+
+    Args:
+        params: The parameters; all are whole, or all are sharded in the same way.
+        state: The optimizer's; a memory that is there is taken over.
+        dtype: The precision of the gradients.
+    """
+
+    def __init__(self, params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype) -> None:
+        self.params = params
+        self._strides = [p.stride() for p in params]
+        self._shards = shards_of(params[0])
+        self._layout = Layout([local(p) for p in params])
+        wide = torch.promote_types(dtype, torch.float32)
+        # The gradients, which become the corrected ones, and the memories.
+        self._both = self._layout.zeros(wide, 2)
+        self._both_apart = self._both.split(1)
+        self._work, self._memory = self._both.unbind()
+        self._gradients = self._layout.views(self._work)
+        self._narrow = None if dtype == wide else self._layout.zeros(dtype)
+        corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
+        self.corrected = [like(p, part) for p, part in zip(params, corrected, strict=True)]
+        self._memories = [like(p, part) for p, part in zip(params, self._layout.views(self._memory), strict=True)]
+        states = [state[p] for p in params]
+        known = ["memory" in each for each in states]
+        for each, memory in zip(states, self._memories, strict=True):
+            if "memory" in each:
+                local(memory).copy_(local(each["memory"]))
+            each["memory"] = memory
+        self._known = torch.tensor([known], device=self._layout.device)
+        self._all_known = all(known)
+        self._arithmetic: Callable[[], Tensor] = self._correct
+        self._settings: list[Setting] = []
+        self._numbers: Numbers
+        self._here: list[bool] = []
+        self._is_here: Tensor | None = None
+
+    def has_changed(self, state: State) -> bool:
+        """Whether a parameter has another layout, or its memory was replaced, as loading and copying do."""
+        return any(
+            p.stride() != stride or state.get(p, {}).get("memory") is not memory
+            for p, stride, memory in zip(self.params, self._strides, self._memories, strict=True)
+        )
+
+    def settle(self, state: State) -> None:
+        """Takes the memories of tensors without a finite gradient so far out of their state; waits for the device."""
+        if self._all_known:
+            return
+        known = self._known[0].tolist()
+        for p, memory, is_known in zip(self.params, self._memories, known, strict=True):
+            if not is_known and state.get(p, {}).get("memory") is memory:
+                del state[p]["memory"]
+        self._all_known = all(known)
+
+    def compile(self, options: dict[str, Any]) -> None:
+        """Compiles the arithmetic with ``torch.compile``, unless processes exchange sums in the middle of it."""
+        if self._shards is None:
+            self._arithmetic = torch.compile(self._correct, dynamic=False, **options)
+
+    def step(self, grads: dict[Tensor, Tensor], settings: list[Setting]) -> Tensor:
+        """Corrects the gradients into :attr:`corrected`, then moves the memories.
+
+        Args:
+            grads: The gradients by parameter, of all parameters or some.
+            settings: The hyperparameters of each parameter.
+
+        Returns:
+            (1, tensors), the cosines; NaN where there was nothing to compare.
+        """
+        self._use(settings)
+        here = [p in grads for p in self.params]
+        if here != self._here:
+            self._here = here
+            self._is_here = None if all(here) else torch.tensor([here], device=self._layout.device)
+        into = [gradient for gradient, is_here in zip(self._gradients, here, strict=True) if is_here]
+        torch._foreach_copy_(into, [local(grads[p]) for p in self.params if p in grads])
+        return self._arithmetic()
+
+    def _use(self, settings: list[Setting]) -> None:
+        if settings == self._settings:
+            return
+        weights, thresholds, sizes = zip(*settings, strict=True)
+        least = [t if t > -1.0 else -math.inf for t in thresholds]
+        sigmas = [math.sqrt(1.0 - t * t) for t in thresholds]
+        rows = [weights, thresholds, least, sigmas, [1.0 / size for size in sizes]]
+        numbers = torch.tensor(rows, dtype=torch.float64).to(precise(self._layout.device)).to(self._layout.device)
+        weight, threshold, least, sigma, rate = numbers.split(1)
+        one, zero = torch.ones_like(weight), torch.zeros_like(weight)
+        self._settings = settings
+        unchanged, unweighted = torch.cat([one, zero]), torch.cat([1.0 - weight, zero])
+        self._numbers = Numbers(
+            weight, threshold, least, sigma, rate, unchanged, unweighted, one, torch.full_like(one, math.nan)
+        )
+
+    def _correct(self) -> Tensor:
+        n, work, memory = self._numbers, self._work, self._memory
+        squares = torch.linalg.vector_norm(self._both, dim=2).square_()
+        inner = (self._both_apart[0] * self._both_apart[1]).sum(dim=2)
+        products = self._layout.sums(torch.cat([squares, inner]).to(n.weight.dtype))
+        if self._shards is not None:
+            self._shards.add_up(products)
+        gg, mm, gm = products.split(1)
+        finite = gg <= torch.finfo(work.dtype).max
+        if self._is_here is not None:
+            finite &= self._is_here
+        r = (gg * mm).rsqrt()
+        c = torch.where(finite, gm * r, n.nan)
+        # The formula of consistency_correction, with u = sigma / s and v = w rho. At s = 0, u is 0 too.
+        squared = torch.addcmul(n.one, c, c, value=-1.0)
+        u = n.sigma * torch.threshold(squared, 8.0 * torch.finfo(work.dtype).eps, math.inf).rsqrt()
+        v = n.weight * torch.addcmul(n.threshold * c, u, squared).relu()
+        of_memory = torch.addcmul(n.threshold, u, c, value=-1.0) * (gg * r)
+        corrected = torch.addcmul(n.unweighted, v, torch.cat([u, of_memory]))
+        coefficients = torch.where(c < n.least, corrected, n.unchanged)
+        rates = torch.where(self._known, n.rate, n.one) * finite  # the first gradient becomes the memory
+        self._known.logical_or_(finite)
+        a, b, t = self._layout.spread(torch.cat([coefficients, rates]).to(work.dtype))
+        entering = torch.where(t > 0.0, work, memory)  # a gradient that is not finite does not
+        work.mul_(a).addcmul_(memory, b)
+        memory.lerp_(entering, t)
+        if self._narrow is not None:
+            self._narrow.copy_(work)
+        return c
