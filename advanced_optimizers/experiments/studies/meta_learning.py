@@ -250,6 +250,8 @@ TOPIC = Topic(
         Metric("mse", "squared error", False, "", "", 1.0, 3),
         Metric("diverged", "share of diverged tasks", False, best=0.0),
     ),
-    curves=(Curve("mse", "error-by-step", "squared error by gradient step", by_base=False, over="gradient step"),),
+    curves=(
+        Curve("mse", "error-by-step", "squared error by gradient step", by_base=False, over="gradient step", log=True),
+    ),
     margins={f"mse_after_{step}": {WAVES: ERROR} for step in COMPARED},
 )
