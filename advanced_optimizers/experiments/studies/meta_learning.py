@@ -218,7 +218,6 @@ def _waves(profile: str, iterations: int, test_tasks: int, seeds: tuple[int, ...
         name=STUDY,
         title="From which weights do a few gradient steps lead far?",
         profile=profile,
-        in_progress=profile == "full",
         tasks=(KindTask(task=WAVES, reads=(), config=config, protocol=protocol),),
         algorithms=tuple(_WAVES),
         seeds=seeds,
