@@ -15,6 +15,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -249,6 +250,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _adopt(options: argparse.Namespace) -> int:
+    import_module("advanced_optimizers.experiments.studies")  # where the kinds of records come from
+
     path = run_store(options.profile).update_manifest(adopt=True)
     print(f"written: {path.relative_to(project_root())}")
     return 0

@@ -21,6 +21,7 @@ from torch import Tensor
 from advanced_optimizers._checks import check_integer, check_range, unknown_name
 from advanced_optimizers.experiments.data.archives import ARCHIVES, read_archive
 from advanced_optimizers.experiments.data.files import Arrays, DataError, checksum, default_root, read_torchvision
+from advanced_optimizers.experiments.data.omniglot import read_omniglot
 
 __all__ = [
     "DATASETS",
@@ -45,6 +46,7 @@ DATASETS = {
     "cifar10-jpeg-own": "cifar10-jpeg-own",
     "cifar100": "CIFAR-100",
     "digits": "Digits",
+    "omniglot": "Omniglot",
 }
 
 # The files of datasets that a user supplies, by name; see ``supply``.
@@ -318,6 +320,8 @@ def _load(name: str, root: Path) -> Dataset:
         arrays = _read_supplied(name, _SUPPLIED[name])
     elif name in ARCHIVES:
         arrays = read_archive(name, root)
+    elif name == "omniglot":
+        arrays = read_omniglot(root)
     else:
         arrays = read_torchvision(name, root)
     mean, std = _channel_statistics(arrays.images)

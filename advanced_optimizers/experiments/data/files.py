@@ -50,6 +50,10 @@ _REMEDIES = {
     "cifar10-jpeg-own": (
         "delete it if it exists, then make it from CIFAR-10: python -m advanced_optimizers.experiments.data.jpeg"
     ),
+    "omniglot": (
+        "delete it if it exists, then load it on a machine with network access, where torchvision downloads it: "
+        "python -c \"from advanced_optimizers.experiments import data; data.load('omniglot')\""
+    ),
 }
 
 

@@ -71,6 +71,7 @@ class Curve:
         words: What the figure shows, for its caption.
         by_base: Whether methods with different base optimizers get columns of their own.
         over: What the points of a run are: the name of the horizontal axis.
+        log: Whether the vertical axis is logarithmic.
     """
 
     column: str
@@ -78,6 +79,7 @@ class Curve:
     words: str
     by_base: bool = True
     over: str = "epoch"
+    log: bool = False
 
 
 # Recorded by every run. Topics add what their algorithms report.

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
@@ -52,6 +52,7 @@ class _Curves(NamedTuple):
     xlabel: str
     ylabel: str
     epochs: bool
+    log: bool = False
 
 
 def learning_curves(
@@ -62,6 +63,7 @@ def learning_curves(
     groups: Groups | None = None,
     algorithms: Sequence[str] | None = None,
     over: str = "epoch",
+    log: bool = False,
 ) -> Figure:
     """A metric by epoch: mean and interval over the seeds.
 
@@ -75,6 +77,7 @@ def learning_curves(
         groups: Algorithms by column title, such as those over one base; None draws all of them in each panel.
         algorithms: All algorithms of the study in its order; None takes those of the frame.
         over: What the points of a run are, if not epochs.
+        log: Whether the vertical axis is logarithmic.
 
     Raises:
         ValueError: The frame holds no value of the metric.
@@ -87,7 +90,8 @@ def learning_curves(
         condition: {str(name): _by_epoch(runs, metric) for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
-    return _draw(_Curves(by_panel, over.capitalize(), METRICS[metric].label, epochs=True), styles, labels, groups)
+    drawn = _Curves(by_panel, over.capitalize(), METRICS[metric].label, epochs=True, log=log)
+    return _draw(drawn, styles, labels, groups)
 
 
 def accuracy_over_time(
@@ -207,8 +211,9 @@ def _draw_rows(curves: _Curves, styles: Mapping[str, Style], labels: Labels) -> 
                 _draw_among_others(axis, own, rows[row], styles)
             else:
                 mark_absence(axis)
+            if not curves.log:
+                axis.yaxis.set_major_locator(MaxNLocator(3 if row_height > 0.6 else 2, steps=[1, 2, 5, 10]))
             _limit(axis, curves, found[column])
-            axis.yaxis.set_major_locator(MaxNLocator(3 if row_height > 0.6 else 2, steps=[1, 2, 5, 10]))
             if row == 0:
                 axis.set_title(titles[column])
             if column == 0:
@@ -250,6 +255,10 @@ def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
         axis.set_xlim(0.5, max(curve.x[-1] for curve in curves.by_panel[condition].values()) + 0.5)
     else:
         axis.set_xlim(left=0)
+    if curves.log:  # an interval that reaches below zero must not make the axis endless
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_ylim(bottom=0.5 * min(min(curve.mean) for curve in curves.by_panel[condition].values()))
 
 
 def _title(words: tuple[str, str], grouped: bool) -> str:

@@ -52,7 +52,7 @@ class KindResults(ComparedResults[KindStudy]):
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                draw = partial(plots.learning_curves, self.curves, column, over=curve.over)
+                draw = partial(plots.learning_curves, self.curves, column, over=curve.over, log=curve.log)
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
                     f"{curve.words} ({len(run_ids)} runs)",
                     partial(draw, labels=labels(), algorithms=self.study.algorithms),
