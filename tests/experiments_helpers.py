@@ -7,8 +7,10 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier, Event
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 
+from advanced_optimizers.experiments.__main__ import main
 from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.config import Hyperparameters, RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
@@ -126,7 +129,8 @@ def model_of(algorithm: str) -> str:
 FOR_ANY_MODEL = tuple(
     name
     for name, row in ALGORITHMS.items()
-    if row.baseline is None or any(name in study.algorithms for study in STUDIES.values() if isinstance(study, Study))
+    if row.build is not None  # None where runs are of another kind than training a classifier
+    and (row.baseline is None or any(name in s.algorithms for s in STUDIES.values() if isinstance(s, Study)))
 )
 
 
@@ -185,6 +189,31 @@ def other_process(function: Callable[..., None], *arguments: Any) -> Iterator[Fo
     finally:
         process.kill()
         process.join()
+
+
+def print_into(file: Path) -> None:
+    """From now on, what this process and those that it starts print goes into a file."""
+    with file.open("wb") as opened:
+        for stream in (1, 2):
+            os.dup2(opened.fileno(), stream)
+
+
+def run_command(arguments: Sequence[str], folder: Path, **environment: str) -> str:
+    """Runs the command line in another process, in a folder; returns what it prints if it succeeds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        printed = Path(scratch) / "printed.txt"
+        with other_process(_run_command, arguments, folder, environment, printed) as process:
+            process.join(_PATIENCE)
+            status, output = process.exitcode, printed.read_text(encoding="utf-8")
+    assert status == 0, output
+    return output
+
+
+def _run_command(arguments: Sequence[str], folder: Path, environment: dict[str, str], printed: Path) -> None:
+    os.environ.update(environment)
+    os.chdir(folder)
+    print_into(printed)
+    sys.exit(main(arguments))
 
 
 def wait_for(condition: Callable[[], Any], process: ForkServerProcess) -> None:
