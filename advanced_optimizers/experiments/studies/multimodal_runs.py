@@ -217,7 +217,7 @@ class Trained:
         self.model = build(run.algorithm, pixels, sets.vocabulary, width).to(device)
         used = parameters_used(run.algorithm, self.model)
         self.parameters = sum(p.numel() for p in used)
-        self.optimizer = torch.optim.Adam(used, lr=run.hyperparameters["lr"], fused=True)
+        self.optimizer = torch.optim.Adam(used, lr=float(run.hyperparameters["lr"]), fused=True)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, run.steps)
         self.generator = torch.Generator().manual_seed(run.seed)
         self.contrastive = FUSIONS[run.algorithm] == "cosine"
