@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from advanced_optimizers.experiments.data.datasets import DATASETS
-from advanced_optimizers.experiments.evidence.metrics import noise_words
+from advanced_optimizers.experiments.evidence.metrics import Labels, noise_words
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import MODELS
+
+# The display names of tasks that are no dataset with a model; there is no label noise on them.
+TASKS: dict[str, str] = {}
 
 
 def labels() -> dict[str, str]:
@@ -22,7 +25,7 @@ def labels() -> dict[str, str]:
         for name, algorithm in ALGORITHMS.items()
         if baseline in (name, algorithm.baseline)
     }
-    return {**tasks, **algorithms}
+    return {**tasks, **TASKS, **algorithms}
 
 
 def label(name: str) -> str:
@@ -30,6 +33,7 @@ def label(name: str) -> str:
     return labels().get(name, name)
 
 
-def where(task: str, label_noise: float) -> str:
-    """A task and its level of label noise, for display."""
-    return f"{label(task)}, {noise_words(label_noise)}"
+def where(task: str, label_noise: float, names: Labels | None = None) -> str:
+    """A task and its level of label noise, for display; with names as given, or those of :func:`labels`."""
+    name = (labels() if names is None else names).get(task, task)
+    return name if task in TASKS else f"{name}, {noise_words(label_noise)}"

@@ -8,7 +8,8 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import ClaimedGain, Evidence, Verdict
-from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, Metric, noise_words, p_words
+from advanced_optimizers.experiments.evidence.labels import where
+from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, Metric, p_words
 from advanced_optimizers.experiments.report import table_files
 
 _NOTHING = "-"
@@ -36,7 +37,7 @@ def evidence_table(evidence: Sequence[Evidence], *, labels: Labels) -> pd.DataFr
         names = (labels.get(c.algorithm, c.algorithm), labels.get(c.baseline, c.baseline))
         rows.append(
             {
-                "Task": f"{labels.get(c.task, c.task)}, {noise_words(c.label_noise)}",
+                "Task": where(c.task, c.label_noise, labels),
                 "Comparison": f"{names[0]} against {names[1]}",
                 "Result [95 % interval]": row.estimate,
                 "n": row.interval.n,

@@ -11,8 +11,9 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Measurements, by_seed, select_runs
 from advanced_optimizers.experiments.evidence.judgments import judge_within
+from advanced_optimizers.experiments.evidence.labels import where
 from advanced_optimizers.experiments.evidence.medians import DEVIATIONS, coverage, disturbed, median_interval, ratios
-from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, noise_words, ordered
+from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions, ordered
 from advanced_optimizers.experiments.evidence.statistics import compare_paired, mean, mean_interval, std
 from advanced_optimizers.experiments.report.table_files import NOTHING, noted, with_runs
 from advanced_optimizers.experiments.studies.study import Study
@@ -49,12 +50,12 @@ def comparison_table(
     for task, label_noise in conditions(frame, labels):
         runs = {a: by_cell[task, label_noise, a] for a in algorithms}
         best = _clear_best({a: by_seed(runs[a], metric) for a in algorithms}, metric)
-        name, unit = labels.get(task, task), f" ({METRICS[metric].unit})".replace(" ()", "")
-        table[f"{name}, {noise_words(label_noise)}{unit}"] = [
+        unit = f" ({METRICS[metric].unit})".replace(" ()", "")
+        table[f"{where(task, label_noise, labels)}{unit}"] = [
             NOTHING if runs[a].empty else _value_cell(runs[a], metric, n, bold=a == best) for a in algorithms
         ]
         if claimed and not label_noise and task in claimed:
-            table[f"{name}, coursework's claim{unit}"] = [
+            table[f"{labels.get(task, task)}, coursework's claim{unit}"] = [
                 f"{METRICS[metric].scale * claimed[task][a]:.1f}" if a in claimed[task] else NOTHING for a in algorithms
             ]
     return noted(table, interval_note(n))
@@ -78,7 +79,7 @@ def metrics_table(frame: pd.DataFrame, metrics: Sequence[str], *, labels: Labels
     n = common_count(len(by_seed(runs, metric)) for runs in cells.values() for metric in metrics)
     table = pd.DataFrame(
         {
-            "Task": f"{labels.get(task, task)}, {noise_words(noise)}",
+            "Task": where(task, noise, labels),
             "Algorithm": labels.get(name, name),
             **{METRICS[metric].label: _value_cell(runs, metric, n, bold=False) for metric in metrics},
         }

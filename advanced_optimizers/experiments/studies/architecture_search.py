@@ -350,7 +350,6 @@ def _study(profile: str, settings: dict[str, object], seeds: tuple[int, ...]) ->
         seeds=seeds,
         metrics=("test_accuracy", "above_median", "weight_importance", "discretization_gap", "parameters", *_COST),
         curves=("skips", "parameter_free", "mixture_accuracy", "discrete_accuracy"),
-        in_progress=profile == "full",
     )
 
 
@@ -365,6 +364,9 @@ _ROWS = {
 }
 TOPIC = Topic(
     title="Architecture search by gradient",
+    tasks={
+        "cifar10-jpeg-cells": "cifar10-jpeg, cells",
+    },
     algorithms=_ROWS,
     studies=(_study("quick", {**QUICK, "rounds": ((4, 1), (2, 2))}, (0, 1)), _study("full", FULL, SEEDS)),
     claims=SEARCH_CLAIMS,

@@ -129,6 +129,11 @@ def _study(profile: str, tables: tuple[str, ...], seeds: tuple[int, ...], *, que
 
 TOPIC = Topic(
     title="Search on a table",
+    tasks={
+        "nasbench201-cifar10": "NAS-Bench-201, CIFAR-10",
+        "nasbench201-cifar100": "NAS-Bench-201, CIFAR-100",
+        "nasbench201-imagenet16-120": "NAS-Bench-201, ImageNet16-120",
+    },
     algorithms={
         "table-random": Algorithm(label="Random search, table", baseline=None),
         "table-evolution": Algorithm(label="Regularized evolution", baseline="table-random"),

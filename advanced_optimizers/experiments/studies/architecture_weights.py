@@ -153,6 +153,9 @@ _FULL = {**FULL, "search_epochs": 10, "cells": 8}
 _QUICK = {**QUICK, "controller_steps": 3, "samples": 3}
 TOPIC = Topic(
     title="Architecture search with shared weights",
+    tasks={
+        "cifar10-jpeg-shared-weights": "cifar10-jpeg, shared weights",
+    },
     algorithms=_ROWS,
     studies=(_study("quick", _QUICK, (0, 1)), _study("full", _FULL, SEEDS)),
     claims=WEIGHTS_CLAIMS,

@@ -287,6 +287,9 @@ def _percentage(column: str, words: str) -> Metric:
 
 TOPIC = Topic(
     title="Few examples",
+    tasks={
+        "omniglot-few-shot": "Omniglot",
+    },
     algorithms={
         name: Algorithm(label=label, baseline=None if name == PIXELS else PIXELS, timed=False, control=control)
         for name, (label, control) in _DRAWINGS.items()

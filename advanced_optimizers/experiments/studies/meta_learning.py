@@ -233,6 +233,9 @@ def _error(step: int) -> Metric:
 
 TOPIC = Topic(
     title="Learning to learn",
+    tasks={
+        "sinusoid-10-shot": "Sine waves, 10 points",
+    },
     algorithms={
         name: Algorithm(
             label=label, baseline=None if name == PRETRAINING else PRETRAINING, timed=False, control=control

@@ -175,6 +175,13 @@ _STUDIES = (
 
 TOPIC = Topic(
     title="Two modalities",
+    tasks={
+        "mnist-matching-20000": "MNIST, matching, 20,000 images",
+        "mnist-matching-2000": "MNIST, matching, 2,000 images",
+        "mnist-matching-500": "MNIST, matching, 500 images",
+        "mnist-parity-20000": "MNIST, parity",
+        "mnist-retrieval-20000": "MNIST, retrieval",
+    },
     algorithms=_ALGORITHMS,
     studies=_STUDIES,
     claims=CLAIMS,

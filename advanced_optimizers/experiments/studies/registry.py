@@ -18,6 +18,7 @@ from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.data.datasets import DATASETS
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
+from advanced_optimizers.experiments.evidence.labels import TASKS
 from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS
 from advanced_optimizers.experiments.records.machine import FURTHER_SOURCES
 from advanced_optimizers.experiments.records.paths import check_profile
@@ -56,6 +57,7 @@ def register(name: str, topic: Topic) -> None:
         ("metric", METRICS, {metric.column: metric for metric in topic.metrics}),
         ("curve", CURVES, {curve.column: curve for curve in topic.curves}),
         ("tracker", TRACKERS, topic.trackers),
+        ("task", TASKS, topic.tasks),
         ("study", STUDIES, {(study.name, study.profile): study for study in topic.studies}),
         ("claim", CLAIMS, {claim.key: claim for claim in topic.claims}),
         (

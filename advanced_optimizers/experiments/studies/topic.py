@@ -27,6 +27,7 @@ class Topic:
         metrics: Quantities that its algorithms report.
         curves: How such quantities are plotted over the epochs.
         trackers: By name, functions that build a tracker, which every run updates after each epoch.
+        tasks: The display names of tasks that are no dataset with a model.
         margins: By metric and task, the largest difference that does not matter, in the unit that is recorded.
         statements: What a source states that is no paper; the claims that decide some of them may be other topics'.
     """
@@ -39,5 +40,6 @@ class Topic:
     metrics: tuple[Metric, ...] = ()
     curves: tuple[Curve, ...] = ()
     trackers: Mapping[str, Callable[[int], Tracker]] = field(default_factory=dict)
+    tasks: Mapping[str, str] = field(default_factory=dict)
     margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     statements: tuple[Statement, ...] = ()
