@@ -19,14 +19,14 @@
 #
 # **Formulas.** With architecture parameters $\alpha$ and weights $w$,
 #
-# $$\bar o(x) = \sum_o \mathrm{softmax}(\alpha)_o\, o(x), \qquad
+# $$\bar o(x) = \sum_o \mathrm{softmax}_o(\alpha) \thinspace o(x), \qquad
 # \min_\alpha L_{val}(w^*(\alpha), \alpha) \ \text{ with } \ w^*(\alpha) = \arg\min_w L_{train}(w, \alpha).$$
 #
 # DARTS looks one step ahead, $w' = w - \xi \nabla_w L_{train}$, and differentiates through it:
 #
 # $$g = \nabla_\alpha L_{val}(w', \alpha) - \xi\, \nabla^2_{\alpha, w} L_{train}(w, \alpha)\, \nabla_{w'} L_{val}(w', \alpha).$$
 #
-# With $\xi = 0$ that is the first order. ENAS follows REINFORCE, $\nabla J = \mathrm{E}[(R - b)\, \nabla \log \pi(a)]$,
+# With $\xi = 0$ that is the first order. ENAS follows REINFORCE, $\nabla J = \mathrm{E}[(R - b) \thinspace \nabla \log \pi(a)]$,
 # where the reward $R$ is the accuracy of the sampled cell with the shared weights.
 # [Section 11.1 of the report](../coursework_report.md#111-architecture-search) discusses the results.
 #

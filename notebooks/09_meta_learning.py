@@ -24,7 +24,7 @@
 # which a class is the mean of its examples, and need no step at all,
 #
 # $$c_k = \frac{1}{|S_k|} \sum_{x_i \in S_k} f(x_i), \qquad
-# p(y = k \mid x) = \operatorname{softmax}_k\bigl(-\lVert f(x) - c_k \rVert^2\bigr).$$
+# p(y = k \mid x) = \mathrm{softmax}_k\bigl(-\lVert f(x) - c_k \rVert^2\bigr).$$
 #
 # [Section 11.2 of the report](../coursework_report.md#112-learning-to-learn) says more about both, and about Reptile,
 # Meta-SGD and matching networks.

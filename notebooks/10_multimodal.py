@@ -33,8 +33,8 @@
 # (and a feed-forward network, each with a normalization). The contrastive loss of a batch of $n$ pairs with scaled
 # cosines $s_{jk} = e^{\tau} \cos(U i_j, V t_k)$ asks which of the $n$ texts belongs to image $j$, and the other way around:
 #
-# $$L = -\frac{1}{2n} \sum_j \Big( \log \frac{e^{s_{jj}}}{\sum_k e^{s_{jk}}}
-# + \log \frac{e^{s_{jj}}}{\sum_k e^{s_{kj}}} \Big).$$
+# $$L = -\frac{1}{2n} \sum_j \Big( \log \frac{e^{s_{jj}}}{\sum_k e^{s_{jk}}} +
+# \log \frac{e^{s_{jj}}}{\sum_k e^{s_{kj}}} \Big).$$
 #
 # [Section 11.3 of the report](../coursework_report.md#113-two-modalities) discusses the results.
 #
@@ -73,7 +73,7 @@ from advanced_optimizers.experiments.report.picture_plots import picture_grid
 digits = load("digits")
 captioner = Captioner.of(digits.images, digits.num_classes)
 captions = captioner.describe(digits.images, digits.labels)
-show_drawing(picture_grid(digits.images, digits.labels, per_class=1), "digits")
+show_drawing(picture_grid(digits.images, digits.labels, per_class=1), "one image of each digit")
 for digit in range(5):
     first = (digits.labels == digit).nonzero()[0, 0]
     print(captioner.text(captions[first]))
@@ -109,7 +109,8 @@ with torch.no_grad():
     scores = model.similarities(images, one_hot(known, captioner.vocabulary).float())
 relevant = one_hot(number).bool()
 for k in (1, 5, 10):
-    print(f"recall at {k:2} of {len(known)}: {recall_at(scores, k, relevant=relevant):.0%}")
+    share = recall_at(scores, k, relevant=relevant)
+    print(f"recall at {k:2} of {len(known)}: {share:.0%}")
 print("looked for:", captioner.text(own[0]))
 print("found:     ", captioner.text(known[scores[0].argmax()]))
 

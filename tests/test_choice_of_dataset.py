@@ -27,7 +27,7 @@ from tests.experiments_helpers import PYPROJECT, TINY, Recorded, make_record
 FULL = [
     study
     for (_, profile), study in STUDIES.items()
-    if profile == "full" and any(task.dataset == "cifar10-jpeg" for task in study.tasks)
+    if profile == "full" and any(getattr(task, "dataset", "") == "cifar10-jpeg" for task in study.tasks)
 ]
 CHOICES = ("cifar10-jpeg", "cifar10", "cifar10-jpeg-own")
 TASKS = (

@@ -91,6 +91,7 @@ def test_recorded_comparisons_lead_to_records(path: Path) -> None:
     rows = list(csv.DictReader(path.open(encoding="utf-8")))
     claim = path.stem.partition("-evidence-")[2]
     not_by_runs = ("overhead", "time", "speed", "fastest", "seconds", "memory")
-    measured = any(word in claim for word in not_by_runs)
+    by_runs = ("modal-attention-time",)  # at equal time, which is set and not measured
+    measured = claim not in by_runs and any(word in claim for word in not_by_runs)
     assert all(bool(row.get("Runs")) != measured for row in rows)
     assert all(set(row.get("Runs", "").split()) <= known for row in rows)

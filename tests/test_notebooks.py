@@ -24,6 +24,8 @@ from tests.experiments_helpers import PYPROJECT
 
 ROOT = Path(__file__).parent.parent
 REPORT = "../coursework_report.md"
+# Its example trains on images with captions, and shows these first.
+PAIRS = ("10_multimodal",)
 CONFIG = ROOT / "notebooks" / "config" / "jupyter_server_config.py"
 NOTEBOOKS = notebook_paths()
 LONGEST_LINE = 88  # what a cell shows in JupyterLab beside the file browser, or on a page of 850 pixels
@@ -75,6 +77,8 @@ class TestHowTheyAreWritten:
     def test_then_the_parameters_and_the_lines_that_use_the_algorithm(self, path: Path) -> None:
         parameters, example = cells_of(path)[:2]
         assert parameters.metadata.tags == ["parameters"]
+        if path.stem in PAIRS:
+            return
         imports, _, lines = example.source.partition("import digits_batches\n\n")
         assert all(line.startswith(("import ", "from ")) for line in imports.splitlines() if line)
         assert "digits_batches(" in lines

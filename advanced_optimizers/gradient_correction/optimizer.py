@@ -278,7 +278,7 @@ class GradientCorrectionOptimizer(GradientTransform):
     def _warn_once(self, about: str, text: str) -> None:
         if about not in self._warned:
             self._warned.add(about)
-            warnings.warn(text, stacklevel=7)  # the call of step
+            warnings.warn(text, stacklevel=8)  # the call of step
 
     def _predictors(self, p: Tensor, group: dict[str, Any]) -> list[tuple[Predictor, float]]:
         """The predictors that correct a parameter's gradient, with their strengths."""

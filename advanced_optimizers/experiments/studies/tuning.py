@@ -43,6 +43,8 @@ def sample_hyperparameters(
 def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) -> list[Hyperparameters]:
     from scipy.stats import qmc
 
+    if not search_space:
+        return [{} for _ in range(count)]
     names, ranges = zip(*search_space, strict=True)
     sequence = qmc.Sobol(len(ranges), scramble=True, seed=seed)
     with warnings.catch_warnings():  # a number of points that is no power of two is balanced a little less
