@@ -19,8 +19,8 @@
 #
 # **Formulas.** With architecture parameters $\alpha$ and weights $w$,
 #
-# $$\bar o(x) = \sum_o \mathrm{softmax}_o(\alpha) \thinspace o(x), \qquad
-# \min_\alpha L_{val}(w^*(\alpha), \alpha) \ \text{ with } \ w^*(\alpha) = \arg\min_w L_{train}(w, \alpha).$$
+# $$\bar o(x) = \sum_o \mathrm{softmax}_ {o}(\alpha) \thinspace o(x), \qquad
+# \min_\alpha L_{val}(w^\ast(\alpha), \alpha) \ \text{ with } \ w^\ast(\alpha) = \arg\min_w L_{train}(w, \alpha).$$
 #
 # DARTS looks one step ahead, $w' = w - \xi \nabla_w L_{train}$, and differentiates through it:
 #

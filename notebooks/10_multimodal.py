@@ -73,7 +73,8 @@ from advanced_optimizers.experiments.report.picture_plots import picture_grid
 digits = load("digits")
 captioner = Captioner.of(digits.images, digits.num_classes)
 captions = captioner.describe(digits.images, digits.labels)
-show_drawing(picture_grid(digits.images, digits.labels, per_class=1), "one image of each digit")
+grid = picture_grid(digits.images, digits.labels, per_class=1)
+show_drawing(grid, "one image of each digit")
 for digit in range(5):
     first = (digits.labels == digit).nonzero()[0, 0]
     print(captioner.text(captions[first]))
