@@ -153,9 +153,9 @@ from advanced_optimizers.experiments.report.display import (
     show_table,
 )
 
-names = ("", "-images", "-parity", "-retrieval")
+ends = ("", "-images", "-parity", "-retrieval")
 matching, images, parity, retrieval = (
-    open_study(f"multimodal{name}", PROFILE, retrain=RETRAIN, jobs=JOBS) for name in names
+    open_study(f"multimodal{end}", PROFILE, retrain=RETRAIN, jobs=JOBS) for end in ends
 )
 
 # %%
