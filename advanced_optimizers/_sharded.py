@@ -61,7 +61,7 @@ def is_by_rows(tensor: Tensor) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor, which shares its memory; without a process group, the tensor itself."""
+    """This process's part of a tensor, which shares its memory; of a tensor that is not sharded, the tensor itself."""
     return tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 

@@ -193,6 +193,6 @@ show_table(drawings, "meta-few-shot-claims")
 # ## Limitations
 #
 # - The runs are short: 2,000 meta-batches where the paper has 70,000. What is undecided here may be decided there.
-# - MAML and prototypes on characters have different networks, so that is no contest between them.
+# - MAML and prototypes on characters have different networks, so that is not a contest between them.
 # - All tests are on tasks like those in training. Nothing here says what happens on tasks of another kind.
 # - The published accuracies of MAML let the queries of a test help each other through batch normalization. Ours do not.

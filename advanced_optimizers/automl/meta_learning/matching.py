@@ -104,7 +104,7 @@ class MatchingNetworks(nn.Module):
             The predicted classes (queries,), int64, and the logarithms of all probabilities (queries, num_classes).
 
         Raises:
-            ValueError: A class has no example, a label is no class, or a set is empty or not finite.
+            ValueError: A class has no example, a label is not a class, or a set is empty or not finite.
         """
         check_features("support_set", support_set)
         check_features("query_set", query_set)

@@ -93,7 +93,7 @@ class PrototypicalNetworks(nn.Module):
             The predicted classes (queries,), int64, and the distances (queries, num_classes).
 
         Raises:
-            ValueError: A class has no example, a label is no class, a set is empty, has other features than
+            ValueError: A class has no example, a label is not a class, a set is empty, has other features than
                 ``input_dim``, or is not finite.
         """
         distances = self._distances(support_set, query_set, num_classes, support_labels)

@@ -7,7 +7,7 @@ from advanced_optimizers.experiments.evidence.metrics import Labels, noise_words
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import MODELS
 
-# The display names of tasks that are no dataset with a model; there is no label noise on them.
+# The display names of tasks other than a dataset with a model; there is no label noise on them.
 TASKS: dict[str, str] = {}
 
 

@@ -1,9 +1,9 @@
 """Few examples: which method, trained on some characters, tells apart others from one drawing of each, or five?
 
-The trials that set the lengths and margins used one seed, and are no part of the records. What was cut, since all runs
+The trials that set the lengths and margins used one seed, and are not part of the records. What was cut, since all runs
 of the full profile have to fit into a quarter of an hour of one core: training with 60 ways, distances that are not
 squared, a learned temperature, and batch statistics at test time. MAML has a small perceptron on drawings of half the
-size, so it is no fair contest with the convolutions of the others.
+size, so it is not a fair contest with the convolutions of the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learning to learn by gradient steps: ten points of a sine wave, up to twenty steps, the error of the rest.
 
-The trials that set the lengths and margins used one seed, and are no part of the records. What was cut, since all
+The trials that set the lengths and margins used one seed, and are not part of the records. What was cut, since all
 runs of the full profile have to fit into a quarter of an hour of one core: 8,000 meta-batches are 2,000; an arm with
 ten inner steps in training, an inner rate of 0.001, and the control that is told amplitude and phase.
 """

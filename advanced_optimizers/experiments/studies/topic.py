@@ -27,7 +27,7 @@ class Topic:
         metrics: Quantities that its algorithms report.
         curves: How such quantities are plotted over the epochs.
         trackers: By name, functions that build a tracker, which every run updates after each epoch.
-        tasks: The display names of tasks that are no dataset with a model.
+        tasks: The display names of tasks other than a dataset with a model.
         margins: By metric and task, the largest difference that does not matter, in the unit that is recorded.
         statements: What a source states that is no paper; the claims that decide some of them may be other topics'.
     """

@@ -47,7 +47,7 @@ def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) 
         return [{} for _ in range(count)]
     names, ranges = zip(*search_space, strict=True)
     sequence = qmc.Sobol(len(ranges), scramble=True, seed=seed)
-    with warnings.catch_warnings():  # a number of points that is no power of two is balanced a little less
+    with warnings.catch_warnings():  # a number of points that is not a power of two is balanced a little less
         warnings.simplefilter("ignore", UserWarning)
         shares = sequence.random(count).tolist()
     points = ({name: _at(*pair) for name, *pair in zip(names, ranges, point, strict=True)} for point in shares)
