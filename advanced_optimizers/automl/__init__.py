@@ -23,17 +23,21 @@ __all__ = [
     "NASBench201",
     "PrototypicalNetworks",
     "Prototypicalnetworks",
+    "QuantumLayer",
     "Reinforce",
     "Reptile",
     "SearchNetwork",
     "VisionLanguageModel",
     "architecture_gradient",
     "contrastive_loss",
+    "gradient_variance",
+    "quantum_neural_network",
     "recall_at",
     "retrain",
     "search_architecture",
     "search_table",
     "train_enas",
+    "train_quantum_model",
 ]
 
 # The modules, and which of the names each has.
@@ -68,7 +72,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "contrastive_loss",
         "recall_at",
     ),
+    "quantum": (
+        "QuantumLayer",
+        "dev",
+        "gradient_variance",
+        "qnode",
+        "quantum_neural_network",
+        "train_quantum_model",
+    ),
 }
+# Not in ``__all__``: PennyLane makes them, and whoever imports all names need not have it.
+_MADE_BY_OPTIONAL_PACKAGES = ("dev", "qnode")
 
 
 def __getattr__(name: str) -> Any:
@@ -80,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MADE_BY_OPTIONAL_PACKAGES})
