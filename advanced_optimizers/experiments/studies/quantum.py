@@ -18,7 +18,7 @@ from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 
-RATES = (0.02, 0.1, 0.5)
+RATES = (0.05, 0.2)
 
 
 def _task(dataset: str, pair: str, qubits: int, images: int, steps: int) -> KindTask:
@@ -135,7 +135,7 @@ TOPIC = Topic(
         _classifiers(
             "full",
             tuple(
-                _task("mnist", *which, 500, 152) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))
+                _task("mnist", *which, 500, 100) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))
             ),
             SEEDS,
             RATES,

@@ -48,7 +48,7 @@ class QuantumRun(KindConfig):
     pair: str = "38"
     qubits: int = 4
     images: int = 500
-    steps: int = 200
+    steps: int = 100
     batch_size: int = 32
     held_out: bool = False
 
