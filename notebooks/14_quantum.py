@@ -63,7 +63,7 @@ torch.manual_seed(0)
 sets = read_sets(QuantumRun(algorithm="quantum-circuit", dataset="digits", pair="38", images=280))
 model = nn.Sequential(QuantumLayer(4, num_layers=3), nn.Linear(4, 1)).double()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-for step in range(40):
+for _ in range(40):
     optimizer.zero_grad()
     loss = binary_cross_entropy_with_logits(model(sets.train.x)[:, 0], sets.train.target)
     loss.backward()

@@ -83,7 +83,7 @@ class QuantumRun(KindConfig):
         model = MODELS[self.algorithm](self.qubits).to(device, torch.float64)
         trained = [p for p in model.parameters() if p.requires_grad]
         start, seconds = [p.detach().clone() for p in trained], 0.0
-        before = _loss(model, sets.train, device).item()
+        before, _ = _measured(model, sets.train, device)
         optimizer = torch.optim.Adam(trained, float(self.hyperparameters["lr"]))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         generator = torch.Generator().manual_seed(self.seed)
@@ -98,11 +98,12 @@ class QuantumRun(KindConfig):
                 schedule.step()
                 total += loss.item()
             seconds += time.process_time() - begun
+            test_loss, accuracy = _measured(model, sets.test, device)
             yield {
                 "train_loss": total / steps,
-                "test_accuracy": _accuracy(model, sets.test, device),
-                "test_loss": _loss(model, sets.test, device).item(),
-                "loss_fall": before - _loss(model, sets.train, device).item(),
+                "test_accuracy": accuracy,
+                "test_loss": test_loss,
+                "loss_fall": before - _measured(model, sets.train, device)[0],
                 "parameter_change": _largest_change(trained, start),
                 "parameters": float(sum(p.numel() for p in trained)),
                 "training_seconds": seconds,
@@ -162,13 +163,15 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def _loss(model: nn.Module, part: Part, device: str) -> Tensor:
-    logits = model(part.x.to(device))[:, 0]
-    return binary_cross_entropy_with_logits(logits, part.target.to(device))
+    return binary_cross_entropy_with_logits(model(part.x.to(device))[:, 0], part.target.to(device))
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, part: Part, device: str) -> float:
-    return float(((model(part.x.to(device))[:, 0] > 0).cpu() == part.target.bool()).double().mean())
+def _measured(model: nn.Module, part: Part, device: str) -> tuple[float, float]:
+    """The mean loss and the accuracy."""
+    logits = model(part.x.to(device))[:, 0].cpu()
+    right = (logits > 0) == part.target.bool()
+    return binary_cross_entropy_with_logits(logits, part.target).item(), float(right.double().mean())
 
 
 def _largest_change(parameters: Sequence[nn.Parameter], start: Sequence[Tensor]) -> float:
