@@ -135,7 +135,7 @@ TOPIC = Topic(
         _classifiers(
             "full",
             tuple(
-                _task("mnist", *which, 500, 100) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))
+                _task("mnist", *which, 500, 60) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))
             ),
             SEEDS,
             RATES,

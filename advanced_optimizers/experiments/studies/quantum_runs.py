@@ -48,8 +48,8 @@ class QuantumRun(KindConfig):
     pair: str = "38"
     qubits: int = 4
     images: int = 500
-    steps: int = 100
-    batch_size: int = 32
+    steps: int = 60
+    batch_size: int = 64
     held_out: bool = False
 
     @property
