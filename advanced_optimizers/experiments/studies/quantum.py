@@ -62,7 +62,11 @@ def _times(profile: str, pairs: int, seeds: tuple[int, ...]) -> KindStudy:
     def config(algorithm: str, seed: int) -> StepTime:
         return StepTime(algorithm=algorithm, seed=seed, pairs=pairs)
 
-    protocol = {"Qubits": f"2 to {2 * pairs}", "Samples per step": StepTime.batch_size, "Layers": LAYERS}
+    protocol: dict[str, str | float] = {
+        "Qubits": f"2 to {2 * pairs}",
+        "Samples per step": StepTime.batch_size,
+        "Layers": LAYERS,
+    }
     return KindStudy(
         name="quantum-time",
         title="How does the time of a simulated step grow with the qubits?",
@@ -80,7 +84,7 @@ def _gradients(profile: str, pairs: int, draws: int, seeds: tuple[int, ...]) -> 
     def config(algorithm: str, seed: int) -> GradientVariance:
         return GradientVariance(algorithm=algorithm, seed=seed, pairs=pairs, draws=draws)
 
-    protocol = {"Qubits": f"2 to {2 * pairs}", "Draws": draws}
+    protocol: dict[str, str | float] = {"Qubits": f"2 to {2 * pairs}", "Draws": draws}
     return KindStudy(
         name="quantum-gradients",
         title="How do the gradients of random circuits shrink with the qubits?",
@@ -134,9 +138,7 @@ TOPIC = Topic(
         _classifiers("quick", (_task("digits", "38", 4, 200, 24),), SEEDS[:2], RATES[1:2]),
         _classifiers(
             "full",
-            tuple(
-                _task("mnist", *which, 500, 60) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))
-            ),
+            tuple(_task("mnist", *which, 500, 60) for which in (("38", 4), ("49", 4), ("01", 4), ("38", 6), ("38", 8))),
             SEEDS,
             RATES,
         ),
