@@ -144,7 +144,6 @@ def _study(profile: str, settings: dict[str, object], seeds: tuple[int, ...]) ->
         seeds=seeds,
         metrics=("test_accuracy", "derived_accuracy", "shared_accuracy", "kendall_tau", "search_seconds"),
         curves=("controller_entropy", "sampled_skips"),
-        in_progress=profile == "full",
     )
 
 
