@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import claim_blocks, plots, sweep_blocks, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
+from advanced_optimizers.experiments.report.compared import ComparedResults
 from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.difference_table import differences_table, time_ratio
 from advanced_optimizers.experiments.report.pairing import pairing_words
@@ -67,6 +68,17 @@ class ReportContext:
         """
         results = self.study(name)
         if not isinstance(results, StudyResults):
+            raise ValueError(f"study must be a comparison of trained classifiers, got {name!r}")
+        return results
+
+    def compared(self, name: str) -> ComparedResults[Any]:
+        """The results of a comparison, whatever its runs do.
+
+        Raises:
+            ValueError: There is no such study, or it compares no algorithms.
+        """
+        results = self.study(name)
+        if not isinstance(results, ComparedResults):
             raise ValueError(f"study must be a comparison of algorithms, got {name!r}")
         return results
 
@@ -137,7 +149,7 @@ def render_block(
 
 def _value(context: ReportContext, metric: str, study: str, task: str, algorithm: str, noise: str = "0") -> str:
     """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
-    results = context.comparison(study)
+    results = context.compared(study)
     check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm], noise)
     return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
@@ -158,7 +170,7 @@ def _difference(
     metric: str = "test_accuracy",
 ) -> str:
     """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
-    results = context.comparison(study)
+    results = context.compared(study)
     check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm, baseline], noise)
     evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
@@ -324,16 +336,19 @@ BLOCKS: dict[str, Block] = {
 }
 
 
-def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
+def _check_names(results: ComparedResults[Any], task: str, algorithms: Sequence[str]) -> None:
     check_known("task", task, {task.name: task for task in results.study.tasks})
     for algorithm in algorithms:
         check_known("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
 
 
-def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
+def _check_condition(results: ComparedResults[Any], task: str, algorithms: Sequence[str], noise: str) -> None:
     """Raises a ValueError for a condition that is not part of the study: it is a mistake, not a run to wait for."""
-    study = results.study
     _check_names(results, task, algorithms)
+    if not isinstance(results, StudyResults):
+        check_known("noise", noise, {"0": 0.0})
+        return
+    study = results.study
     check_known("noise", noise, {f"{share:g}": share for share in study.label_noises})
     for algorithm in algorithms:
         if (task, algorithm) in study.left_out:
