@@ -40,8 +40,7 @@ reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
 
 test: lint  ## run all checks: lint, types, unit tests, notebooks, report
 	@# One thread each: two programs of two threads on two cores would wait for one another.
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 types unit notebooks
-	@$(MAKE) --no-print-directory report
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j4 types report unit notebooks
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .

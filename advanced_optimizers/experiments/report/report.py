@@ -36,7 +36,7 @@ from advanced_optimizers.experiments.report.plots import render_sidecar, save_fi
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
 # In the order in which figures and tables are numbered.
-NAMES = ("README", "coursework_report", "coursework_report_appendices")
+NAMES = ("README", "coursework_report", "coursework_report_automl", "coursework_report_appendices")
 FILES = tuple(f"{name}{ending}" for ending in (".md", RUSSIAN) for name in NAMES)
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
