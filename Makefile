@@ -34,7 +34,7 @@ $(READY): requirements.txt pyproject.toml notebooks/config/jupyter_server_config
 	@mkdir -p $(VENV)/etc/jupyter && cp notebooks/config/jupyter_server_config.py $(VENV)/etc/jupyter/
 	@touch $@
 
-reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
+reproduce: $(READY)  ## run the notebooks, check the report
 	$(BIN)/python -m advanced_optimizers.experiments notebooks --profile $(PROFILE)
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 

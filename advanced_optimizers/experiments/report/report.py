@@ -152,14 +152,11 @@ def draw_figures(figures: Mapping[str, StudyFigure], folder: Path) -> list[Path]
 
 
 def _remove_unshown(folder: Path, figures: Collection[str]) -> None:
-    """Removes what an earlier report drew and no document shows any more; pictures without a list of runs stay."""
-    for sidecar in _unshown(folder, figures):
-        sidecar.with_suffix(".png").unlink(missing_ok=True)
-        sidecar.unlink()
-
-
-def _unshown(folder: Path, figures: Collection[str]) -> list[Path]:
-    return sorted(path for path in folder.glob("*.json") if path.stem not in figures)
+    """Removes what a study drew and no document shows; pictures without a list of runs stay."""
+    for sidecar in folder.glob("*.json"):
+        if sidecar.stem not in figures:
+            sidecar.with_suffix(".png").unlink(missing_ok=True)
+            sidecar.unlink()
 
 
 def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
@@ -194,11 +191,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
             problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
-    if missing:
-        return missing + problems
-    figures = shown_figures(context, files)
-    # What a marker shows that is malformed is not known.
-    return problems + _stale_files(context, figures) or _needless_files(context, figures)
+    return missing + problems if missing else problems + _stale_files(context, shown_figures(context, files))
 
 
 def _editions(files: Sequence[Path]) -> dict[str, Edition]:
@@ -334,11 +327,6 @@ def _stale_files(context: ReportContext, figures: Mapping[str, StudyFigure]) -> 
     ]
     pictures = [FIGURES / f"{name}.png" for name in figures]
     return problems + [f"{path} is missing: run report" for path in pictures if not (context.root / path).is_file()]
-
-
-def _needless_files(context: ReportContext, figures: Collection[str]) -> list[str]:
-    needless = _unshown(context.root / FIGURES, figures)
-    return [f"{FIGURES / path.stem}.png is shown by no document: run report" for path in needless]
 
 
 def _unix(text: str) -> str:
