@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types unit notebooks report bench docs clean
+.PHONY: help setup reproduce test lint types unit slow notebooks report bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ unit: $(READY)  ## run the unit tests
 	@# A file's tests share what they build, so they stay together; in this order the longest files do not come last.
 	@# Without the plugin of the notebooks, which loads for three seconds in each process.
 	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+slow: $(READY)  ## run the slow unit tests: killed processes, clusters (about five minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
