@@ -7,9 +7,9 @@ from functools import cached_property, partial
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.labels import label, labels
-from advanced_optimizers.experiments.evidence.metrics import CURVES
-from advanced_optimizers.experiments.report import evidence_tables, notes, plots, tables
-from advanced_optimizers.experiments.report.compared import ComparedResults
+from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS
+from advanced_optimizers.experiments.report import against_plots, evidence_tables, notes, plots, tables
+from advanced_optimizers.experiments.report.compared import ComparedResults, dashed
 from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.registry import CLAIMS
@@ -36,16 +36,37 @@ class KindResults(ComparedResults[KindStudy]):
         if self.frame.empty:
             return built
         summary = tables.summary_table(self.frame, self.metrics, labels=labels())
-        several = len(self.metrics) > 1
-        metrics = (
-            {f"{name}-metrics": tables.metrics_table(self.frame, self.metrics, labels=labels())} if several else {}
-        )
+        constants = self.study.constants
+        several = len(self.metrics) + len(constants) > 1
+        every = tables.metrics_table(self.frame, self.metrics, labels=labels(), constants=constants)
+        metrics = {f"{name}-metrics": every} if several else {}
         return {**built, **self.metric_tables(), **metrics, f"{name}-summary": summary, **self.evidence_tables()}
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
         """The study's figures by file name, without those whose runs are missing."""
-        return self.metric_figures() | self._curve_figures()
+        return self.metric_figures() | self._figure_against() | self._curve_figures()
+
+    def _figure_against(self) -> dict[str, StudyFigure]:
+        against, known = self.study.against, self.metrics
+        if not against or not known or not self._run_ids(against):
+            return {}
+        metric = known[0]
+        return {
+            f"{self.study.name}-against-{dashed(against)}": StudyFigure(
+                f"{METRICS[metric].name} against {METRICS[against].name} ({len(self._run_ids(metric))} runs)",
+                partial(
+                    against_plots.metric_against,
+                    self.frame,
+                    metric,
+                    against,
+                    labels=labels(),
+                    algorithms=self.study.algorithms,
+                ),
+                self._run_ids(metric),
+                note=notes.metric_against(self.frame, metric),
+            )
+        }
 
     def _curve_figures(self) -> dict[str, StudyFigure]:
         built = {}

@@ -42,6 +42,12 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
     return f"Mean with its 95 % interval ({seeds} seeds); each light dot is one seed."
 
 
+def metric_against(frame: pd.DataFrame, metric: str) -> str:
+    """For ``against_plots.metric_against``."""
+    seeds = _count(frame[(frame["status"] == "completed") & frame[metric].notna()].groupby(_CELL)["seed"].nunique())
+    return f"Mean with its 95 % interval as a bar or a band ({seeds} seeds)."
+
+
 def paired_differences(evidence: Sequence[Evidence]) -> str:
     """For ``plots.paired_differences``."""
     kind = METRICS[evidence[0].quantity]

@@ -51,11 +51,16 @@ class KindStudy(BaseStudy):
         tasks: What is done.
         metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
         curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+        constants: What does not vary among an algorithm's runs on a task, and stands beside its metrics in a table:
+            keys of ``evidence.metrics.METRICS``.
+        against: One of them that the first metric is plotted against; empty for none.
     """
 
     tasks: tuple[KindTask, ...]
     metrics: tuple[str, ...]
     curves: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    against: str = ""
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:
         """Every run, seed by seed.
