@@ -29,6 +29,7 @@ __all__ = [
     "PrivacyCost",
     "PrototypicalNetworks",
     "Prototypicalnetworks",
+    "QuantumLayer",
     "Reinforce",
     "Reptile",
     "Round",
@@ -40,12 +41,14 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_noise",
+    "gradient_variance",
     "invert_gradient",
     "make_clients",
     "membership_auc",
     "noise_multiplier_for",
     "per_sample_gradients",
     "private_average",
+    "quantum_neural_network",
     "recall_at",
     "retrain",
     "search_architecture",
@@ -55,6 +58,7 @@ __all__ = [
     "split_shards",
     "train_enas",
     "train_private",
+    "train_quantum_model",
 ]
 
 # The modules, and which of the names each has.
@@ -114,7 +118,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "private_average",
         "train_private",
     ),
+    "quantum": (
+        "QuantumLayer",
+        "dev",
+        "gradient_variance",
+        "qnode",
+        "quantum_neural_network",
+        "train_quantum_model",
+    ),
 }
+# Not in ``__all__``: PennyLane makes them, and whoever imports all names need not have it.
+_MADE_BY_OPTIONAL_PACKAGES = ("dev", "qnode")
 
 
 def __getattr__(name: str) -> Any:
@@ -126,4 +140,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MADE_BY_OPTIONAL_PACKAGES})
