@@ -146,6 +146,8 @@ def _studies(profile: str, seeds: tuple[int, ...], small: dict[str, Any]) -> tup
             algorithms=tuple(METHODS),
             seeds=seeds,
             metrics=("test_accuracy", "old_accuracy", "old_lost", "old_changed", "total_parameters"),
+            sizes={f"{'digits' if small else 'mnist'}-transfer-{size}": size for size in SIZES},
+            over="Training images of the last task",
         ),
         ContinualStudy(
             name="continual-split",
@@ -168,6 +170,7 @@ def _studies(profile: str, seeds: tuple[int, ...], small: dict[str, Any]) -> tup
             seeds=seeds[:3],
             metrics=("test_accuracy", "old_tasks", "new_tasks"),
             curves=("old_tasks", "new_tasks"),
+            trade_offs=(("new_tasks", "old_tasks"),),
         ),
     )
 

@@ -51,11 +51,17 @@ class KindStudy(BaseStudy):
         tasks: What is done.
         metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
         curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+        sizes: By task, a number in which the tasks differ; with it, test accuracy is plotted over that number.
+        over: What that number is, for the axis.
+        trade_offs: Pairs of recorded quantities that are plotted against each other over the points of a run.
     """
 
     tasks: tuple[KindTask, ...]
     metrics: tuple[str, ...]
     curves: tuple[str, ...] = ()
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    over: str = "size"
+    trade_offs: tuple[tuple[str, str], ...] = ()
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:
         """Every run, seed by seed.
