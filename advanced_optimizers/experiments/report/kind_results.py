@@ -45,7 +45,13 @@ class KindResults(ComparedResults[KindStudy]):
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
         """The study's figures by file name, without those whose runs are missing."""
-        return self.metric_figures() | self._figure_against() | self._curve_figures()
+        return (
+            self.metric_figures()
+            | self._figure_against()
+            | self._size_figures()
+            | self._curve_figures()
+            | self._trade_off_figures()
+        )
 
     def _figure_against(self) -> dict[str, StudyFigure]:
         against, known = self.study.against, self.metrics
@@ -67,6 +73,34 @@ class KindResults(ComparedResults[KindStudy]):
                 note=notes.metric_against(self.frame, metric),
             )
         }
+
+    def _size_figures(self) -> dict[str, StudyFigure]:
+        study, metric = self.study, "test_accuracy"
+        run_ids = self._run_ids(metric)
+        if not study.sizes or not run_ids:
+            return {}
+        draw = partial(plots.over_sizes, self.frame, metric, study.sizes, over=study.over)
+        drawn = StudyFigure(
+            f"{METRICS[metric].name} at the end by {study.over[0].lower()}{study.over[1:]} ({len(run_ids)} runs)",
+            partial(draw, labels=labels(), algorithms=study.algorithms),
+            run_ids,
+            note=notes.over_sizes(self.frame, metric, study.sizes),
+        )
+        return {f"{study.name}-by-size": drawn}
+
+    def _trade_off_figures(self) -> dict[str, StudyFigure]:
+        built = {}
+        for across, up in self.study.trade_offs:
+            run_ids = self._run_ids(up)
+            if run_ids:
+                draw = partial(plots.trade_off, self.curves, across, up, labels=labels())
+                built[f"{self.study.name}-{dashed(up)}-by-{dashed(across)}"] = StudyFigure(
+                    f"{METRICS[up].name} by {METRICS[across].name} ({len(run_ids)} runs)",
+                    partial(draw, algorithms=self.study.algorithms),
+                    run_ids,
+                    note=notes.trade_off(self.curves, across, up),
+                )
+        return built
 
     def _curve_figures(self) -> dict[str, StudyFigure]:
         built = {}

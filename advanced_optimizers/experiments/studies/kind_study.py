@@ -54,6 +54,9 @@ class KindStudy(BaseStudy):
         constants: What does not vary among an algorithm's runs on a task, and stands beside its metrics in a table:
             keys of ``evidence.metrics.METRICS``.
         against: One of them that the first metric is plotted against; empty for none.
+        sizes: By task, a number in which the tasks differ; with it, test accuracy is plotted over that number.
+        over: What that number is, for the axis.
+        trade_offs: Pairs of recorded quantities that are plotted against each other over the points of a run.
     """
 
     tasks: tuple[KindTask, ...]
@@ -61,6 +64,9 @@ class KindStudy(BaseStudy):
     curves: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
     against: str = ""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    over: str = "size"
+    trade_offs: tuple[tuple[str, str], ...] = ()
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:
         """Every run, seed by seed.
