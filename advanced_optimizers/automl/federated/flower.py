@@ -1,7 +1,7 @@
 """The same training and the same averaging on Flower's engine, for clients that are processes on other machines.
 
-A Flower app has two parts: :func:`client_app` makes that of the clients, and :class:`FlowerAveraging` is the strategy of
-the server's. ``examples/flower`` has a whole app and says how it is started. What comes out equals
+A Flower app has two parts: :func:`client_app` makes that of the clients, and :class:`FlowerAveraging` is the strategy
+of the server's. ``examples/flower`` has a whole app and says how it is started. What comes out equals
 :class:`.FederatedAveraging` with the same clients: both train by ``LocalTraining`` and average by ``WeightedMean``.
 
 Flower pins common packages, so install it in an environment of its own:
@@ -190,8 +190,8 @@ class FlowerAveraging(FedAvg):
             warnings.warn(text, ClientLeftOutWarning, stacklevel=2)
         if not mean.total:
             raise NoClientFinishedError(
-                f"all {len(left_out)} clients of round {server_round} were left out, and the global model is as it was; "
-                f"{next(iter(left_out.values()), 'none was asked')}"
+                f"all {len(left_out)} clients of round {server_round} were left out, and the global model is as it "
+                f"was; {next(iter(left_out.values()), 'none was asked')}"
             )
         self.global_model.load_state_dict(mean.state)
         return ArrayRecord(mean.state), MetricRecord({_LOSS: losses / mean.total})

@@ -53,6 +53,8 @@ class _Curves(NamedTuple):
     ylabel: str
     epochs: bool
     log: bool = False
+    marked: float | None = None
+    log_x: bool = False
 
 
 def learning_curves(
@@ -115,11 +117,50 @@ def accuracy_over_time(
     known = known.assign(time=known.sort_values("epoch").groupby("run_id")[seconds].cumsum())
     styles = drawn_styles(known["algorithm"], algorithms, labels)
     by_panel = {
-        condition: {str(name): _by_time(runs) for name, runs in panel.groupby("algorithm")}
+        condition: {str(name): _by_column(runs, "time") for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
     ylabel = METRICS["test_accuracy"].label
     return _draw(_Curves(by_panel, "CPU time of training (s)", ylabel, epochs=False), styles, labels, None)
+
+
+def accuracy_against(
+    curves: pd.DataFrame,
+    column: str,
+    *,
+    labels: Labels,
+    algorithms: Sequence[str] | None = None,
+    over: str,
+    marked: float | None = None,
+) -> Figure:
+    """Test accuracy at each point of a run against another quantity, on a logarithmic axis.
+
+    It is laid out as learning curves are.
+
+    Args:
+        curves: One row per run and point, from ``frames.curves_frame``.
+        column: The quantity, > 0 where it is drawn.
+        labels: Names for display, of algorithms and tasks.
+        algorithms: All algorithms of the study in its order; None takes those of the frame.
+        over: What the quantity is.
+        marked: A value of it that gets a vertical line.
+
+    Raises:
+        ValueError: The frame holds no such value.
+    """
+    known = curves.dropna(subset=["test_accuracy", column]) if column in curves else curves.iloc[:0]
+    known = known[known[column] > 0]
+    if known.empty:
+        raise ValueError(f"curves must hold values of {column!r} above 0, got none; run the study first")
+    styles = drawn_styles(known["algorithm"], algorithms, labels)
+    by_panel = {
+        condition: {str(name): _by_column(runs, column) for name, runs in panel.groupby("algorithm")}
+        for condition, panel in _panels(known, labels).items()
+    }
+    drawn = _Curves(
+        by_panel, over[0].upper() + over[1:], METRICS["test_accuracy"].label, epochs=False, marked=marked, log_x=True
+    )
+    return _draw(drawn, styles, labels, None)
 
 
 def _panels(known: pd.DataFrame, labels: Labels) -> dict[tuple[str, float], pd.DataFrame]:
@@ -147,10 +188,10 @@ def _by_epoch(runs: pd.DataFrame, metric: str) -> _Curve:
     )
 
 
-def _by_time(runs: pd.DataFrame) -> _Curve:
-    means = runs.groupby("epoch")[["time", "test_accuracy"]].mean()
+def _by_column(runs: pd.DataFrame, column: str) -> _Curve:
+    means = runs.groupby("epoch")[[column, "test_accuracy"]].mean()
     accuracies = METRICS["test_accuracy"].scale * means["test_accuracy"]
-    return _Curve(means["time"].tolist(), accuracies.tolist())
+    return _Curve(means[column].tolist(), accuracies.tolist())
 
 
 def _draw(curves: _Curves, styles: Mapping[str, Style], labels: Labels, groups: Groups | None) -> Figure:
@@ -253,8 +294,13 @@ def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
     if curves.epochs:
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         axis.set_xlim(0.5, max(curve.x[-1] for curve in curves.by_panel[condition].values()) + 0.5)
+    elif curves.log_x:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axis.set_xlim(left=0)
+    if curves.marked is not None:
+        axis.axvline(curves.marked, linewidth=0.8, color="#666666", zorder=0)
     if curves.log:  # an interval that reaches below zero must not make the axis endless
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -52,11 +52,18 @@ class KindResults(ComparedResults[KindStudy]):
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                draw = partial(plots.learning_curves, self.curves, column, over=curve.over, log=curve.log)
+                over = self.study.counts if curve.over == "epoch" else curve.over
+                draw = (
+                    partial(plots.accuracy_against, self.curves, column, over=over, marked=curve.marked)
+                    if curve.horizontal
+                    else partial(plots.learning_curves, self.curves, column, over=over, log=curve.log)
+                )
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words} ({len(run_ids)} runs)",
+                    f"{curve.words.replace('by epoch', f'by {over}')} ({len(run_ids)} runs)",
                     partial(draw, labels=labels(), algorithms=self.study.algorithms),
                     run_ids,
-                    note=notes.learning_curves(self.curves, column),
+                    note=notes.accuracy_against(self.curves, column, curve.marked)
+                    if curve.horizontal
+                    else notes.learning_curves(self.curves, column),
                 )
         return built

@@ -35,6 +35,13 @@ def accuracy_over_time(curves: pd.DataFrame, metric: str = "cpu_seconds") -> str
     return f"Mean after each epoch ({seeds} seeds). {times} The learning curves show the intervals."
 
 
+def accuracy_against(curves: pd.DataFrame, metric: str, marked: float | None) -> str:
+    """For ``plots.accuracy_against``."""
+    seeds = curves.dropna(subset=["test_accuracy", metric]).groupby(_CELL)["seed"].nunique()
+    line = "" if marked is None else f" The vertical line is at {marked:g}."
+    return f"Mean at each point ({_count(seeds)} seeds).{line}"
+
+
 def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
     """For ``plots.final_accuracy``."""
     completed = frame[(frame["status"] == "completed") & frame[metric].notna()]

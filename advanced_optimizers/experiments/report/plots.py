@@ -17,6 +17,7 @@ from PIL import Image
 
 from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.report.curve_plots import (
+    accuracy_against,
     accuracy_over_time,
     learning_curves,
 )
@@ -26,6 +27,7 @@ from advanced_optimizers.experiments.report.verdict_plot import ShortClaim, verd
 
 __all__ = [
     "ShortClaim",
+    "accuracy_against",
     "accuracy_over_time",
     "final_accuracy",
     "learning_curves",

@@ -51,11 +51,13 @@ class KindStudy(BaseStudy):
         tasks: What is done.
         metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
         curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+        counts: What the points of a run are, where a curve does not say.
     """
 
     tasks: tuple[KindTask, ...]
     metrics: tuple[str, ...]
     curves: tuple[str, ...] = ()
+    counts: str = "epoch"
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:
         """Every run, seed by seed.
