@@ -90,15 +90,15 @@ class KindResults(ComparedResults[KindStudy]):
 
     def _trade_off_figures(self) -> dict[str, StudyFigure]:
         built = {}
-        for across, up in self.study.trade_offs:
+        for across, up, log, marked in self.study.trade_offs:
             run_ids = self._run_ids(up)
             if run_ids:
-                draw = partial(plots.trade_off, self.curves, across, up, labels=labels())
+                draw = partial(plots.trade_off, self.curves, across, up, labels=labels(), log=log, marked=marked)
                 built[f"{self.study.name}-{dashed(up)}-by-{dashed(across)}"] = StudyFigure(
                     f"{METRICS[up].name} by {METRICS[across].name} ({len(run_ids)} runs)",
                     partial(draw, algorithms=self.study.algorithms),
                     run_ids,
-                    note=notes.trade_off(self.curves, across, up),
+                    note=notes.trade_off(self.curves, across, up, marked),
                 )
         return built
 
@@ -107,9 +107,10 @@ class KindResults(ComparedResults[KindStudy]):
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                draw = partial(plots.learning_curves, self.curves, column, over=curve.over, log=curve.log)
+                over = self.study.counts if curve.over == "epoch" else curve.over
+                draw = partial(plots.learning_curves, self.curves, column, over=over, log=curve.log)
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words} ({len(run_ids)} runs)",
+                    f"{curve.words.replace('by epoch', f'by {over}')} ({len(run_ids)} runs)",
                     partial(draw, labels=labels(), algorithms=self.study.algorithms),
                     run_ids,
                     note=notes.learning_curves(self.curves, column),
