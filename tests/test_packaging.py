@@ -33,7 +33,7 @@ PACKAGE = {
 }
 SETUP = runpy.run_path(str(ROOT / "setup.py"))
 # The extras that the package imports from; the others are for whoever works on it.
-IMPORTED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "quantum"}
+IMPORTED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "dp", "quantum", "flower"}
 LOCKED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "peers", "nas", "dp", "quantum", "dev"}
 
 
