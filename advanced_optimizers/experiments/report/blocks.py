@@ -25,6 +25,7 @@ from advanced_optimizers.experiments.report.budget import search_spaces_table, t
 from advanced_optimizers.experiments.report.compared import ComparedResults
 from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.difference_table import differences_table, time_ratio
+from advanced_optimizers.experiments.report.gain_table import gains_figure
 from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
@@ -33,7 +34,7 @@ from advanced_optimizers.experiments.report.stated_values import stated_figures
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.report.tuning_tables import edges_table
-from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
 
@@ -108,7 +109,16 @@ class ReportContext:
         """The figures of all studies by file name, and that of all verdicts."""
         figures = {name: figure for results in self.results.values() for name, figure in results.figures.items()}
         figures |= stated_figures(self.verdicts)
+        figures |= self._gain_figures()
         return figures | ({"verdicts": self._verdict_figure()} if self.verdicts else {})
+
+    def _gain_figures(self) -> dict[str, StudyFigure]:
+        drawn = {
+            f"{name.replace('_', '-')}-gains": gains_figure(topic.gains, self.results)
+            for name, topic in TOPICS.items()
+            if {gain.study for gain in topic.gains} <= self.results.keys() and topic.gains
+        }
+        return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def _verdict_figure(self) -> StudyFigure:
         by_method: dict[str, list[plots.ShortClaim]] = {}
@@ -331,6 +341,7 @@ BLOCKS: dict[str, Block] = {
     "protocol": _protocol,
     "edges": _edges,
     "statements": claim_blocks.statements,
+    "gains": claim_blocks.gains,
     "file": _file,
     **CONTEST_BLOCKS,
 }
