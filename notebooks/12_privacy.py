@@ -116,7 +116,7 @@ from advanced_optimizers.automl import noise_multiplier_for, train_private
 from advanced_optimizers.experiments.data import load
 
 digits = load("digits")
-images, labels = digits.images.flatten(1) / 16 - 0.5, digits.labels
+images, labels = digits.images.flatten(1) / 255 - 0.5, digits.labels
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 10))
 optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
@@ -124,7 +124,7 @@ sigma = noise_multiplier_for(3.0, DELTA, sample_rate=0.1, steps=50)
 cost = train_private(
     model, optimizer, images, labels, noise_multiplier=sigma, batch_size=len(images) // 10 + 1, steps=50
 )
-outputs = model(digits.test_images.flatten(1) / 16 - 0.5)
+outputs = model(digits.test_images.flatten(1) / 255 - 0.5)
 accuracy = (outputs.argmax(1) == digits.test_labels).float().mean()
 print(cost)
 print(f"epsilon {cost.epsilon(DELTA):.2f}, test accuracy {accuracy:.0%}")
@@ -134,7 +134,8 @@ print(f"epsilon {cost.epsilon(DELTA):.2f}, test accuracy {accuracy:.0%}")
 #
 # Federated learning keeps the data where they are, and sends gradients or models. For a network whose first layer is
 # linear, $\partial L / \partial W = (\partial L / \partial b) x^\top$: the gradient of one image **is** the image.
-# Clipping only scales it. With noise there is nothing to see.
+# Clipping only scales it. With noise there is nothing to see. Below, the upper row is what the server makes of each
+# client's gradient, the middle row of the clipped one, and the last row of the clipped one with noise.
 
 # %%
 from advanced_optimizers.automl import invert_gradient, per_sample_gradients
@@ -147,7 +148,7 @@ gradients = per_sample_gradients(model, images[chosen], labels[chosen])
 def recovered(change) -> torch.Tensor:
     """What the server makes of each client's gradient after a change, as images."""
     guesses = [invert_gradient(*change([g[i] for g in gradients])[:2]) for i in range(10)]
-    pixels = (torch.stack(guesses) + 0.5).clamp(0, 1) * 16
+    pixels = (torch.stack(guesses) + 0.5).clamp(0, 1) * 255
     return pixels.view(10, 8, 8, 1).to(torch.uint8)
 
 

@@ -191,7 +191,7 @@ def test_accuracy_is_drawn_against_epsilon_and_what_has_none_as_a_line() -> None
     assert points.get_xdata().tolist() == pytest.approx([0.999, 2.997])
     assert points.get_ydata().tolist() == pytest.approx([90.2, 92.2])
     assert list(line.get_ydata()) == pytest.approx([96.2, 96.2])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with epsilon", "No privacy"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["by epsilon", "No privacy"]
     with pytest.raises(ValueError, match="run the study first"):
         metric_against(frame().iloc[:5], "test_accuracy", "epsilon", labels=labels())
 
