@@ -33,7 +33,7 @@
 # N(0, \sigma^2 C^2 I) \Big).$$
 #
 # An accountant says what $T$ such steps cost together.
-# [Section 11.5 of the report](../coursework_report.md#115-differential-privacy) discusses the results.
+# [Section 11.5 of the report](../coursework_report_automl.md#115-differential-privacy) discusses the results.
 #
 # **What does not match.** The noise comes from an ordinary generator with a seed that is recorded, so that runs repeat;
 # whoever knows the seed can subtract it. Real use needs a secret one. Tuning on the data costs privacy, too, which no

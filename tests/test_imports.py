@@ -34,6 +34,7 @@ EXTRAS = (
     "opacus",
     "optuna",
     "pandas",
+    "pennylane",
     "PIL",
     "prodigyopt",
     "pytorch_lightning",

@@ -71,7 +71,8 @@ class TestHowTheyAreWritten:
         assert re.match(r"# .+\?\n|# .+: .+\n", first)
         for part in ("$$", "arXiv" if "local" not in path.name else "doi", "**What does not match.**"):
             assert part in first
-        assert re.search(rf"\[section [\d.]+[^]]*\]\({re.escape(REPORT)}#", first, re.IGNORECASE)
+        report = re.escape(REPORT).replace(r"\.md", r"(?:_automl)?\.md")
+        assert re.search(rf"\[section [\d.]+[^]]*\]\({report}#", first, re.IGNORECASE)
 
     @every_notebook
     def test_then_the_parameters_and_the_lines_that_use_the_algorithm(self, path: Path) -> None:
@@ -90,8 +91,8 @@ class TestHowTheyAreWritten:
         linked = re.findall(r"\]\((?!https://)([^)#]*)#?([^)]*)\)", text)
         assert len(linked) >= 2
         files = {file for file, _ in linked}
-        assert REPORT in files
-        assert files <= {REPORT, REPORT.replace(".md", "_appendices.md")}
+        assert files <= {REPORT, *(REPORT.replace(".md", f"_{name}.md") for name in ("automl", "appendices"))}
+        assert files - {REPORT.replace(".md", "_appendices.md")}
         for file in files:
             known = anchors((ROOT / Path(file).name).read_text(encoding="utf-8"))
             assert {anchor for own, anchor in linked if own == file} <= known

@@ -19,6 +19,7 @@ __all__ = [
     "Controller",
     "CrossModalAttention",
     "DifferentialPrivacy",
+    "ElasticWeightConsolidation",
     "FederatedAveraging",
     "Genotype",
     "MatchingNetworks",
@@ -27,9 +28,13 @@ __all__ = [
     "NASBench201",
     "NoClientFinishedError",
     "PrivacyCost",
+    "ProgressiveNeuralNetwork",
+    "ProgressiveNeuralnetwork",
     "PrototypicalNetworks",
     "Prototypicalnetworks",
+    "QuantumLayer",
     "Reinforce",
+    "ReplayBuffer",
     "Reptile",
     "Round",
     "SearchNetwork",
@@ -40,12 +45,14 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_noise",
+    "gradient_variance",
     "invert_gradient",
     "make_clients",
     "membership_auc",
     "noise_multiplier_for",
     "per_sample_gradients",
     "private_average",
+    "quantum_neural_network",
     "recall_at",
     "retrain",
     "search_architecture",
@@ -55,6 +62,7 @@ __all__ = [
     "split_shards",
     "train_enas",
     "train_private",
+    "train_quantum_model",
 ]
 
 # The modules, and which of the names each has.
@@ -74,6 +82,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "search_architecture",
         "search_table",
         "train_enas",
+    ),
+    "continual": (
+        "ElasticWeightConsolidation",
+        "ProgressiveNeuralNetwork",
+        "ProgressiveNeuralnetwork",
+        "ReplayBuffer",
     ),
     "federated": (
         "Client",
@@ -114,7 +128,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "private_average",
         "train_private",
     ),
+    "quantum": (
+        "QuantumLayer",
+        "dev",
+        "gradient_variance",
+        "qnode",
+        "quantum_neural_network",
+        "train_quantum_model",
+    ),
 }
+# Not in ``__all__``: PennyLane makes them, and whoever imports all names need not have it.
+_MADE_BY_OPTIONAL_PACKAGES = ("dev", "qnode")
 
 
 def __getattr__(name: str) -> Any:
@@ -126,4 +150,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MADE_BY_OPTIONAL_PACKAGES})

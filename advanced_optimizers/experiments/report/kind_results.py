@@ -45,7 +45,13 @@ class KindResults(ComparedResults[KindStudy]):
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:
         """The study's figures by file name, without those whose runs are missing."""
-        return self.metric_figures() | self._figure_against() | self._curve_figures()
+        return (
+            self.metric_figures()
+            | self._figure_against()
+            | self._size_figures()
+            | self._curve_figures()
+            | self._trade_off_figures()
+        )
 
     def _figure_against(self) -> dict[str, StudyFigure]:
         against, known = self.study.against, self.metrics
@@ -68,14 +74,43 @@ class KindResults(ComparedResults[KindStudy]):
             )
         }
 
+    def _size_figures(self) -> dict[str, StudyFigure]:
+        study, metric = self.study, "test_accuracy"
+        run_ids = self._run_ids(metric)
+        if not study.sizes or not run_ids:
+            return {}
+        draw = partial(plots.over_sizes, self.frame, metric, study.sizes, over=study.over)
+        drawn = StudyFigure(
+            f"{METRICS[metric].name} at the end by {study.over[0].lower()}{study.over[1:]} ({len(run_ids)} runs)",
+            partial(draw, labels=labels(), algorithms=study.algorithms),
+            run_ids,
+            note=notes.over_sizes(self.frame, metric, study.sizes),
+        )
+        return {f"{study.name}-by-size": drawn}
+
+    def _trade_off_figures(self) -> dict[str, StudyFigure]:
+        built = {}
+        for across, up, log, marked in self.study.trade_offs:
+            run_ids = self._run_ids(up)
+            if run_ids:
+                draw = partial(plots.trade_off, self.curves, across, up, labels=labels(), log=log, marked=marked)
+                built[f"{self.study.name}-{dashed(up)}-by-{dashed(across)}"] = StudyFigure(
+                    f"{METRICS[up].name} by {METRICS[across].name} ({len(run_ids)} runs)",
+                    partial(draw, algorithms=self.study.algorithms),
+                    run_ids,
+                    note=notes.trade_off(self.curves, across, up, marked),
+                )
+        return built
+
     def _curve_figures(self) -> dict[str, StudyFigure]:
         built = {}
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                draw = partial(plots.learning_curves, self.curves, column, over=curve.over, log=curve.log)
+                over = self.study.counts if curve.over == "epoch" else curve.over
+                draw = partial(plots.learning_curves, self.curves, column, over=over, log=curve.log)
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words} ({len(run_ids)} runs)",
+                    f"{curve.words.replace('by epoch', f'by {over}')} ({len(run_ids)} runs)",
                     partial(draw, labels=labels(), algorithms=self.study.algorithms),
                     run_ids,
                     note=notes.learning_curves(self.curves, column),

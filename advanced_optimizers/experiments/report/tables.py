@@ -289,19 +289,20 @@ def value_words(runs: pd.DataFrame, metric: str) -> str:
     """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
     if runs.empty:
         return "no run yet"
-    words = [_mean_words(runs, metric), METRICS[metric].unit, _count_note(runs, metric)]
+    words = [mean_words(runs, metric), METRICS[metric].unit, _count_note(runs, metric)]
     return " ".join(word for word in words if word)
 
 
 def _value_cell(runs: pd.DataFrame, metric: str, n: int, *, bold: bool) -> str:
     """A cell of ``comparison_table``; n stands in it only where it is not the table's."""
-    text = _mean_words(runs, metric)
+    text = mean_words(runs, metric)
     diverged = (runs["status"] != "completed").any()
     note = _count_note(runs, metric) if diverged or len(by_seed(runs, metric)) != n else ""
     return f"{f'**{text}**' if bold else text} {note}".rstrip()
 
 
-def _mean_words(runs: pd.DataFrame, metric: str) -> str:
+def mean_words(runs: pd.DataFrame, metric: str) -> str:
+    """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, without its unit."""
     values, kind = list(by_seed(runs, metric).values()), METRICS[metric]
     if len(values) > 1:
         return mean_interval(values).plus_minus(kind.scale, kind.digits)

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from advanced_optimizers.experiments.evidence.metrics import Metric
-from advanced_optimizers.experiments.records.config import Hyperparameters
 from advanced_optimizers.experiments.studies.claims.multimodal import CLAIMS, MARGINS
 from advanced_optimizers.experiments.studies.kind_study import KindTask
 from advanced_optimizers.experiments.studies.multimodal_runs import FusionRun
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
-from advanced_optimizers.experiments.studies.tuned_kind import TunedKindStudy
+from advanced_optimizers.experiments.studies.tuned_kind import RatedStudy
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 
 # Attention takes about four times as long per step; the control of equal time takes as many steps more.
 LONGER = 4
 RATES = (5e-4, 2e-3, 8e-3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FusionStudy(TunedKindStudy):
-    """A comparison in which every algorithm takes the best of the same learning rates on each task.
-
-    Attributes:
-        rates: The learning rates; with a single one, there are no trials.
-    """
-
-    rates: tuple[float, ...] = RATES
-
-    def points_of(self, algorithm: str) -> tuple[Hyperparameters, ...]:
-        """See :class:`.TunedKindStudy`."""
-        return tuple({"lr": rate} for rate in self.rates)
 
 
 def _task(dataset: str, goal: str, images: int, steps: int, shrink: int) -> KindTask:
@@ -51,12 +33,12 @@ def _task(dataset: str, goal: str, images: int, steps: int, shrink: int) -> Kind
 
 def _studies(
     name: str, title: str, goal: str, sizes: tuple[int, ...], arms: tuple[str, ...], metrics: tuple[Metric, ...]
-) -> tuple[FusionStudy, ...]:
+) -> tuple[RatedStudy, ...]:
     """A study in both profiles."""
     full = tuple(_task("mnist", goal, size, 600, 2) for size in sizes)
     quick = tuple(_task("digits", goal, size // 20, 120, 1) for size in sizes[:2])
     return tuple(
-        FusionStudy(
+        RatedStudy(
             name=name,
             title=title,
             profile=profile,

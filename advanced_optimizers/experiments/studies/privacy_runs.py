@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy
 from advanced_optimizers.automl.privacy import PrivacyCost, gaussian_epsilon, membership_auc, train_private
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.studies.topic import Topic
 
 DELTA = 1e-5
 # What a trial is measured on; and of how many samples that were trained on, and others, the losses are compared.
@@ -236,7 +235,3 @@ class Trained:
                     p.grad += deviation / count * noise
             self.optimizer.step()
             note(loss.item())
-
-
-# Its algorithms, studies and claims are those of ``privacy``.
-TOPIC = Topic(title="Runs with privacy", algorithms={})

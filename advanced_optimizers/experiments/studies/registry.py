@@ -96,6 +96,9 @@ def _check_names(name: str, topic: Topic) -> None:
             for dataset in (*task.datasets, *task.alternatives)
         ),
         *(("claim", key, {**CLAIMS, **own_claims}) for statement in topic.statements for key in statement.claims),
+        *(("algorithm", name, algorithms) for gain in topic.gains for name in (gain.algorithm, gain.baseline)),
+        *(("study", gain.study, {*studies, *(name for name, _ in STUDIES)}) for gain in topic.gains),
+        *(("metric", gain.metric, metrics) for gain in topic.gains),
         *(("metric", metric, metrics) for study in compared for metric in study.metrics),
         *(("metric", metric, metrics) for study in kinds for metric in study.constants),
         *(("curve", curve, curves) for study in compared for curve in study.curves),
