@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,16 +99,19 @@ def noise_multiplier_for(
     _accountant(accountant)
     from opacus.accountants.utils import get_noise_multiplier
 
-    return float(
-        get_noise_multiplier(
-            target_epsilon=epsilon,
-            target_delta=delta,
-            sample_rate=sample_rate,
-            steps=steps,
-            accountant=accountant,
-            epsilon_tolerance=1e-3 * epsilon,
+    with warnings.catch_warnings():
+        # The search begins with more noise than the accountant's orders are made for, which does not matter.
+        warnings.filterwarnings("ignore", "Optimal order is the largest alpha")
+        return float(
+            get_noise_multiplier(
+                target_epsilon=epsilon,
+                target_delta=delta,
+                sample_rate=sample_rate,
+                steps=steps,
+                accountant=accountant,
+                epsilon_tolerance=1e-3 * epsilon,
+            )
         )
-    )
 
 
 def _accountant(name: str) -> IAccountant:

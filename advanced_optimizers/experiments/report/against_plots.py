@@ -12,6 +12,7 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, co
 from advanced_optimizers.experiments.evidence.statistics import mean, mean_interval
 from advanced_optimizers.experiments.report.figure_style import BLUE, WIDTH, Style, drawn_styles, wrapped
 from advanced_optimizers.experiments.report.panels import panel_grid
+from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 
 def metric_against(
@@ -20,7 +21,7 @@ def metric_against(
     """The mean of a metric, with its interval, at each value of another quantity; one panel per task.
 
     Algorithms whose runs have a value of that quantity are points, joined in its order. The others are horizontal
-    lines, with their interval as a band.
+    lines, those of baselines with their interval as a band.
 
     Args:
         frame: One row per run, from ``frames.records_frame``.
@@ -44,9 +45,10 @@ def metric_against(
             panel = known[known["task"] == task]
             _draw_points(axis, panel[panel[against].notna()], metric, against)
             _draw_lines(axis, panel[panel[against].isna()], metric, styles, labels)
-            values = sorted(set(panel[against].dropna().round(2)))
+            values = sorted({f"{value:.2g}" for value in panel[against].dropna()}, key=float)
             axis.set_xscale("log")
-            axis.set_xticks(values, [f"{value:g}" for value in values])
+            axis.set_xticks([float(value) for value in values], values)
+            _keep_to_scale(axis, metric)
             axis.minorticks_off()
             axis.set_xlabel(METRICS[against].label)
             axis.set_ylabel(METRICS[metric].label)
@@ -67,7 +69,7 @@ def _draw_points(axis: Axes, runs: pd.DataFrame, metric: str, against: str) -> N
             interval = mean_interval(values)
             axis.vlines(x, interval.low, interval.high, color=BLUE, linewidth=1.6)
     at.sort()
-    axis.plot(*zip(*at, strict=True), color=BLUE, marker="o", markersize=5, label=f"with {METRICS[against].name}")
+    axis.plot(*zip(*at, strict=True), color=BLUE, marker="o", markersize=5, label=f"by {METRICS[against].name}")
 
 
 def _draw_lines(axis: Axes, runs: pd.DataFrame, metric: str, styles: dict[str, Style], labels: Labels) -> None:
@@ -77,6 +79,14 @@ def _draw_lines(axis: Axes, runs: pd.DataFrame, metric: str, styles: dict[str, S
         if not values:
             continue
         axis.axhline(mean(values), color=style.color, linestyle=style.line, label=wrapped(labels.get(name, name), 34))
-        if len(values) > 1:
+        if len(values) > 1 and not getattr(ALGORITHMS.get(name), "control", False):
             interval = mean_interval(values)
             axis.axhspan(interval.low, interval.high, color=style.color, alpha=0.15, linewidth=0)
+
+
+def _keep_to_scale(axis: Axes, metric: str) -> None:
+    """Ends the axis of a share at 0 and at its best value: the interval of few seeds may reach beyond."""
+    best, scale = METRICS[metric].best, METRICS[metric].scale
+    if best is not None:
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, 0.0), min(high, scale * best))

@@ -58,7 +58,7 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
 def metric_against(frame: pd.DataFrame, metric: str) -> str:
     """For ``against_plots.metric_against``."""
     seeds = _count(frame[(frame["status"] == "completed") & frame[metric].notna()].groupby(_CELL)["seed"].nunique())
-    return f"Mean with its 95 % interval as a bar or a band ({seeds} seeds)."
+    return f"Mean with its 95 % interval, as a bar or a band ({seeds} seeds); controls without theirs."
 
 
 def paired_differences(evidence: Sequence[Evidence]) -> str:

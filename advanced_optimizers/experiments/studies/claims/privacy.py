@@ -217,7 +217,7 @@ CLAIMS = (
         text="Clipping alone costs no accuracy; it is the noise that does.",
         source=OURS,
         rule=margin_rule(
-            "clipping without noise against neither, on the network of 64 units, with the rates that each was tuned to",
+            "clipping without noise, with the rate of an epsilon of 3, against neither, on the network of 64 units",
             MARGINS[MLP],
             "about three standard errors of the test set",
         ).replace(" of the last epoch", " after the last step"),
