@@ -24,8 +24,8 @@ from tests.experiments_helpers import PYPROJECT
 
 ROOT = Path(__file__).parent.parent
 REPORT = "../coursework_report.md"
-# Its example trains on images with captions, and shows these first.
-PAIRS = ("10_multimodal",)
+# Their examples are on other data than batches of digits, or of another kind than training a classifier.
+PAIRS = ("10_multimodal", "14_quantum", "15_hyperparameter_search")
 CONFIG = ROOT / "notebooks" / "config" / "jupyter_server_config.py"
 NOTEBOOKS = notebook_paths()
 LONGEST_LINE = 88  # what a cell shows in JupyterLab beside the file browser, or on a page of 850 pixels
