@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
-from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.records.config import Hyperparameters, KindConfig
 from advanced_optimizers.experiments.studies.claims.federated import CLAIMS, MARGINS, MNIST_MEGABYTES
 from advanced_optimizers.experiments.studies.federated_runs import FederatedRun
 from advanced_optimizers.experiments.studies.kind_study import KindTask
@@ -140,7 +140,7 @@ def _studies() -> tuple[FederatedStudy, ...]:
         ("full", _Scale("mnist", 100, 0.1, ROUNDS), SEEDS, RATES),
         ("quick", _Scale("digits", 20, 0.25, 10), SEEDS[:2], RATES[1:2]),
     ):
-        points: dict[str, tuple[dict[str, float], ...]] = {
+        points: dict[str, tuple[Hyperparameters, ...]] = {
             **{name: tuple({"lr": rate} for rate in rates) for name in OPTIONS if name not in _AS_FEDAVG},
             "fed-stated-rate": ({"lr": STATED_RATE},),
         }

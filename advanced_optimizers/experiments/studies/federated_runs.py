@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -191,7 +191,7 @@ class Unreliable:
         corrupt: The probability that a pass has NaN.
     """
 
-    batches: Sequence[Samples]
+    batches: Iterable[Samples]
     drop_out: float
     corrupt: float
 
