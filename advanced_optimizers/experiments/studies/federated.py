@@ -168,6 +168,7 @@ def _studies() -> tuple[FederatedStudy, ...]:
                     metrics=("test_accuracy", *(metric.column for metric in metrics)),
                     curves=("test_accuracy", *(("megabytes",) if metrics else ())),
                     counts="round",
+                    in_progress=profile == "full",
                 )
             )
     return tuple(built)
