@@ -76,7 +76,10 @@ def test_nan_costs_a_client_and_a_rate_that_is_too_high_ends_the_run() -> None:
     spoiled = perform(tiny(corrupt=0.3, fraction=0.5), torch.device("cpu"))
     assert spoiled.status == "completed"
     assert spoiled.final["left_out"] > 0  # type: ignore[operator]
-    assert perform(tiny(lr=1e6), torch.device("cpu")).status == "diverged"
+    for lr, points in ((1e6, 1), (8.0, 2)):
+        found = perform(tiny(lr=lr, division="shards", rounds=9), torch.device("cpu"))
+        assert found.status == "diverged"
+        assert len(found.curves["test_accuracy"]) == points
 
 
 def test_the_megabytes_of_the_claim_are_those_of_the_data() -> None:

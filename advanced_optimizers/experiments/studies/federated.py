@@ -187,13 +187,13 @@ _ALGORITHMS = {
     "fed-quarter-lost": _row("FedAvg, a quarter drops out"),
     "fed-half-lost": _row("FedAvg, half drop out"),
     "fed-uniform": _row("FedAvg, uniform weights"),
-    "fed-few": _row(_FEW),
+    "fed-few": Algorithm(label=_FEW, baseline=None, timed=False),
     "fed-stated-rate": _row(f"{_FEW}, learning rate {STATED_RATE}", "fed-few"),
     "fed-many": _row(f"{_FEW}, ten times the clients", "fed-few"),
     "fed-nan": _row(f"{_FEW}, a tenth send NaN", "fed-few"),
     "fed-epochs": _row(f"{_FEW}, {EPOCHS} local epochs", "fed-few"),
-    "fed-prox-0.01": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.01", "fed-epochs"),
-    "fed-prox-0.1": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.1", "fed-epochs"),
+    "fed-prox-0.01": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.01", "fed-few"),
+    "fed-prox-0.1": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.1", "fed-few"),
 }
 
 TOPIC = Topic(

@@ -33,6 +33,8 @@ HIDDEN = 200
 # The share of the training samples that trials are measured on, and the accuracy up to which bytes are counted.
 HELD_OUT, TARGET = 1 / 6, 0.9
 SHARDS, ALPHA = 2, 0.1
+# What is measured after each round.
+MEASURED = ("train_loss", "test_accuracy", "test_loss", "megabytes", "megabytes_needed", "left_out")
 # How many clients are trained alone.
 ALONE = 3
 
@@ -229,7 +231,7 @@ def _federated(run: FederatedRun, sets: Sets, model: nn.Module) -> Iterator[Mapp
             try:
                 done = federation.federated_round(run.epochs)
             except NoClientFinishedError:  # of reliable clients, none does where the learning rate is too high
-                yield {"train_loss": math.nan}
+                yield dict.fromkeys(MEASURED, math.nan)
                 return
         measured = measure([model], sets.test)
         megabytes += done.megabytes
