@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
@@ -135,7 +135,7 @@ def accuracy_against(
 ) -> Figure:
     """Test accuracy at each point of a run against another quantity, on a logarithmic axis.
 
-    It is laid out as learning curves are.
+    A panel for each task and label noise, unless one would hold more than ``MAX_LINES`` algorithms.
 
     Args:
         curves: One row per run and point, from ``frames.curves_frame``.
@@ -160,7 +160,9 @@ def accuracy_against(
     drawn = _Curves(
         by_panel, over[0].upper() + over[1:], METRICS["test_accuracy"].label, epochs=False, marked=marked, log_x=True
     )
-    return _draw(drawn, styles, labels, None)
+    if max(len(own) for own in by_panel.values()) > MAX_LINES:
+        return _draw_rows(drawn, styles, labels)
+    return _draw_panels(drawn, styles, labels, {"": list(styles)})
 
 
 def _panels(known: pd.DataFrame, labels: Labels) -> dict[tuple[str, float], pd.DataFrame]:
@@ -297,6 +299,7 @@ def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
     elif curves.log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     else:
         axis.set_xlim(left=0)
     if curves.marked is not None:
