@@ -17,7 +17,6 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.tables import metrics_table
 from advanced_optimizers.experiments.studies.claims.multimodal import MATCHING, joint_alone
-from advanced_optimizers.experiments.studies.kind_study import TRIAL_SEED, RatedStudy
 from advanced_optimizers.experiments.studies.multimodal_runs import (
     FUSIONS,
     FusionRun,
@@ -29,6 +28,7 @@ from advanced_optimizers.experiments.studies.multimodal_runs import (
 )
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.running import run_study
+from advanced_optimizers.experiments.studies.tuned_kind import TRIAL_SEED, RatedStudy
 from advanced_optimizers.experiments.studies.tuning import best_trial
 from advanced_optimizers.experiments.training.kinds import perform
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.studies.study import BaseStudy, MissingRunsError
+from advanced_optimizers.experiments.studies.study import BaseStudy
 from advanced_optimizers.experiments.studies.task import AnyTask
-from advanced_optimizers.experiments.studies.tuning import best_trial
-
-# The seed of the trials that choose a learning rate.
-TRIAL_SEED = 100
 
 # (algorithm, seed) -> the run.
 MakeConfig = Callable[[str, int], KindConfig]
@@ -48,6 +44,22 @@ class KindTask(AnyTask):
         return self.reads
 
 
+class TradeOff(NamedTuple):
+    """Two quantities that are plotted against each other over the points of a run.
+
+    Attributes:
+        across: That of the horizontal axis: a key of ``evidence.metrics.METRICS``.
+        up: That of the vertical axis, likewise.
+        log: Whether the horizontal axis is logarithmic.
+        marked: A value on the horizontal axis to compare with, drawn as a line.
+    """
+
+    across: str
+    up: str
+    log: bool = False
+    marked: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class KindStudy(BaseStudy):
     """Every algorithm on every task with every seed. Nothing is tuned beforehand: the tasks say what is stated.
@@ -56,11 +68,24 @@ class KindStudy(BaseStudy):
         tasks: What is done.
         metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
         curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+        constants: What does not vary among an algorithm's runs on a task, and stands beside its metrics in a table:
+            keys of ``evidence.metrics.METRICS``.
+        against: One of them that the first metric is plotted against; empty for none.
+        sizes: By task, a number in which the tasks differ; with it, test accuracy is plotted over that number.
+        over: What that number is, for the axis.
+        trade_offs: What is plotted by what over the points of a run.
+        counts: What the points of a run are, where a curve does not say.
     """
 
     tasks: tuple[KindTask, ...]
     metrics: tuple[str, ...]
     curves: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    against: str = ""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    over: str = "size"
+    trade_offs: tuple[TradeOff, ...] = ()
+    counts: str = "epoch"
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:
         """Every run, seed by seed.
@@ -82,48 +107,3 @@ class KindStudy(BaseStudy):
         if asked != got:
             raise ValueError(f"config must return the run of {asked} in the study {self.name}, got that of {got}")
         return config
-
-
-@dataclass(frozen=True, kw_only=True)
-class RatedStudy(KindStudy):
-    """A comparison in which every algorithm takes the best of the same learning rates on each task.
-
-    A trial is the run with a seed of its own, measured on training samples that are held out: the configuration has a
-    field ``held_out`` for that.
-
-    Attributes:
-        rates: The learning rates; with a single one, there are no trials.
-    """
-
-    rates: tuple[float, ...]
-
-    def trials(self, task: KindTask, algorithm: str) -> list[KindConfig]:
-        """One per rate."""
-        trial: Any = self._config(task, algorithm, TRIAL_SEED)  # not every kind holds samples out; those here do
-        return [replace(trial, hyperparameters={"lr": rate}, held_out=True) for rate in self.rates]
-
-    def tuning_configs(self) -> Sequence[KindConfig]:
-        """See :class:`.BaseStudy`."""
-        if len(self.rates) == 1:
-            return []
-        return [trial for task in self.tasks for name in self.algorithms for trial in self.trials(task, name)]
-
-    def final_configs(self, store: RunStore) -> list[KindConfig]:
-        """See :class:`.BaseStudy`; each run has the rate of its algorithm's best trial on its task."""
-        rates = {(task.name, name): self._rate(store, task, name) for task in self.tasks for name in self.algorithms}
-        return [
-            replace(config, hyperparameters={"lr": rates[config.task, config.algorithm]})
-            for config in super().final_configs(store)
-        ]
-
-    def _rate(self, store: RunStore, task: KindTask, algorithm: str) -> float:
-        if len(self.rates) == 1:
-            return self.rates[0]
-        trials = self.trials(task, algorithm)
-        records = [record for trial in trials if (record := store.load(trial)) is not None]
-        if len(records) < len(trials):
-            raise MissingRunsError(f"trials of {algorithm} on {task.name} have no record: {self.command}")
-        try:
-            return float(best_trial(records).config.hyperparameters["lr"])
-        except ValueError as error:
-            raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from advanced_optimizers.experiments.evidence.metrics import Metric
 from advanced_optimizers.experiments.studies.claims.multimodal import CLAIMS, MARGINS
-from advanced_optimizers.experiments.studies.kind_study import KindTask, RatedStudy
+from advanced_optimizers.experiments.studies.kind_study import KindTask
 from advanced_optimizers.experiments.studies.multimodal_runs import FusionRun
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.studies.tuned_kind import RatedStudy
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 
 # Attention takes about four times as long per step; the control of equal time takes as many steps more.

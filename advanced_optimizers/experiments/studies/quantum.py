@@ -5,7 +5,7 @@ from __future__ import annotations
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.evidence.statement import Statement
 from advanced_optimizers.experiments.studies.claims.quantum import CLAIMS, GRADIENT, MARGINS, STEP
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask, RatedStudy
+from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
 from advanced_optimizers.experiments.studies.quantum_runs import (
     LAYERS,
     MODELS,
@@ -16,6 +16,7 @@ from advanced_optimizers.experiments.studies.quantum_runs import (
 )
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.studies.tuned_kind import RatedStudy
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 
 RATES = (0.05, 0.2)

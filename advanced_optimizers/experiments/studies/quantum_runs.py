@@ -16,7 +16,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from advanced_optimizers.automl.quantum import QuantumLayer, gradient_variance
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.studies.topic import Topic
 
 # Training images that a trial is measured on.
 HELD_OUT = 1000
@@ -341,7 +340,3 @@ class GradientVariance(KindConfig):
             found.append(gradient_variance(2 * pair, layers, draws=self.draws, generator=generator))
             factor = (found[-1] / found[0]) ** (1 / (pair - 1)) if pair > 1 else 1.0
             yield {"gradient_variance": found[-1], "variance_per_pair": factor}
-
-
-# Its algorithms, studies and claims are those of ``quantum``.
-TOPIC = Topic(title="Runs of quantum circuits", algorithms={})
