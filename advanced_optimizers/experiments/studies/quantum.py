@@ -191,8 +191,8 @@ TOPIC = Topic(
         Statement(
             key="Q3",
             text="Entanglement is used for parallelism.",
-            finding="Entangled states are correlated. Whether that is worth anything here is decided by the same circuit "
-            "without what entangles.",
+            finding="Entangled states are correlated. Whether that is worth anything here is decided by the same "
+            "circuit without what entangles.",
             claims=("quantum-entanglement",),
             shown="14, the study",
         ),
