@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -133,6 +133,6 @@ def joint_norm(tensors: Iterable[Tensor]) -> float:
     return math.hypot(*(tensor.double().norm().item() for tensor in tensors))
 
 
-def _like(given: Gradients, tensors: list[Tensor]) -> Gradients:
+def _like(given: object, tensors: list[Tensor]) -> Any:
     """A tensor if one was given, otherwise a list."""
-    return cast(Gradients, tensors[0] if isinstance(given, Tensor) else tensors)
+    return tensors[0] if isinstance(given, Tensor) else tensors

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.records.config import Hyperparameters, KindConfig
 from advanced_optimizers.experiments.studies.claims.privacy import CLAIMS, MARGINS
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask, MakeConfig
 from advanced_optimizers.experiments.studies.privacy_attacks import GradientInversion, Sensitivity
 from advanced_optimizers.experiments.studies.privacy_clients import PrivateFederation
 from advanced_optimizers.experiments.studies.privacy_runs import PrivateRun
@@ -87,7 +90,7 @@ def _clients(algorithm: str, seed: int, dataset: str) -> PrivateFederation:
     )
 
 
-def _task(example: KindConfig, make, **protocol: str | float) -> KindTask:  # type: ignore[no-untyped-def]
+def _task(example: KindConfig, make: MakeConfig, **protocol: str | float) -> KindTask:
     return KindTask(task=example.task, reads=example.datasets, config=make, protocol=protocol)
 
 
@@ -99,7 +102,9 @@ def _training_task(dataset: str, model: str, rate: float, steps: int) -> KindTas
     return _task(config("private-none", 0), config, **protocol)
 
 
-def _in_both(name: str, title: str, make, algorithms: tuple[str, ...], **fields) -> tuple[KindStudy, ...]:  # type: ignore[no-untyped-def]
+def _in_both(
+    name: str, title: str, make: Callable[[str, int, str], KindConfig], algorithms: tuple[str, ...], **fields: Any
+) -> tuple[KindStudy, ...]:
     """A study without tuning, in both profiles; ``make(algorithm, seed, dataset)`` returns a run."""
     studies = []
     for profile, dataset, seeds in (("full", "mnist", SEEDS), ("quick", "digits", SEEDS[:2])):
