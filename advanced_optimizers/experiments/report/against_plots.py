@@ -79,7 +79,8 @@ def _draw_lines(axis: Axes, runs: pd.DataFrame, metric: str, styles: dict[str, S
         values = [scale * value for value in runs.loc[runs["algorithm"] == name, metric].astype(float)]
         if not values:
             continue
-        axis.axhline(mean(values), color=style.color, linestyle=style.line, label=wrapped(labels.get(name, name), 34))
+        look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "clip_on": False}
+        axis.axhline(mean(values), label=wrapped(labels.get(name, name), 34), **look)
         if len(values) > 1 and not getattr(ALGORITHMS.get(name), "control", False):
             interval = mean_interval(values)
             axis.axhspan(interval.low, interval.high, color=style.color, alpha=0.15, linewidth=0)

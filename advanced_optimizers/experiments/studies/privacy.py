@@ -139,7 +139,7 @@ _TRAINING = {
 }
 _OTHERS = {
     "private-calls": _row("Noise of epsilon 1 in each step", None),
-    "clients-plain": _row("FedAvg", None),
+    "clients-plain": _row("FedAvg without privacy", None),
     "clients-clipped": _row("FedAvg, clipped updates (control)", "clients-plain", control=True),
     "clients-private": _row("DP-FedAvg, epsilon 3", "clients-plain"),
     "inversion-one": _row("Gradient of one image", None),
