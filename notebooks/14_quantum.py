@@ -60,12 +60,14 @@ from advanced_optimizers.automl import QuantumLayer
 from advanced_optimizers.experiments.studies.quantum_runs import QuantumRun, read_sets
 
 torch.manual_seed(0)
-sets = read_sets(QuantumRun(algorithm="quantum-circuit", dataset="digits", pair="38", images=280))
+run = QuantumRun(algorithm="quantum-circuit", dataset="digits", images=280)
+sets = read_sets(run)  # 3 or 8: four principal components as angles
 model = nn.Sequential(QuantumLayer(4, num_layers=3), nn.Linear(4, 1)).double()
 optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
 for _ in range(40):
     optimizer.zero_grad()
-    loss = binary_cross_entropy_with_logits(model(sets.train.x)[:, 0], sets.train.target)
+    logits = model(sets.train.x)[:, 0]
+    loss = binary_cross_entropy_with_logits(logits, sets.train.target)
     loss.backward()
     optimizer.step()
 right = (model(sets.test.x)[:, 0] > 0) == sets.test.target.bool()
@@ -79,9 +81,15 @@ print(f"loss {loss.item():.3f}, test accuracy {right.double().mean():.1%}")
 from advanced_optimizers.automl import dev, qnode, train_quantum_model
 
 losses = []
-params = train_quantum_model(sets.train.x, sets.train.target, steps=40, on_step=lambda step, loss: losses.append(loss))
+params = train_quantum_model(
+    sets.train.x,
+    sets.train.target,
+    steps=40,
+    on_step=lambda step, loss: losses.append(loss),
+)
 right = (qnode(params, sets.test.x)[-1] > 0) == sets.test.target.bool()
-print(f"{len(dev.wires)} wires, loss {losses[0]:.3f} -> {losses[-1]:.3f}, test accuracy {right.double().mean():.1%}")
+print(f"{len(dev.wires)} wires, loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+print(f"test accuracy {right.double().mean():.1%}")
 
 # %% [markdown]
 # ## Two traps of the sketch
@@ -95,12 +103,15 @@ import warnings
 import numpy as np
 import pennylane as qml
 
-from advanced_optimizers.automl import quantum_neural_network
-
 
 @qml.qnode(dev)
 def cost(params):
-    return quantum_neural_network(params, np.zeros(4))[0]
+    for layer in params:
+        for wire, angle in enumerate(layer):
+            qml.RY(angle, wires=wire)
+        for wire in range(3):
+            qml.CNOT(wires=[wire, wire + 1])
+    return qml.expval(qml.PauliZ(3))
 
 
 start = np.random.default_rng(0).uniform(0, 2 * np.pi, (3, 4))
@@ -115,9 +126,12 @@ print("changed:", not np.array_equal(after, start), "| warned:", bool(said))
 # %%
 x = torch.rand(4, dtype=torch.float64)
 summed = params.sum(dim=0, keepdim=True)
-print("one layer of the sums: ", [round(float(value), 3) for value in qnode(summed, x)])
-print("product of cosines:    ", (x + summed[0]).cos().cumprod(dim=0).numpy().round(3).tolist())
-print("three layers, C inside:", [round(float(value), 3) for value in qnode(params, x)])
+for name, outputs in (
+    ("one layer of the sums", torch.stack(qnode(summed, x))),
+    ("product of cosines", (x + summed[0]).cos().cumprod(dim=0)),
+    ("three layers, C inside", torch.stack(qnode(params, x))),
+):
+    print(f"{name:22}", outputs.numpy().round(3).tolist())
 
 # %% [markdown]
 # ## The study
@@ -137,9 +151,9 @@ from advanced_optimizers.experiments.report.display import (
     show_table,
 )
 
-study, times, gradients = (
-    open_study(name, PROFILE, retrain=RETRAIN, jobs=JOBS) for name in ("quantum", "quantum-time", "quantum-gradients")
-)
+names = ("quantum", "quantum-time", "quantum-gradients")
+how = {"retrain": RETRAIN, "jobs": JOBS}
+study, times, gradients = (open_study(name, PROFILE, **how) for name in names)
 
 # %%
 show_protocol(study)
@@ -199,7 +213,7 @@ show_table(gradients, "quantum-gradients-claims")
 # ## Limitations
 #
 # - One circuit, with real amplitudes, three layers and at most 8 qubits: other encodings and other data may do better. On
-#   160 data sets and 12 models, Bowles, Ahmed and Schuld (2024, [arXiv 2403.07059](https://arxiv.org/abs/2403.07059)) come
-#   to the same end.
+#   160 data sets and 12 models, Bowles, Ahmed and Schuld (2024,
+#   [arXiv 2403.07059](https://arxiv.org/abs/2403.07059)) come to the same end.
 # - The simulator is exact: there is no noise of a device, and no error of a finite number of measurements.
 # - Times are of PennyLane's simulator in Python; others have less overhead per gate, and the same doubling.

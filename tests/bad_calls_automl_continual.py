@@ -68,7 +68,7 @@ BAD_CALLS = [
     BadCall("ElasticWeightConsolidation", "gamma", "1.5", lambda: ewc(gamma=1.5)),
     BadCall("ElasticWeightConsolidation", "generator", "0", lambda: ewc(generator=0)),
     BadCall("compute", "dataloader", "none", lambda: compute()),
-    BadCall("compute", "dataloader", "none", lambda: compute((INPUTS[:0], LABELS[:0]))),
+    BadCall("compute empty batches", "dataloader", "none", lambda: compute((INPUTS[:0], LABELS[:0]))),
     BadCall("compute", "dataloader", "Tensor", lambda: compute(INPUTS)),
     BadCall("compute", "dataloader", "'x'", lambda: compute({"x": INPUTS}, fisher="exact")),
     BadCall("compute", "dataloader", "()", lambda: compute(torch.zeros(()), fisher="exact")),
@@ -78,6 +78,9 @@ BAD_CALLS = [
     BadCall(
         "compute", "model", "(1, 2, 3)", lambda: compute(INPUTS.view(6, 2, 2), model=nn.Linear(2, 3), fisher="exact")
     ),
+    BadCall("compute_fisher_information", "dataloader", "Tensor", lambda: ewc().compute_fisher_information(INPUTS)),
+    BadCall("compute_fisher_information", "dataloader", "6", lambda: ewc().compute_fisher_information(6)),
+    BadCall("compute", "logits", "2", lambda: compute((INPUTS, LABELS), options={"logits": 2})),
     BadCall("compute", "max_samples", "0", lambda: compute((INPUTS, LABELS), options={"max_samples": 0})),
     BadCall("consolidate", "importance", "[]", lambda: ewc().consolidate([])),
     BadCall("consolidate", "importance", "{}", lambda: ewc().consolidate({})),
@@ -88,7 +91,7 @@ BAD_CALLS = [
     BadCall("ewc_loss", "current_loss", "0.5", lambda: after_one(lambda held: held.ewc_loss(0.5))),
     BadCall("ewc_loss", "current_loss", "(2,)", lambda: after_one(lambda held: held.ewc_loss(torch.zeros(2)))),
     BadCall("penalty", "model", "'weight'", lambda: after_one(other_shape)),
-    BadCall("penalty", "model", "'weight'", lambda: after_one(other_name)),
+    BadCall("penalty", "model", "must keep", lambda: after_one(other_name)),
     BadCall("check_stability", "optimizer", "0.1", lambda: ewc().check_stability(0.1)),
     BadCall("load_state_dict", "state", "['tasks']", lambda: ewc().load_state_dict({"tasks": []})),
     BadCall("ReplayBuffer", "capacity", "0", lambda: ReplayBuffer(0)),

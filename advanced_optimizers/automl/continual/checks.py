@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,6 +20,14 @@ def check_trainable(model: nn.Module) -> nn.Module:
         if p.is_complex():
             raise ValueError(f"model must have no complex parameters, got {name!r} of {p.dtype}")
     return model
+
+
+def check_dataloader(dataloader: Any, logits: Any) -> None:
+    """Something to iterate over that is not one batch, and a function, or None, that selects logits."""
+    if isinstance(dataloader, Tensor) or not isinstance(dataloader, Iterable):
+        raise TypeError(f"dataloader must yield batches, got {_kind(dataloader)}: put a single batch in a list")
+    if logits is not None and not callable(logits):
+        raise TypeError(f"logits must be a function of the model's output, or None, got {_kind(logits)}")
 
 
 def check_inputs(batch: Any, *, labeled: bool) -> list[Tensor]:

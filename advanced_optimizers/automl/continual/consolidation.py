@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from advanced_optimizers._checks import check_bool, check_choice, check_integer, check_range
-from advanced_optimizers.automl.continual.checks import check_importance, check_loss, check_same_shape, check_trainable
+from advanced_optimizers.automl.continual.checks import (
+    check_dataloader,
+    check_importance,
+    check_loss,
+    check_same_shape,
+    check_trainable,
+)
 from advanced_optimizers.automl.continual.fisher import ESTIMATORS, Select, diagonal_fisher
 
 
@@ -143,10 +149,11 @@ class ElasticWeightConsolidation:
                 the classes of one task. Labels of ``empirical`` count among them.
 
         Raises:
-            TypeError: What the loader yields is not tensors, or labels are not integers.
+            TypeError: The loader yields no batches of tensors, labels are no integers, or ``logits`` is no function.
             ValueError: The loader is empty, a label is out of range, or an output is not logits.
             RuntimeError: A gradient is not finite.
         """
+        check_dataloader(dataloader, logits)
         samples = None if max_samples is None else check_integer("max_samples", max_samples, 1)
         self.consolidate(
             diagonal_fisher(

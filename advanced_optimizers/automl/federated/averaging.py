@@ -264,6 +264,8 @@ class FederatedAveraging:
             while waiting and waiting[0] in early:
                 index = waiting.pop(0)
                 yield index, early.pop(index)
+        for index in waiting:  # an engine that loses a call must not end in a smaller round without a word
+            yield index, early.pop(index, RuntimeError("the engine returned nothing for it"))
 
     def _checked(self, index: int, trained: Trained | Exception, like: State) -> State | Exception:
         """A client's state, or why it cannot be averaged."""

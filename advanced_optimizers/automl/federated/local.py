@@ -129,7 +129,7 @@ def _within(seconds: float | None, function: Callable[[], Trained]) -> Trained:
     def call() -> None:
         try:
             outcome.append(function())
-        except Exception as error:
+        except BaseException as error:  # raised again below, whatever it is
             outcome.append(error)
 
     thread = threading.Thread(target=call, daemon=True)
@@ -137,7 +137,7 @@ def _within(seconds: float | None, function: Callable[[], Trained]) -> Trained:
     thread.join(seconds)
     if not outcome:
         raise _too_long(seconds)
-    if isinstance(outcome[0], Exception):
+    if isinstance(outcome[0], BaseException):
         raise outcome[0]
     result: Trained = outcome[0]
     return result

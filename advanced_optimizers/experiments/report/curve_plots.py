@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
@@ -167,6 +167,8 @@ def trade_off(
 ) -> Figure:
     """One metric by another, each a mean over the seeds; the points of a run are joined in their order.
 
+    A panel for each task and label noise, unless one would hold more than ``MAX_LINES`` algorithms.
+
     Args:
         curves: One row per run and point, from ``frames.curves_frame``.
         across: The metric of the horizontal axis, a column that ``METRICS`` knows.
@@ -190,7 +192,9 @@ def trade_off(
         for condition, panel in _panels(known, labels).items()
     }
     drawn = _Curves(by_panel, METRICS[across].label, METRICS[up].label, "metric", marked=marked, log_x=log)
-    return _draw(drawn, styles, labels, None)
+    if max(len(own) for own in by_panel.values()) > MAX_LINES:
+        return _draw_rows(drawn, styles, labels)
+    return _draw_panels(drawn, styles, labels, {"": list(styles)})
 
 
 def _panels(known: pd.DataFrame, labels: Labels) -> dict[tuple[str, float], pd.DataFrame]:
@@ -331,6 +335,7 @@ def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
     elif curves.log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     elif curves.along == "time":
         axis.set_xlim(left=0)
     if curves.marked is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import Metric
-from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.records.config import Hyperparameters, KindConfig
 from advanced_optimizers.experiments.studies.claims.federated import CLAIMS, MARGINS, MNIST_MEGABYTES
 from advanced_optimizers.experiments.studies.federated_runs import FederatedRun
 from advanced_optimizers.experiments.studies.kind_study import KindTask, TradeOff
@@ -37,19 +37,28 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "fed-prox-0.01": {"epochs": EPOCHS, "proximal_mu": 0.01},
     "fed-prox-0.1": {"epochs": EPOCHS, "proximal_mu": 0.1},
 }
-_FEW_ROUNDS = ("fed-few", "fed-epochs", "fed-prox-0.01", "fed-prox-0.1")
+# Those that do a fifth of the rounds.
+_FEW_ROUNDS = (
+    "fed-few",
+    "fed-stated-rate",
+    "fed-many",
+    "fed-nan",
+    "fed-epochs",
+    "fed-prox-0.01",
+    "fed-prox-0.1",
+)
 # Those that ask what a disturbance does to FedAvg take its learning rate, and so does a client alone.
-_AS_FEDAVG = dict.fromkeys(("fed-quarter-lost", "fed-half-lost", "fed-nan", "fed-alone"), "fed-avg")
+_AS_FEDAVG = {**dict.fromkeys(("fed-quarter-lost", "fed-half-lost", "fed-alone"), "fed-avg"), "fed-nan": "fed-few"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FederatedStudy(TunedKindStudy):
-    """A comparison whose trials have half of the rounds."""
+    """A comparison whose trials have a quarter of the rounds, but at least two."""
 
     def trials(self, task: KindTask, algorithm: str) -> list[KindConfig]:
         """See :class:`.TunedKindStudy`."""
         found: list[Any] = super().trials(task, algorithm)
-        return [replace(trial, rounds=(trial.rounds + 1) // 2) for trial in found]
+        return [replace(trial, rounds=max(trial.rounds // 4, 2)) for trial in found]
 
 
 @dataclass(frozen=True)
@@ -91,20 +100,22 @@ class _Scale:
         )
 
 
-_IID_ONLY = ("fed-central", "fed-stated-rate", "fed-many", "fed-nan")
 _NOT_DIRICHLET = ("fed-sgd", "fed-alone", "fed-quarter-lost", "fed-half-lost")
-_COMPARED = ("fed-avg", *_NOT_DIRICHLET, *_IID_ONLY, "fed-uniform")
-_LOCAL = ("fed-avg", *_FEW_ROUNDS)
+_COMPARED = ("fed-avg", *_NOT_DIRICHLET, "fed-central", "fed-uniform")
+_BY_ROUNDS = ("fed-avg", *_FEW_ROUNDS)
 
 
 def _tasks(scale: _Scale) -> tuple[tuple[KindTask, ...], tuple[KindTask, ...]]:
     return (
         (
             scale.task("iid", "fed-uniform", "fed-quarter-lost"),
-            scale.task("shards", "fed-uniform", *_IID_ONLY),
-            scale.task("dirichlet", *_NOT_DIRICHLET, *_IID_ONLY),
+            scale.task("shards", "fed-uniform", "fed-central"),
+            scale.task("dirichlet", *_NOT_DIRICHLET, "fed-central"),
         ),
-        (scale.task("iid", "fed-prox-0.01", "fed-prox-0.1"), scale.task("shards")),
+        (
+            scale.task("iid", "fed-prox-0.01", "fed-prox-0.1"),
+            scale.task("shards", "fed-stated-rate", "fed-many", "fed-nan"),
+        ),
     )
 
 
@@ -122,14 +133,20 @@ def _studies() -> tuple[FederatedStudy, ...]:
         ("full", _Scale("mnist", 100, 0.1, ROUNDS), SEEDS, RATES),
         ("quick", _Scale("digits", 20, 0.25, 10), SEEDS[:2], RATES[1:2]),
     ):
-        points: dict[str, tuple[dict[str, float], ...]] = {
+        points: dict[str, tuple[Hyperparameters, ...]] = {
             **{name: tuple({"lr": rate} for rate in rates) for name in OPTIONS if name not in _AS_FEDAVG},
             "fed-stated-rate": ({"lr": STATED_RATE},),
         }
-        by_rounds, by_epochs = _tasks(scale)
+        whole, few = _tasks(scale)
         for name, title, tasks, algorithms, metrics in (
-            ("federated", "Is a federation worth it, and what do its clients cost?", by_rounds, _COMPARED, _METRICS),
-            ("federated-epochs", "Are more local epochs better, and does FedProx help?", by_epochs, _LOCAL, ()),
+            ("federated", "Is a federation worth it, and what do its clients cost?", whole, _COMPARED, _METRICS),
+            (
+                "federated-rounds",
+                "What a few rounds come to, by local epochs, FedProx, clients and learning rate",
+                few,
+                _BY_ROUNDS,
+                (),
+            ),
         ):
             built.append(
                 FederatedStudy(
@@ -145,6 +162,7 @@ def _studies() -> tuple[FederatedStudy, ...]:
                     curves=("test_accuracy",),
                     trade_offs=(_OVER_BYTES,) if metrics else (),
                     counts="round",
+                    in_progress=profile == "full",
                 )
             )
     return tuple(built)
@@ -154,22 +172,22 @@ def _row(label: str, baseline: str = "fed-avg", *, control: bool = False) -> Alg
     return Algorithm(label=label, baseline=baseline, timed=False, control=control)
 
 
-_FEW = "a fifth"
+_FEW = "A fifth of the rounds"
 _ALGORITHMS = {
     "fed-avg": Algorithm(label="FedAvg", baseline=None, timed=False),
     "fed-sgd": _row("FedSGD"),
     "fed-central": _row("Centralized SGD (control)", control=True),
     "fed-alone": _row("Each client alone (control)", control=True),
-    "fed-stated-rate": _row(f"FedAvg, learning rate {STATED_RATE}"),
-    "fed-many": _row("FedAvg, ten times the clients"),
     "fed-quarter-lost": _row("FedAvg, a quarter drops out"),
     "fed-half-lost": _row("FedAvg, half drop out"),
-    "fed-nan": _row("FedAvg, a tenth send NaN"),
     "fed-uniform": _row("FedAvg, uniform weights"),
-    "fed-few": _row(f"FedAvg, {_FEW} of the rounds"),
-    "fed-epochs": _row(f"FedAvg, {EPOCHS} local epochs, {_FEW} of the rounds"),
-    "fed-prox-0.01": _row(f"FedProx 0.01, {EPOCHS} local epochs, {_FEW} of the rounds", "fed-epochs"),
-    "fed-prox-0.1": _row(f"FedProx 0.1, {EPOCHS} local epochs, {_FEW} of the rounds", "fed-epochs"),
+    "fed-few": Algorithm(label=_FEW, baseline=None, timed=False),
+    "fed-stated-rate": _row(f"{_FEW}, learning rate {STATED_RATE}", "fed-few"),
+    "fed-many": _row(f"{_FEW}, ten times the clients", "fed-few"),
+    "fed-nan": _row(f"{_FEW}, a tenth send NaN", "fed-few"),
+    "fed-epochs": _row(f"{_FEW}, {EPOCHS} local epochs", "fed-few"),
+    "fed-prox-0.01": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.01", "fed-few"),
+    "fed-prox-0.1": _row(f"{_FEW}, {EPOCHS} local epochs, FedProx 0.1", "fed-few"),
 }
 
 TOPIC = Topic(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -33,6 +33,8 @@ HIDDEN = 200
 # The share of the training samples that trials are measured on, and the accuracy up to which bytes are counted.
 HELD_OUT, TARGET = 1 / 6, 0.9
 SHARDS, ALPHA = 2, 0.1
+# What is measured after each round.
+MEASURED = ("train_loss", "test_accuracy", "test_loss", "megabytes", "megabytes_needed", "left_out")
 # How many clients are trained alone.
 ALONE = 3
 
@@ -191,7 +193,7 @@ class Unreliable:
         corrupt: The probability that a pass has NaN.
     """
 
-    batches: Sequence[Samples]
+    batches: Iterable[Samples]
     drop_out: float
     corrupt: float
 
@@ -229,7 +231,7 @@ def _federated(run: FederatedRun, sets: Sets, model: nn.Module) -> Iterator[Mapp
             try:
                 done = federation.federated_round(run.epochs)
             except NoClientFinishedError:  # of reliable clients, none does where the learning rate is too high
-                yield {"train_loss": math.nan}
+                yield dict.fromkeys(MEASURED, math.nan)
                 return
         measured = measure([model], sets.test)
         megabytes += done.megabytes

@@ -63,7 +63,11 @@ def _times(profile: str, pairs: int, seeds: tuple[int, ...]) -> KindStudy:
     def config(algorithm: str, seed: int) -> StepTime:
         return StepTime(algorithm=algorithm, seed=seed, pairs=pairs)
 
-    protocol = {"Qubits": f"2 to {2 * pairs}", "Samples per step": StepTime.batch_size, "Layers": LAYERS}
+    protocol: dict[str, str | float] = {
+        "Qubits": f"2 to {2 * pairs}",
+        "Samples per step": StepTime.batch_size,
+        "Layers": LAYERS,
+    }
     return KindStudy(
         name="quantum-time",
         title="How does the time of a simulated step grow with the qubits?",
@@ -81,7 +85,7 @@ def _gradients(profile: str, pairs: int, draws: int, seeds: tuple[int, ...]) -> 
     def config(algorithm: str, seed: int) -> GradientVariance:
         return GradientVariance(algorithm=algorithm, seed=seed, pairs=pairs, draws=draws)
 
-    protocol = {"Qubits": f"2 to {2 * pairs}", "Draws": draws}
+    protocol: dict[str, str | float] = {"Qubits": f"2 to {2 * pairs}", "Draws": draws}
     return KindStudy(
         name="quantum-gradients",
         title="How do the gradients of random circuits shrink with the qubits?",

@@ -195,6 +195,9 @@ class ProductOfCosines(nn.Module):
 class RandomFourier(nn.Module):
     """Cosines of random projections, which are not trained; frequencies are standard normal."""
 
+    frequencies: Tensor
+    phases: Tensor
+
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.randn(features, outputs))
