@@ -48,7 +48,7 @@ def train_private(
     Args:
         model: What is trained, in place. It may be on any device.
         optimizer: Any torch optimizer of exactly the model's parameters.
-        inputs: Samples, (n, ...).
+        inputs: Samples, (n, ...), on the model's device.
         targets: (n, ...), what ``criterion`` compares outputs with.
         noise_multiplier: :math:`\sigma` >= 0, see :func:`.noise_multiplier_for`. With 0 there is clipping, but no
             privacy.
