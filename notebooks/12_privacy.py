@@ -235,7 +235,7 @@ show_table(inversion, "privacy-inversion-metrics")
 # ## Privacy of whole clients
 #
 # DP-FedAvg clips what a client sends and adds noise to the mean. With a hundred clients, ten of which take part in a
-# round, the noise is as large as the norm that is clipped to, in each of 50,890 parameters.
+# round, the noise of each of 50,890 parameters is a tenth of the norm that a whole update may have.
 
 # %%
 show_table(clients, "privacy-clients-metrics")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +15,12 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from advanced_optimizers.automl.privacy import PrivacyCost
+from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.against_plots import metric_against
 from advanced_optimizers.experiments.report.tables import metrics_table
+from advanced_optimizers.experiments.studies.claims.privacy import never_above
 from advanced_optimizers.experiments.studies.privacy import NOISE
 from advanced_optimizers.experiments.studies.privacy_attacks import GradientInversion, Sensitivity
 from advanced_optimizers.experiments.studies.privacy_clients import PrivateFederation
@@ -203,3 +206,13 @@ def test_a_table_has_what_does_not_vary_beside_the_metrics() -> None:
         "Epsilon": ["-", "3.00", "1.00"],
         "Test accuracy (%)": ["96.20 ± 0.20", "92.20 ± 0.20", "90.20 ± 0.20"],
     }
+
+
+@pytest.mark.parametrize(("largest", "status"), [(1.0, "supported"), (1.3, "not supported")])
+def test_one_run_above_a_bound_refutes_it(largest: float, status: str) -> None:
+    runs = frame().iloc[:5].assign(sensitivity=[0.2, 0.2, largest, 0.2, 0.2])
+    rule = partial(never_above, metric="sensitivity", task="mnist-mlp-private", algorithm="private-none", limit=1.0)
+    verdict = rule(RunData(runs))
+    assert verdict.status == status
+    assert f"above the limit in {int(largest > 1)} of 5 runs" in verdict.sentence
+    assert rule(RunData(runs.iloc[:4])).status == "pending"

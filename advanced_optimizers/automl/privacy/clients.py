@@ -76,7 +76,7 @@ def private_average(
             total[name] += change * (max_norm / max(max_norm, norm))
     for name, p in parameters.items():
         noise = torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=generator)
-        p += (total[name] + noise_multiplier * max_norm * noise) / expected_clients
+        p.add_((total[name] + noise_multiplier * max_norm * noise) / expected_clients)
 
 
 def _update_of(number: int, client: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

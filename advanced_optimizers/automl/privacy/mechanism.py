@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from torch import Tensor
 from advanced_optimizers._checks import check_choice
 from advanced_optimizers.automl.privacy.checks import check_delta, check_gradients, check_positive
 from advanced_optimizers.automl.privacy.gaussian import MECHANISMS, epsilon_of, gaussian_noise
-
-# One tensor, or a list of the gradients of a model.
-Gradients = TypeVar("Gradients", Tensor, Iterable[Tensor])
 
 
 class DifferentialPrivacy:
@@ -77,7 +74,13 @@ class DifferentialPrivacy:
         self.noise_multiplier = gaussian_noise(self.epsilon, self.delta, mechanism=mechanism)
         self.releases = 0
 
-    def add_noise(self, gradients: Gradients, sensitivity: float = 1.0) -> Gradients:
+    @overload
+    def add_noise(self, gradients: Tensor, sensitivity: float = 1.0) -> Tensor: ...
+
+    @overload
+    def add_noise(self, gradients: Sequence[Tensor], sensitivity: float = 1.0) -> list[Tensor]: ...
+
+    def add_noise(self, gradients: Tensor | Sequence[Tensor], sensitivity: float = 1.0) -> Tensor | list[Tensor]:
         r"""Releases gradients with noise, and counts the release.
 
         Args:
@@ -86,7 +89,7 @@ class DifferentialPrivacy:
                 all of them jointly.
 
         Returns:
-            New tensors in the form, dtype and device of ``gradients``.
+            A tensor, or a list if there are several, of the dtype and device of ``gradients``.
 
         Raises:
             TypeError: ``gradients`` are not tensors of floating-point numbers.
@@ -98,7 +101,13 @@ class DifferentialPrivacy:
         self.releases += 1
         return _like(gradients, noisy)
 
-    def clip_gradients(self, gradients: Gradients, max_norm: float = 1.0) -> Gradients:
+    @overload
+    def clip_gradients(self, gradients: Tensor, max_norm: float = 1.0) -> Tensor: ...
+
+    @overload
+    def clip_gradients(self, gradients: Sequence[Tensor], max_norm: float = 1.0) -> list[Tensor]: ...
+
+    def clip_gradients(self, gradients: Tensor | Sequence[Tensor], max_norm: float = 1.0) -> Tensor | list[Tensor]:
         r"""Shortens gradients to a norm, :math:`g \min(1, C / \lVert g \rVert)`.
 
         Args:
@@ -107,7 +116,8 @@ class DifferentialPrivacy:
             max_norm: :math:`C` > 0.
 
         Returns:
-            New tensors in the form, dtype and device of ``gradients``. Gradients of zero stay zero.
+            A tensor, or a list if there are several, of the dtype and device of ``gradients``. Gradients of zero stay
+            zero.
 
         Raises:
             TypeError: ``gradients`` are not tensors of floating-point numbers.
@@ -133,6 +143,6 @@ def joint_norm(tensors: Iterable[Tensor]) -> float:
     return math.hypot(*(tensor.double().norm().item() for tensor in tensors))
 
 
-def _like(given: Gradients, tensors: list[Tensor]) -> Gradients:
+def _like(given: object, tensors: list[Tensor]) -> Tensor | list[Tensor]:
     """A tensor if one was given, otherwise a list."""
-    return cast(Gradients, tensors[0] if isinstance(given, Tensor) else tensors)
+    return tensors[0] if isinstance(given, Tensor) else tensors

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ def train_private(
     Args:
         model: What is trained, in place. It may be on any device.
         optimizer: Any torch optimizer of exactly the model's parameters.
-        inputs: Samples, (n, ...).
+        inputs: Samples, (n, ...), on the model's device.
         targets: (n, ...), what ``criterion`` compares outputs with.
         noise_multiplier: :math:`\sigma` >= 0, see :func:`.noise_multiplier_for`. With 0 there is clipping, but no
             privacy.
@@ -140,14 +141,21 @@ class _Sampling:
         """A batch; it may be empty."""
         indices = next(self.drawn, None)
         if indices is None:
-            self.drawn = iter(self.loader.batch_sampler)
+            self.drawn = iter(cast("Iterable[list[int]]", self.loader.batch_sampler))
             indices = next(self.drawn)
         chosen = torch.tensor(indices, dtype=torch.int64, device=self.inputs.device)
         return self.inputs[chosen], self.targets[chosen.to(self.targets.device)]
 
 
 @contextmanager
-def _private(model, optimizer, criterion, parts, noise_multiplier, max_grad_norm):  # type: ignore[no-untyped-def]
+def _private(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    criterion: nn.Module,
+    parts: _Sampling,
+    noise_multiplier: float,
+    max_grad_norm: float,
+) -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Callable[[Tensor, Tensor], Any]]]:
     """Opacus's model, optimizer and loss; afterwards, nothing of it is left on the model."""
     try:
         from opacus import PrivacyEngine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,7 +41,7 @@ def metric_against(
     styles = drawn_styles(known["algorithm"], algorithms, labels)
     lines = len(styles)
     with panel_grid(len(tasks), len(tasks), (WIDTH, 3.0 + 0.1 * lines), sharey=False) as (figure, axes):
-        entries = {}
+        entries: dict[str, Artist] = {}
         for task, axis in zip(tasks, axes, strict=True):
             panel = known[known["task"] == task]
             _draw_points(axis, panel[panel[against].notna()], metric, against)
@@ -55,7 +56,7 @@ def metric_against(
             axis.set_title(wrapped(labels.get(task, task), 60 // len(tasks)), loc="left")
             handles, names = axis.get_legend_handles_labels()
             entries |= dict(zip(names, handles, strict=True))
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -78,7 +79,8 @@ def _draw_lines(axis: Axes, runs: pd.DataFrame, metric: str, styles: dict[str, S
         values = [scale * value for value in runs.loc[runs["algorithm"] == name, metric].astype(float)]
         if not values:
             continue
-        axis.axhline(mean(values), color=style.color, linestyle=style.line, label=wrapped(labels.get(name, name), 34))
+        look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "clip_on": False}
+        axis.axhline(mean(values), label=wrapped(labels.get(name, name), 34), **look)
         if len(values) > 1 and not getattr(ALGORITHMS.get(name), "control", False):
             interval = mean_interval(values)
             axis.axhspan(interval.low, interval.high, color=style.color, alpha=0.15, linewidth=0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.records.config import Hyperparameters, KindConfig
 from advanced_optimizers.experiments.studies.claims.privacy import CLAIMS, MARGINS
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask, MakeConfig
 from advanced_optimizers.experiments.studies.privacy_attacks import GradientInversion, Sensitivity
 from advanced_optimizers.experiments.studies.privacy_clients import PrivateFederation
 from advanced_optimizers.experiments.studies.privacy_runs import PrivateRun
@@ -87,7 +91,7 @@ def _clients(algorithm: str, seed: int, dataset: str) -> PrivateFederation:
     )
 
 
-def _task(example: KindConfig, make, **protocol: str | float) -> KindTask:  # type: ignore[no-untyped-def]
+def _task(example: KindConfig, make: MakeConfig, **protocol: str | float) -> KindTask:
     return KindTask(task=example.task, reads=example.datasets, config=make, protocol=protocol)
 
 
@@ -99,7 +103,9 @@ def _training_task(dataset: str, model: str, rate: float, steps: int) -> KindTas
     return _task(config("private-none", 0), config, **protocol)
 
 
-def _in_both(name: str, title: str, make, algorithms: tuple[str, ...], **fields) -> tuple[KindStudy, ...]:  # type: ignore[no-untyped-def]
+def _in_both(
+    name: str, title: str, make: Callable[[str, int, str], KindConfig], algorithms: tuple[str, ...], **fields: Any
+) -> tuple[KindStudy, ...]:
     """A study without tuning, in both profiles; ``make(algorithm, seed, dataset)`` returns a run."""
     studies = []
     for profile, dataset, seeds in (("full", "mnist", SEEDS), ("quick", "digits", SEEDS[:2])):
@@ -134,7 +140,7 @@ _TRAINING = {
 }
 _OTHERS = {
     "private-calls": _row("Noise of epsilon 1 in each step", None),
-    "clients-plain": _row("FedAvg", None),
+    "clients-plain": _row("FedAvg without privacy", None),
     "clients-clipped": _row("FedAvg, clipped updates (control)", "clients-plain", control=True),
     "clients-private": _row("DP-FedAvg, epsilon 3", "clients-plain"),
     "inversion-one": _row("Gradient of one image", None),
@@ -194,7 +200,10 @@ _BOTH = ("private-none", "private-epsilon-3")
 _STUDIES = (
     _training("privacy", _COST, (_MLP,), False, tuple(_TRAINING)),
     _training("privacy", _COST, (_DIGITS,), True, tuple(_TRAINING)),
-    _training("privacy-cnn", _CNN, (_training_task("mnist", "cnn", 0.01, 500),), False, _BOTH),
+    # A run takes two CPU minutes.
+    replace(
+        _training("privacy-cnn", _CNN, (_training_task("mnist", "cnn", 0.01, 500),), False, _BOTH), in_progress=True
+    ),
     _training("privacy-cnn", _CNN, (_DIGITS,), True, _BOTH),  # the digits are too small for its layers
     *_in_both(
         "privacy-calls",
