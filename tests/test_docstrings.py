@@ -15,13 +15,15 @@ import advanced_optimizers
 
 # These import a framework each: test_frameworks_page.py runs their examples.
 INTEGRATIONS = tuple(f"advanced_optimizers.integrations.{name}" for name in ("lightning", "timm", "transformers"))
+# Flower has an environment of its own; the module's example is a folder, which test_flower.py runs.
+FLOWER = "advanced_optimizers.automl.federated.flower"
 
 
 def modules() -> list[types.ModuleType]:
     """The package and all its modules but those of the frameworks and that of the command line, which would run."""
     found = [advanced_optimizers]
     for info in pkgutil.walk_packages(advanced_optimizers.__path__, "advanced_optimizers.", onerror=_raise):
-        if not info.name.endswith(".__main__") and info.name not in INTEGRATIONS:
+        if not info.name.endswith(".__main__") and info.name not in (*INTEGRATIONS, FLOWER):
             found.append(importlib.import_module(info.name))
     return found
 

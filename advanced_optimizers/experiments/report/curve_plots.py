@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
@@ -53,6 +53,8 @@ class _Curves(NamedTuple):
     ylabel: str
     along: Literal["epochs", "time", "sizes", "metric"]
     log: bool = False
+    marked: float | None = None
+    log_x: bool = False
 
 
 def learning_curves(
@@ -115,7 +117,7 @@ def accuracy_over_time(
     known = known.assign(time=known.sort_values("epoch").groupby("run_id")[seconds].cumsum())
     styles = drawn_styles(known["algorithm"], algorithms, labels)
     by_panel = {
-        condition: {str(name): _by_time(runs) for name, runs in panel.groupby("algorithm")}
+        condition: {str(name): _by_column(runs, "time") for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
     ylabel = METRICS["test_accuracy"].label
@@ -154,9 +156,18 @@ def over_sizes(
 
 
 def trade_off(
-    curves: pd.DataFrame, across: str, up: str, *, labels: Labels, algorithms: Sequence[str] | None = None
+    curves: pd.DataFrame,
+    across: str,
+    up: str,
+    *,
+    labels: Labels,
+    algorithms: Sequence[str] | None = None,
+    log: bool = False,
+    marked: float | None = None,
 ) -> Figure:
     """One metric by another, each a mean over the seeds; the points of a run are joined in their order.
+
+    A panel for each task and label noise, unless one would hold more than ``MAX_LINES`` algorithms.
 
     Args:
         curves: One row per run and point, from ``frames.curves_frame``.
@@ -164,19 +175,26 @@ def trade_off(
         up: That of the vertical axis.
         labels: Names for display, of algorithms and tasks.
         algorithms: All algorithms of the study in its order; None takes those of the frame.
+        log: Whether its axis is logarithmic; only values above 0 are then drawn.
+        marked: A value of ``across`` that gets a vertical line.
 
     Raises:
         ValueError: The frame holds no values of both metrics.
     """
     known = curves.dropna(subset=[across, up]) if {across, up} <= set(curves) else curves.iloc[:0]
+    known = known[known[across] > 0] if log else known
     if known.empty:
         raise ValueError(f"curves must hold values of {across!r} and {up!r}, got none; run the study first")
     styles = drawn_styles(known["algorithm"], algorithms, labels)
+    known = known.assign(**{across: known[across] * METRICS[across].scale})
     by_panel = {
-        condition: {str(name): _by_metric(runs, across, up) for name, runs in panel.groupby("algorithm")}
+        condition: {str(name): _by_column(runs, across, up) for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
-    return _draw(_Curves(by_panel, METRICS[across].label, METRICS[up].label, "metric"), styles, labels, None)
+    drawn = _Curves(by_panel, METRICS[across].label, METRICS[up].label, "metric", marked=marked, log_x=log)
+    if max(len(own) for own in by_panel.values()) > MAX_LINES:
+        return _draw_rows(drawn, styles, labels)
+    return _draw_panels(drawn, styles, labels, {"": list(styles)})
 
 
 def _panels(known: pd.DataFrame, labels: Labels) -> dict[tuple[str, float], pd.DataFrame]:
@@ -204,15 +222,9 @@ def _by_epoch(runs: pd.DataFrame, metric: str) -> _Curve:
     )
 
 
-def _by_time(runs: pd.DataFrame) -> _Curve:
-    means = runs.groupby("epoch")[["time", "test_accuracy"]].mean()
-    accuracies = METRICS["test_accuracy"].scale * means["test_accuracy"]
-    return _Curve(means["time"].tolist(), accuracies.tolist())
-
-
-def _by_metric(runs: pd.DataFrame, across: str, up: str) -> _Curve:
-    means = runs.groupby("epoch")[[across, up]].mean()
-    return _Curve((METRICS[across].scale * means[across]).tolist(), (METRICS[up].scale * means[up]).tolist())
+def _by_column(runs: pd.DataFrame, column: str, metric: str = "test_accuracy") -> _Curve:
+    means = runs.groupby("epoch")[[column, metric]].mean()
+    return _Curve(means[column].tolist(), (METRICS[metric].scale * means[metric]).tolist())
 
 
 def _draw(curves: _Curves, styles: Mapping[str, Style], labels: Labels, groups: Groups | None) -> Figure:
@@ -315,13 +327,19 @@ def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
     if curves.along == "epochs":
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         axis.set_xlim(0.5, max(curve.x[-1] for curve in curves.by_panel[condition].values()) + 0.5)
-    elif curves.along == "time":
-        axis.set_xlim(left=0)
     elif curves.along == "sizes":
         sizes = sorted({x for curve in curves.by_panel[condition].values() for x in curve.x})
         axis.set_xscale("log")
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.xaxis.set_minor_locator(NullLocator())
+    elif curves.log_x:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    elif curves.along == "time":
+        axis.set_xlim(left=0)
+    if curves.marked is not None:
+        axis.axvline(curves.marked, linewidth=0.8, color="#666666", zorder=0)
     if curves.log:  # an interval that reaches below zero must not make the axis endless
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -41,10 +41,11 @@ def over_sizes(frame: pd.DataFrame, metric: str, sizes: Mapping[str, float]) -> 
     return f"Mean with its 95 % interval as a band ({_count(known.groupby(_CELL)['seed'].nunique())} seeds)."
 
 
-def trade_off(curves: pd.DataFrame, across: str, up: str) -> str:
+def trade_off(curves: pd.DataFrame, across: str, up: str, marked: float | None = None) -> str:
     """For ``plots.trade_off``."""
     seeds = curves.dropna(subset=[across, up]).groupby(_CELL)["seed"].nunique()
-    return f"Each point is a mean ({_count(seeds)} seeds); lines join the points of a run in their order."
+    line = "" if marked is None else f" The vertical line is at {marked:g}."
+    return f"Each point is a mean ({_count(seeds)} seeds); lines join the points of a run in their order.{line}"
 
 
 def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
@@ -52,6 +53,12 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
     completed = frame[(frame["status"] == "completed") & frame[metric].notna()]
     seeds = _count(completed.groupby(_CELL)["seed"].nunique())
     return f"Mean with its 95 % interval ({seeds} seeds); each light dot is one seed."
+
+
+def metric_against(frame: pd.DataFrame, metric: str) -> str:
+    """For ``against_plots.metric_against``."""
+    seeds = _count(frame[(frame["status"] == "completed") & frame[metric].notna()].groupby(_CELL)["seed"].nunique())
+    return f"Mean with its 95 % interval, as a bar or a band ({seeds} seeds); controls without theirs."
 
 
 def paired_differences(evidence: Sequence[Evidence]) -> str:

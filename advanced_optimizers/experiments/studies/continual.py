@@ -11,7 +11,7 @@ from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.claims.continual import CLAIMS, MARGINS, SIZES
 from advanced_optimizers.experiments.studies.continual_runs import ARMS, ContinualRun, StrengthRun
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask, TradeOff
 from advanced_optimizers.experiments.studies.progressive_runs import METHODS, TransferRun
 from advanced_optimizers.experiments.studies.study import SEEDS, MissingRunsError
 from advanced_optimizers.experiments.studies.topic import Topic
@@ -170,7 +170,7 @@ def _studies(profile: str, seeds: tuple[int, ...], small: dict[str, Any]) -> tup
             seeds=seeds[:1] if small else seeds[:3],
             metrics=("test_accuracy", "old_tasks", "new_tasks"),
             curves=("old_tasks", "new_tasks"),
-            trade_offs=(("new_tasks", "old_tasks"),),
+            trade_offs=(TradeOff("new_tasks", "old_tasks"),),
         ),
     )
 

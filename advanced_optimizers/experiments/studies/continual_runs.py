@@ -17,7 +17,6 @@ from advanced_optimizers.automl.continual import ElasticWeightConsolidation, Rep
 from advanced_optimizers.automl.continual.fisher import diagonal_fisher
 from advanced_optimizers.experiments.data.task_sequences import Stage, stages_of
 from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.studies.topic import Topic
 
 Importance = dict[str, Tensor]
 # What sums up the tasks so far, when one has been learned.
@@ -411,7 +410,3 @@ def _jointly(run: ContinualRun) -> Iterator[dict[str, float]]:
             "test_accuracy": sum(now) / len(now),
             "worst_task": min(now),
         }
-
-
-# Its algorithms, studies and claims are those of ``continual``.
-TOPIC = Topic(title="Runs of tasks one after the other", algorithms={})

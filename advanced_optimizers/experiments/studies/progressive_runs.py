@@ -18,7 +18,6 @@ from advanced_optimizers.automl.continual import ElasticWeightConsolidation, Pro
 from advanced_optimizers.experiments.data.task_sequences import Stage, stages_of
 from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.studies.continual_runs import RATE, batches_of, network
-from advanced_optimizers.experiments.studies.topic import Topic
 
 # EWC's strength is the one that the source text has by default; nothing is tuned in these runs.
 STRENGTH, FISHER_IMAGES = 1000.0, 300
@@ -298,7 +297,3 @@ def _learned_before(**shared: Any) -> Before:
     for number, stage in enumerate(old):
         learner.learn(number, stage, run)
     return Before(learner, [learner.outputs(number, stage.test_inputs) for number, stage in enumerate(old)])
-
-
-# Its algorithms, studies and claims are those of ``continual``.
-TOPIC = Topic(title="Runs of a last task with few images", algorithms={})
