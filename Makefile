@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types unit notebooks report bench docs clean
+.PHONY: help setup reproduce test lint types unit slow notebooks report bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,14 +34,13 @@ $(READY): requirements.txt pyproject.toml notebooks/config/jupyter_server_config
 	@mkdir -p $(VENV)/etc/jupyter && cp notebooks/config/jupyter_server_config.py $(VENV)/etc/jupyter/
 	@touch $@
 
-reproduce: $(READY)  ## run the notebooks, draw the figures, check the report
+reproduce: $(READY)  ## run the notebooks, check the report
 	$(BIN)/python -m advanced_optimizers.experiments notebooks --profile $(PROFILE)
 	$(BIN)/python -m advanced_optimizers.experiments report --check
 
 test: lint  ## run all checks: lint, types, unit tests, notebooks, report
 	@# One thread each: two programs of two threads on two cores would wait for one another.
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j3 types unit notebooks
-	@$(MAKE) --no-print-directory report
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j4 types report unit notebooks
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
@@ -54,6 +53,9 @@ unit: $(READY)  ## run the unit tests
 	@# A file's tests share what they build, so they stay together; in this order the longest files do not come last.
 	@# Without the plugin of the notebooks, which loads for three seconds in each process.
 	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+slow: $(READY)  ## run the slow unit tests: killed processes, clusters (about five minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
-from benchmarks import data_pipeline, depth_memory, epochs, imports, locality, one_run, operations, pipeline, step
+from benchmarks import (
+    data_pipeline,
+    depth_memory,
+    epochs,
+    imports,
+    locality,
+    one_run,
+    operations,
+    pipeline,
+    step,
+    tasks,
+)
 from benchmarks.result import LOAD_AT_START, Result
 
 PARTS: dict[str, Callable[[bool], Result]] = {
@@ -23,6 +34,7 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "locality": locality.run,
     "depth": depth_memory.run,
     "pipeline": pipeline.run,
+    "tasks": tasks.run,
 }
 
 RESULTS = Path("results") / "benchmarks"

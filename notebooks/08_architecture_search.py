@@ -28,7 +28,7 @@
 #
 # With $\xi = 0$ that is the first order. ENAS follows REINFORCE, $\nabla J = \mathrm{E}[(R - b) \thinspace \nabla \log \pi(a)]$,
 # where the reward $R$ is the accuracy of the sampled cell with the shared weights.
-# [Section 11.1 of the report](../coursework_report.md#111-architecture-search) discusses the results.
+# [Section 11.1 of the report](../coursework_report_automl.md#111-architecture-search) discusses the results.
 #
 # **What does not match.** The papers search on CIFAR-10 for GPU days and train the found cell for 600 epochs. Here the
 # images are `cifar10-jpeg` at 16x16, the networks have two cells, a search lasts half a minute, and a cell has one

@@ -26,7 +26,7 @@
 # $$c_k = \frac{1}{|S_k|} \sum_{x_i \in S_k} f(x_i), \qquad
 # p(y = k \mid x) = \mathrm{softmax}_k\bigl(-\lVert f(x) - c_k \rVert^2\bigr).$$
 #
-# [Section 11.2 of the report](../coursework_report.md#112-learning-to-learn) says more about both, and about Reptile,
+# [Section 11.2 of the report](../coursework_report_automl.md#112-learning-to-learn) says more about both, and about Reptile,
 # Meta-SGD and matching networks.
 #
 # **What does not match.** The papers train for 60,000 iterations and more; we train for seconds. On characters, our MAML

@@ -36,7 +36,7 @@
 # $$L = -\frac{1}{2n} \sum_j \Big( \log \frac{e^{s_{jj}}}{\sum_k e^{s_{jk}}} +
 # \log \frac{e^{s_{jj}}}{\sum_k e^{s_{kj}}} \Big).$$
 #
-# [Section 11.3 of the report](../coursework_report.md#113-two-modalities) discusses the results.
+# [Section 11.3 of the report](../coursework_report_automl.md#113-two-modalities) discusses the results.
 #
 # **What does not match.** The text that names these methods takes features of large networks, 2,048 of an image and 768 of
 # a text. Here MNIST's images get generated captions of four words, and the encoders are small. Captions in a batch that

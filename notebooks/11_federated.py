@@ -156,7 +156,7 @@ show_table(federated, "federated-test-accuracy")
 # sends more could have sent the data.
 
 # %%
-show_figure(federated, "federated-accuracy-over-megabytes")
+show_figure(federated, "federated-test-accuracy-by-megabytes")
 
 # %%
 show_table(federated, "federated-megabytes-needed")

@@ -10,7 +10,7 @@ import pytest
 
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import blocks as report_blocks
-from advanced_optimizers.experiments.report.report import run_report
+from advanced_optimizers.experiments.report.report import FILES, run_report
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
 from tests.synthetic_runs import make_measurements, make_record
@@ -80,8 +80,9 @@ def make_project(root: Path) -> Path:
     (root / "README.md").write_text(README)
     (root / "README.ru.md").write_text(TRANSLATED)
     (root / "coursework_report.md").write_text(REPORT)
-    for name in ("coursework_report.ru", "coursework_report_appendices", "coursework_report_appendices.ru"):
-        (root / f"{name}.md").write_text("# Отчёт\n")
+    for file in FILES:
+        if not (root / file).exists():
+            (root / file).write_text("# Отчёт\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_blocks, "STUDIES", {("fer", "full"): STUDY})
         assert run_report(root, check=False) == []

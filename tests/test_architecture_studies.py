@@ -11,8 +11,8 @@ from scipy.stats import kendalltau, spearmanr
 from advanced_optimizers.automl.architecture_search import CellNetwork, Genotype, SearchNetwork, Shape, edges_of
 from advanced_optimizers.experiments.records.config import config_from
 from advanced_optimizers.experiments.studies import registry
+from advanced_optimizers.experiments.studies.architecture_runs import FULL
 from advanced_optimizers.experiments.studies.architecture_search import (
-    FULL,
     CellSearch,
     nearest_in_size,
     parameters,

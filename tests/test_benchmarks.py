@@ -22,7 +22,7 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.training.loop import train
 from benchmarks import __main__ as command
-from benchmarks import data_pipeline, epochs, imports, step
+from benchmarks import data_pipeline, epochs, imports, step, tasks
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, aligned
 from benchmarks.timing import bandwidth, block_means, block_sums, interleaved, memory_passes, ratios, spread, timed
@@ -331,6 +331,20 @@ class TestEpochs:
 
 
 @pytest.mark.slow
+def test_the_meta_gradient_of_many_tasks_is_the_same_at_once_and_one_by_one(tmp_path: Path) -> None:
+    orders_and_steps = {(m["order"], m["inner_steps"]) for m in measure("tasks", tmp_path)["measurements"]}
+    assert len(orders_and_steps) == 4
+    maml = tasks.MAML(tasks.network(), lr=0.01, loss=tasks.mse_loss)
+    x, y = tasks.sinusoid_tasks(tasks.TASKS, 20, torch.Generator().manual_seed(1))
+    gradients = []
+    for way in tasks.ways(maml, (x[:, :10], y[:, :10]), (x[:, 10:], y[:, 10:]), 2).values():
+        way()
+        gradients.append(torch.cat([p.grad.flatten() for p in maml.parameters() if p.grad is not None]))
+    at_once, one_by_one = gradients
+    assert at_once.norm() > 0.1
+    torch.testing.assert_close(at_once, one_by_one, rtol=1e-4, atol=1e-5)
+
+
 def test_import_measurements(tmp_path: Path) -> None:
     rows = {row["module"]: row for row in measure("import", tmp_path)["measurements"]}
     assert rows.keys() == {"advanced_optimizers", "torch"}

@@ -53,6 +53,7 @@ def test_a_run_goes_on_after_each_epoch_as_if_never_stopped(
     assert record.outcome() == train(config, other_store).outcome()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["sgd", "fer-adam", "flipping-sgd"])
 def test_a_killed_run_ends_as_if_never_killed(store: RunStore, other_store: RunStore, algorithm: str) -> None:
     config = make_config(algorithm=algorithm, epochs=8, batch_size=16, label_noise=0.2)

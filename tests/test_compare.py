@@ -102,6 +102,7 @@ def test_edited_code_is_another_algorithm(first: Comparison, tmp_path: Path) -> 
     assert prepared.plan.contenders != first.plan.contenders
 
 
+@pytest.mark.slow
 def test_a_page_opens_again_and_merges(first: Comparison, folder: Path, tmp_path: Path) -> None:
     page = first.save_html(tmp_path / "first.html")
     assert reopen(page).to_json() == first.to_json()

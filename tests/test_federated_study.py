@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from advanced_optimizers.experiments.data import load
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.plots import accuracy_against
+from advanced_optimizers.experiments.report.plots import trade_off
 from advanced_optimizers.experiments.studies.claims.federated import MNIST_MEGABYTES
 from advanced_optimizers.experiments.studies.federated import EPOCHS, FederatedStudy
 from advanced_optimizers.experiments.studies.federated_runs import FederatedRun, clients_of, read_sets
@@ -126,7 +126,7 @@ def test_accuracy_against_a_quantity_has_its_value_and_its_mark() -> None:
             "test_accuracy": [0.1, 0.2, 0.4, 0.3, 0.4, 0.6],
         }
     )
-    figure = accuracy_against(frame, "megabytes", labels=labels(), over="data (MB)", marked=25.0)
+    figure = trade_off(frame, "megabytes", "test_accuracy", labels=labels(), log=True, marked=25.0)
     axis: Axes = figure.axes[0]
     line, mark = axis.get_lines()
     x, y = line.get_data()
@@ -135,4 +135,4 @@ def test_accuracy_against_a_quantity_has_its_value_and_its_mark() -> None:
     assert list(mark.get_xdata()) == [25.0, 25.0]
     assert axis.get_xscale() == "log"
     with pytest.raises(ValueError, match="megabytes"):
-        accuracy_against(frame.assign(megabytes=math.nan), "megabytes", labels=labels(), over="data")
+        trade_off(frame.assign(megabytes=math.nan), "megabytes", "test_accuracy", labels=labels())

@@ -30,6 +30,7 @@ def test_memory_counts_the_activations_of_one_layer():
     assert activations < depth_memory.peak_bytes(depth_memory.learn, net, 64) < 12 * activations + 3 * 256 * 256 * 4
 
 
+@pytest.mark.slow
 def test_pipeline_is_timed_next_to_the_two_other_ways(tmp_path):
     content = measure("pipeline", tmp_path)
     assert len(content["measurements"]) == 6

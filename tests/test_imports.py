@@ -35,6 +35,7 @@ EXTRAS = (
     "opacus",
     "optuna",
     "pandas",
+    "pennylane",
     "PIL",
     "prodigyopt",
     "pytorch_lightning",

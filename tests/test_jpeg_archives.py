@@ -200,6 +200,7 @@ def test_without_a_place_for_the_cache_the_images_are_still_read(tmp_path, monke
         assert len(read_cifar10_jpeg(root).images) == 6
 
 
+@pytest.mark.slow
 def test_processes_that_build_the_cache_at_once_read_the_same(tmp_path, monkeypatch):
     write_jpeg_archive(tmp_path, monkeypatch)
     # Both decode before either may write, so both write the cache.

@@ -175,6 +175,7 @@ def test_runs_of_a_kind_are_reproduced(tmp_path: Path) -> None:
     assert [found.judgment for found in reproduce(own, store, progress=False)] == ["identical", "identical"]
 
 
+@pytest.mark.slow
 def test_workers_of_other_processes_know_the_kind(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "results" / "runs")
     assert run_study(study("quick"), store, Workers(jobs=2), progress=False).trained == 4

@@ -17,7 +17,6 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.tables import metrics_table
 from advanced_optimizers.experiments.studies.claims.multimodal import MATCHING, joint_alone
-from advanced_optimizers.experiments.studies.multimodal import TRIAL_SEED, FusionStudy
 from advanced_optimizers.experiments.studies.multimodal_runs import (
     FUSIONS,
     FusionRun,
@@ -29,6 +28,7 @@ from advanced_optimizers.experiments.studies.multimodal_runs import (
 )
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.running import run_study
+from advanced_optimizers.experiments.studies.tuned_kind import TRIAL_SEED, RatedStudy
 from advanced_optimizers.experiments.studies.tuning import best_trial
 from advanced_optimizers.experiments.training.kinds import perform
 
@@ -138,7 +138,7 @@ def test_a_trial_is_measured_on_training_images_that_it_does_not_train_on() -> N
 
 def test_each_algorithm_runs_with_the_rate_of_its_best_trial(tmp_path: Path) -> None:
     quick = get_study("multimodal", "quick")
-    assert isinstance(quick, FusionStudy)
+    assert isinstance(quick, RatedStudy)
     names = ("fusion-intermediate", "fusion-image")
     task = replace(
         quick.tasks[0], config=lambda algorithm, seed: tiny(algorithm, seed=seed), task="digits-matching-200"

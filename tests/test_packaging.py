@@ -33,8 +33,8 @@ PACKAGE = {
 }
 SETUP = runpy.run_path(str(ROOT / "setup.py"))
 # The extras that the package imports from; the others are for whoever works on it.
-IMPORTED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "flower"}
-LOCKED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "peers", "dev"}
+IMPORTED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "dp", "quantum", "flower"}
+LOCKED_EXTRAS = {"experiments", "notebooks", "frameworks", "ray", "dask", "peers", "nas", "dp", "quantum", "dev"}
 
 
 @dataclass(frozen=True)

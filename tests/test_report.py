@@ -177,11 +177,20 @@ class TestFilling:
             "fer-trials",
             "verdicts",
         }
-        context.figures = {"fer-overhead": context.figures["fer-overhead"]}
-        (path,) = draw_figures(context, tmp_path / "figures")
-        assert path.read_bytes() == (root / "figures" / path.name).read_bytes()
-        sidecar = json.loads(path.with_suffix(".json").read_text())
+        chosen = {name: context.figures[name] for name in ("fer-test-accuracy", "fer-overhead")}
+        accuracy, overhead = draw_figures(chosen, tmp_path / "figures")
+        assert accuracy.read_bytes() == (root / "figures" / accuracy.name).read_bytes()
+        sidecar = json.loads(overhead.with_suffix(".json").read_text())
         assert sidecar["sources"] == ["results/benchmarks/epoch_overhead.json"]
+
+    def test_only_what_a_document_shows_is_drawn(self, root: Path, context: ReportContext) -> None:
+        pictures = root / "figures"
+        assert {path.name for path in pictures.iterdir()} == {"fer-test-accuracy.png", "fer-test-accuracy.json"}
+        (pictures / "own.png").touch()
+        draw_figures({"fer-overhead": context.figures["fer-overhead"]}, pictures)
+        assert run_report(root, check=True) == []
+        assert run_report(root, check=False) == []
+        assert {path.stem for path in pictures.iterdir()} == {"fer-test-accuracy", "own"}
 
 
 class TestDrift:

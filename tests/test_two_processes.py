@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -28,6 +29,7 @@ def test_both_processes_are_in_one_group():
     assert [outcome.warnings for outcome in outcomes] == [("rank 0",), ("rank 1",)]
 
 
+@pytest.mark.slow
 def test_an_error_is_told_and_the_next_call_works():
     outcomes = together(_fail_on_rank_0)
     assert "rank 0 fails" in outcomes[0].error

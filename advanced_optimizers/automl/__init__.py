@@ -18,6 +18,8 @@ __all__ = [
     "ClientLeftOutWarning",
     "Controller",
     "CrossModalAttention",
+    "DifferentialPrivacy",
+    "ElasticWeightConsolidation",
     "FederatedAveraging",
     "Genotype",
     "MatchingNetworks",
@@ -25,16 +27,32 @@ __all__ = [
     "MixedOperation",
     "NASBench201",
     "NoClientFinishedError",
+    "PrivacyCost",
+    "ProgressiveNeuralNetwork",
+    "ProgressiveNeuralnetwork",
     "PrototypicalNetworks",
     "Prototypicalnetworks",
+    "QuantumLayer",
     "Reinforce",
+    "ReplayBuffer",
     "Reptile",
     "Round",
     "SearchNetwork",
     "VisionLanguageModel",
     "architecture_gradient",
+    "clip_per_sample",
     "contrastive_loss",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_noise",
+    "gradient_variance",
+    "invert_gradient",
     "make_clients",
+    "membership_auc",
+    "noise_multiplier_for",
+    "per_sample_gradients",
+    "private_average",
+    "quantum_neural_network",
     "recall_at",
     "retrain",
     "search_architecture",
@@ -43,6 +61,8 @@ __all__ = [
     "split_iid",
     "split_shards",
     "train_enas",
+    "train_private",
+    "train_quantum_model",
 ]
 
 # The modules, and which of the names each has.
@@ -62,6 +82,12 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "search_architecture",
         "search_table",
         "train_enas",
+    ),
+    "continual": (
+        "ElasticWeightConsolidation",
+        "ProgressiveNeuralNetwork",
+        "ProgressiveNeuralnetwork",
+        "ReplayBuffer",
     ),
     "federated": (
         "Client",
@@ -88,7 +114,31 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "contrastive_loss",
         "recall_at",
     ),
+    "privacy": (
+        "DifferentialPrivacy",
+        "PrivacyCost",
+        "clip_per_sample",
+        "gaussian_delta",
+        "gaussian_epsilon",
+        "gaussian_noise",
+        "invert_gradient",
+        "membership_auc",
+        "noise_multiplier_for",
+        "per_sample_gradients",
+        "private_average",
+        "train_private",
+    ),
+    "quantum": (
+        "QuantumLayer",
+        "dev",
+        "gradient_variance",
+        "qnode",
+        "quantum_neural_network",
+        "train_quantum_model",
+    ),
 }
+# Not in ``__all__``: PennyLane makes them, and whoever imports all names need not have it.
+_MADE_BY_OPTIONAL_PACKAGES = ("dev", "qnode")
 
 
 def __getattr__(name: str) -> Any:
@@ -100,4 +150,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MADE_BY_OPTIONAL_PACKAGES})

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 from typing import Any, NamedTuple
 
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, Evidence, RunData, Verdict
 from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS, median_interval, ratios, sign_test
@@ -56,9 +56,9 @@ def chained_ratio(links: Sequence[tuple[int, Sequence[float]]]) -> Tested:
         exact = math.exp(center)
         return Tested(Interval(exact, exact, exact, fewest), float(center == 0.0))
     error, degrees = math.sqrt(total), total**2 / sum(mean.variance**2 / mean.degrees for _, mean in means)
-    half = float(stats.t.ppf(0.975, degrees)) * error
+    half = float(scipy.stats.t.ppf(0.975, degrees)) * error
     ratio = Interval(math.exp(center), math.exp(center - half), math.exp(center + half), fewest)
-    return Tested(ratio, float(2 * stats.t.sf(abs(center) / error, degrees)))
+    return Tested(ratio, float(2 * scipy.stats.t.sf(abs(center) / error, degrees)))
 
 
 def compare_fastest(data: RunData, *, task: str, algorithm: str, others: Sequence[str]) -> Verdict:

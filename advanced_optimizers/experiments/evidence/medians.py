@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers._checks import check_range
 from advanced_optimizers.experiments.evidence.statistics import Interval
@@ -58,7 +58,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
 
 def coverage(n: int, confidence: float = 0.95) -> float:
     """The exact probability with which :func:`median_interval` covers the median of n values, n >= 2."""
-    return 1.0 - 2.0 * float(stats.binom.cdf(_rank(n, confidence) - 1, n, 0.5))
+    return 1.0 - 2.0 * _at_most(_rank(n, confidence) - 1, n)
 
 
 def sign_test(values: Sequence[float], null: float) -> float:
@@ -66,7 +66,7 @@ def sign_test(values: Sequence[float], null: float) -> float:
     above, below = (sum(value > null for value in values), sum(value < null for value in values))
     if above + below == 0:
         return 1.0
-    return float(stats.binomtest(min(above, below), above + below, 0.5).pvalue)
+    return float(scipy.stats.binomtest(min(above, below), above + below, 0.5).pvalue)
 
 
 def disturbed(values: Sequence[float]) -> list[int]:
@@ -85,4 +85,9 @@ def _rank(n: int, confidence: float) -> int:
     check_range("n", n, 2)
     check_range("confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     tail = (1.0 - confidence) / 2
-    return max(1, sum(float(stats.binom.cdf(k - 1, n, 0.5)) <= tail for k in range(1, n // 2 + 1)))
+    return max(1, sum(_at_most(k - 1, n) <= tail for k in range(1, n // 2 + 1)))
+
+
+def _at_most(heads: int, tosses: int) -> float:
+    """The exact probability of at most so many heads."""
+    return sum(math.comb(tosses, k) for k in range(heads + 1)) / 2**tosses

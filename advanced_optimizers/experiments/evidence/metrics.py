@@ -72,8 +72,6 @@ class Curve:
         by_base: Whether methods with different base optimizers get columns of their own.
         over: What the points of a run are: the name of the horizontal axis.
         log: Whether the vertical axis is logarithmic.
-        horizontal: Whether the quantity is what test accuracy is plotted against, and not what is plotted.
-        marked: Where a horizontal quantity has a value to compare with; None if it has none.
     """
 
     column: str
@@ -82,8 +80,6 @@ class Curve:
     by_base: bool = True
     over: str = "epoch"
     log: bool = False
-    horizontal: bool = False
-    marked: float | None = None
 
 
 # Recorded by every run. Topics add what their algorithms report.

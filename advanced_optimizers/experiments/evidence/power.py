@@ -6,7 +6,7 @@ import math
 from functools import cache, partial
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers._checks import check_range
 from advanced_optimizers.experiments.evidence.statistics import ALPHA
@@ -38,7 +38,7 @@ def detectable(n: int, alpha: float = ALPHA, power: float = POWER, *, paired: bo
     high = 1.0
     while t_test_power(high, n, alpha, paired=paired) < power:
         high *= 2
-    return float(optimize.brentq(lambda effect: t_test_power(effect, n, alpha, paired=paired) - power, 0.0, high))
+    return float(scipy.optimize.brentq(lambda effect: t_test_power(effect, n, alpha, paired=paired) - power, 0.0, high))
 
 
 def t_test_power(effect: float, n: int, alpha: float = ALPHA, *, paired: bool = True) -> float:
@@ -57,15 +57,15 @@ def t_test_power(effect: float, n: int, alpha: float = ALPHA, *, paired: bool = 
             spread, which has twice the degrees of freedom.
     """
     degrees = (1 if paired else 2) * (n - 1)
-    critical = float(stats.t.isf(alpha / 2, degrees)) * _sample_spreads(degrees)
+    critical = float(scipy.stats.t.isf(alpha / 2, degrees)) * _sample_spreads(degrees)
     shift = effect * math.sqrt(n)
-    return float((stats.norm.cdf(shift - critical) + stats.norm.cdf(-shift - critical)).mean())
+    return float((scipy.stats.norm.cdf(shift - critical) + scipy.stats.norm.cdf(-shift - critical)).mean())
 
 
 @cache
 def _sample_spreads(degrees: int) -> np.ndarray:
     """Evenly spaced quantiles of the standard deviation of normal values, in units of the true one."""
-    return stats.chi.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, degrees) / math.sqrt(degrees)
+    return scipy.stats.chi.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, degrees) / math.sqrt(degrees)
 
 
 def smallest_difference(spread: float, n: int, *, comparisons: int = 1, paired: bool = True) -> float:

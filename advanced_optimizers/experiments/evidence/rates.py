@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, RunData, Status, Verdict
 from advanced_optimizers.experiments.evidence.labels import label
@@ -93,7 +93,7 @@ def rank_correlations(points: pd.DataFrame, tasks: Sequence[str], algorithm: str
     tables = [by_seed_and_rate(points, task, algorithm) for task in tasks]
     rates = pd.concat([pd.Series(best_rates(t), index=t.index) for t in tables], axis=1).dropna()
     reached = pd.concat([t.max(axis=1) for t in tables], axis=1).loc[rates.index]
-    return [float(stats.spearmanr(rates.loc[seed], reached.loc[seed]).statistic) for seed in rates.index]
+    return [float(scipy.stats.spearmanr(rates.loc[seed], reached.loc[seed]).statistic) for seed in rates.index]
 
 
 # ---- the rules -------------------------------------------------------------------------------------------------------

@@ -123,6 +123,17 @@ def always_positive(
     return Verdict(status, f"The {kind.name} of any run: {'; '.join(words)}.")
 
 
+def all_of(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a claim with several parts: the least that one of them has; pending while one is.
+
+    Args:
+        verdicts: On the parts.
+    """
+    found = {verdict.status for verdict in verdicts}
+    order: tuple[Status, ...] = ("pending", "not supported", "inconclusive", "supported")
+    return Verdict(next(s for s in order if s in found), " ".join(verdict.sentence for verdict in verdicts))
+
+
 def _place(interval: Interval, low: float, high: float) -> str:
     """Where an interval lies: within a range, outside of it on one side, or neither."""
     if low <= interval.low and interval.high <= high:

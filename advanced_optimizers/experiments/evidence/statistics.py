@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers._checks import check_range
 
@@ -280,7 +280,7 @@ def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarra
 
 def t_quantile(confidence: float, degrees: float) -> float:
     """The half-width of a t-interval of that coverage, in standard errors."""
-    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, degrees))
 
 
 def _t_test(differences: np.ndarray) -> float:
@@ -293,7 +293,7 @@ def _two_sided(center: float, error: float, degrees: float) -> float:
     """p-value of a t-test of a center with its standard error against 0; its limit if nothing varies."""
     if error == 0:
         return 1.0 if center == 0 else 0.0
-    return float(2 * stats.t.sf(abs(center / error), degrees))
+    return float(2 * scipy.stats.t.sf(abs(center / error), degrees))
 
 
 def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> UnpairedComparison:
@@ -322,4 +322,4 @@ def _correlation(treated: np.ndarray, based: np.ndarray) -> float:
 def _wilcoxon(differences: np.ndarray) -> float:
     # An exact tie has no sign; if all seeds tie, there is nothing to test.
     signed = differences[differences != 0]
-    return float(stats.wilcoxon(signed).pvalue) if signed.size else 1.0
+    return float(scipy.stats.wilcoxon(signed).pvalue) if signed.size else 1.0

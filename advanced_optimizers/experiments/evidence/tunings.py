@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers._checks import check_integer
 from advanced_optimizers.experiments.evidence.comparisons import (
@@ -80,7 +80,7 @@ def scatter(algorithms: Sequence[Sequence[Sequence[float]]]) -> Scatter:
     degrees = sum(len(own) - 1 for own in means), sum(len(own) * (runs - 1) for own in means)
     ratio, low, high = (
         math.sqrt(max(0.0, (between / within / quantile - 1) / runs)) if within > 0 else math.inf
-        for quantile in (1.0, stats.f.ppf(0.975, *degrees), stats.f.ppf(0.025, *degrees))
+        for quantile in (1.0, scipy.stats.f.ppf(0.975, *degrees), scipy.stats.f.ppf(0.025, *degrees))
     )
     tuning = math.sqrt(max(0.0, (between - within) / runs))
     return Scatter(tuning, math.sqrt(within), Interval(ratio, low, high, sum(len(own) for own in means)))

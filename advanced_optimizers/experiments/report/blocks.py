@@ -22,8 +22,10 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import claim_blocks, plots, sweep_blocks, table_files, tables
 from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
+from advanced_optimizers.experiments.report.compared import ComparedResults
 from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.difference_table import differences_table, time_ratio
+from advanced_optimizers.experiments.report.gain_table import gains_figure
 from advanced_optimizers.experiments.report.pairing import pairing_words
 from advanced_optimizers.experiments.report.processors import across_processors
 from advanced_optimizers.experiments.report.recorded import RecordedStudy, StudyFigure
@@ -32,7 +34,7 @@ from advanced_optimizers.experiments.report.stated_values import stated_figures
 from advanced_optimizers.experiments.report.study_results import StudyResults
 from advanced_optimizers.experiments.report.sweep_results import SweepResults
 from advanced_optimizers.experiments.report.tuning_tables import edges_table
-from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
+from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 
 
@@ -67,6 +69,17 @@ class ReportContext:
         """
         results = self.study(name)
         if not isinstance(results, StudyResults):
+            raise ValueError(f"study must be a comparison of trained classifiers, got {name!r}")
+        return results
+
+    def compared(self, name: str) -> ComparedResults[Any]:
+        """The results of a comparison, whatever its runs do.
+
+        Raises:
+            ValueError: There is no such study, or it compares no algorithms.
+        """
+        results = self.study(name)
+        if not isinstance(results, ComparedResults):
             raise ValueError(f"study must be a comparison of algorithms, got {name!r}")
         return results
 
@@ -96,7 +109,16 @@ class ReportContext:
         """The figures of all studies by file name, and that of all verdicts."""
         figures = {name: figure for results in self.results.values() for name, figure in results.figures.items()}
         figures |= stated_figures(self.verdicts)
+        figures |= self._gain_figures()
         return figures | ({"verdicts": self._verdict_figure()} if self.verdicts else {})
+
+    def _gain_figures(self) -> dict[str, StudyFigure]:
+        drawn = {
+            f"{name.replace('_', '-')}-gains": gains_figure(topic.gains, self.results)
+            for name, topic in TOPICS.items()
+            if {gain.study for gain in topic.gains} <= self.results.keys() and topic.gains
+        }
+        return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def _verdict_figure(self) -> StudyFigure:
         by_method: dict[str, list[plots.ShortClaim]] = {}
@@ -137,7 +159,7 @@ def render_block(
 
 def _value(context: ReportContext, metric: str, study: str, task: str, algorithm: str, noise: str = "0") -> str:
     """A metric of the last epoch: mean ± half-width of the 95 % interval, and n."""
-    results = context.comparison(study)
+    results = context.compared(study)
     check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm], noise)
     return tables.value_words(select_runs(results.frame, task, algorithm, float(noise)), metric)
@@ -158,7 +180,7 @@ def _difference(
     metric: str = "test_accuracy",
 ) -> str:
     """A difference paired by seed, with its 95 % interval (not corrected for other comparisons), and n."""
-    results = context.comparison(study)
+    results = context.compared(study)
     check_known("metric", metric, METRICS)
     _check_condition(results, task, [algorithm, baseline], noise)
     evidence = metric_evidence(results.frame, metric, [Comparison(task, algorithm, baseline, float(noise))])
@@ -319,21 +341,25 @@ BLOCKS: dict[str, Block] = {
     "protocol": _protocol,
     "edges": _edges,
     "statements": claim_blocks.statements,
+    "gains": claim_blocks.gains,
     "file": _file,
     **CONTEST_BLOCKS,
 }
 
 
-def _check_names(results: StudyResults, task: str, algorithms: Sequence[str]) -> None:
+def _check_names(results: ComparedResults[Any], task: str, algorithms: Sequence[str]) -> None:
     check_known("task", task, {task.name: task for task in results.study.tasks})
     for algorithm in algorithms:
         check_known("algorithm", algorithm, dict.fromkeys(results.study.algorithms))
 
 
-def _check_condition(results: StudyResults, task: str, algorithms: Sequence[str], noise: str) -> None:
+def _check_condition(results: ComparedResults[Any], task: str, algorithms: Sequence[str], noise: str) -> None:
     """Raises a ValueError for a condition that is not part of the study: it is a mistake, not a run to wait for."""
-    study = results.study
     _check_names(results, task, algorithms)
+    if not isinstance(results, StudyResults):
+        check_known("noise", noise, {"0": 0.0})
+        return
+    study = results.study
     check_known("noise", noise, {f"{share:g}": share for share in study.label_noises})
     for algorithm in algorithms:
         if (task, algorithm) in study.left_out:

@@ -20,6 +20,7 @@ _BLOCKS: Mapping[str, str] = {
     "protocol": "How long and on what is trained.",
     "edges": "Choices at the edge of their range.",
     "statements": "Every statement, its word, and what was found.",
+    "gains": "What each topic brings over its baseline, and what it needs.",
     "claims": "Claims, verdicts and evidence",
     "differences": "Differences between algorithms",
     "shared-sentences": "Sentences that several rules share.",

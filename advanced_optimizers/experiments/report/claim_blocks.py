@@ -12,6 +12,7 @@ from advanced_optimizers._checks import check_known
 from advanced_optimizers.experiments.report import claim_tables
 from advanced_optimizers.experiments.report.changed_rules import changed_rules_table, former_rules_table
 from advanced_optimizers.experiments.report.claim_tables import SYMBOLS
+from advanced_optimizers.experiments.report.gain_table import gains_table
 from advanced_optimizers.experiments.report.statement_table import statements_table
 from advanced_optimizers.experiments.report.table_files import PENDING, to_markdown
 from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS
@@ -118,6 +119,12 @@ def errors(context: ReportContext, claim: str, task: str, baseline: str) -> str:
         if (row.comparison.task, row.comparison.baseline) == (task, baseline) and ratio is not None:
             return f"{ratio.bracket(digits=3)} (n = {ratio.n})"
     return PENDING
+
+
+def gains(context: ReportContext, topic: str) -> str:
+    """A topic's table of gains."""
+    check_known("topic", topic, {name: known for name, known in TOPICS.items() if known.gains})
+    return to_markdown(gains_table(TOPICS[topic].gains, context.results))
 
 
 def statements(context: ReportContext, topic: str) -> str:

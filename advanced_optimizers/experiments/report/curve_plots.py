@@ -1,4 +1,4 @@
-"""Figures of runs by epoch and by time: few algorithms share a panel, many have a row each."""
+"""Figures of runs by epoch, time, size or another metric: few algorithms share a panel, many have a row each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels, conditions
 from advanced_optimizers.experiments.evidence.statistics import mean_interval
@@ -51,7 +51,7 @@ class _Curves(NamedTuple):
     by_panel: Mapping[tuple[str, float], Mapping[str, _Curve]]
     xlabel: str
     ylabel: str
-    epochs: bool
+    along: Literal["epochs", "time", "sizes", "metric"]
     log: bool = False
     marked: float | None = None
     log_x: bool = False
@@ -92,7 +92,7 @@ def learning_curves(
         condition: {str(name): _by_epoch(runs, metric) for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
-    drawn = _Curves(by_panel, over.capitalize(), METRICS[metric].label, epochs=True, log=log)
+    drawn = _Curves(by_panel, over.capitalize(), METRICS[metric].label, "epochs", log)
     return _draw(drawn, styles, labels, groups)
 
 
@@ -121,45 +121,77 @@ def accuracy_over_time(
         for condition, panel in _panels(known, labels).items()
     }
     ylabel = METRICS["test_accuracy"].label
-    return _draw(_Curves(by_panel, "CPU time of training (s)", ylabel, epochs=False), styles, labels, None)
+    return _draw(_Curves(by_panel, "CPU time of training (s)", ylabel, "time"), styles, labels, None)
 
 
-def accuracy_against(
+def over_sizes(
+    frame: pd.DataFrame,
+    metric: str,
+    sizes: Mapping[str, float],
+    *,
+    over: str,
+    labels: Labels,
+    algorithms: Sequence[str] | None = None,
+) -> Figure:
+    """A metric at the end by a number in which tasks differ: mean and interval over the seeds, on a logarithmic axis.
+
+    Args:
+        frame: One row per run, from ``frames.records_frame``.
+        metric: A column of the frame that ``METRICS`` knows.
+        sizes: By task, the number, > 0.
+        over: What the number is.
+        labels: Names for display, of algorithms.
+        algorithms: All algorithms of the study in its order; None takes those of the frame.
+
+    Raises:
+        ValueError: The frame holds no value of the metric on one of the tasks.
+    """
+    known = frame[frame["task"].isin(list(sizes))].dropna(subset=[metric])
+    if known.empty:
+        raise ValueError(f"frame must hold values of {metric!r} on {sorted(sizes)}, got none; run the study first")
+    known = known.assign(epoch=known["task"].map(dict(sizes)))
+    styles = drawn_styles(known["algorithm"], algorithms, labels)
+    own = {str(name): _by_epoch(runs, metric) for name, runs in known.groupby("algorithm")}
+    return _draw(_Curves({("", 0.0): own}, over, METRICS[metric].label, "sizes"), styles, labels, None)
+
+
+def trade_off(
     curves: pd.DataFrame,
-    column: str,
+    across: str,
+    up: str,
     *,
     labels: Labels,
     algorithms: Sequence[str] | None = None,
-    over: str,
+    log: bool = False,
     marked: float | None = None,
 ) -> Figure:
-    """Test accuracy at each point of a run against another quantity, on a logarithmic axis.
+    """One metric by another, each a mean over the seeds; the points of a run are joined in their order.
 
     A panel for each task and label noise, unless one would hold more than ``MAX_LINES`` algorithms.
 
     Args:
         curves: One row per run and point, from ``frames.curves_frame``.
-        column: The quantity, > 0 where it is drawn.
+        across: The metric of the horizontal axis, a column that ``METRICS`` knows.
+        up: That of the vertical axis.
         labels: Names for display, of algorithms and tasks.
         algorithms: All algorithms of the study in its order; None takes those of the frame.
-        over: What the quantity is.
-        marked: A value of it that gets a vertical line.
+        log: Whether its axis is logarithmic; only values above 0 are then drawn.
+        marked: A value of ``across`` that gets a vertical line.
 
     Raises:
-        ValueError: The frame holds no such value.
+        ValueError: The frame holds no values of both metrics.
     """
-    known = curves.dropna(subset=["test_accuracy", column]) if column in curves else curves.iloc[:0]
-    known = known[known[column] > 0]
+    known = curves.dropna(subset=[across, up]) if {across, up} <= set(curves) else curves.iloc[:0]
+    known = known[known[across] > 0] if log else known
     if known.empty:
-        raise ValueError(f"curves must hold values of {column!r} above 0, got none; run the study first")
+        raise ValueError(f"curves must hold values of {across!r} and {up!r}, got none; run the study first")
     styles = drawn_styles(known["algorithm"], algorithms, labels)
+    known = known.assign(**{across: known[across] * METRICS[across].scale})
     by_panel = {
-        condition: {str(name): _by_column(runs, column) for name, runs in panel.groupby("algorithm")}
+        condition: {str(name): _by_column(runs, across, up) for name, runs in panel.groupby("algorithm")}
         for condition, panel in _panels(known, labels).items()
     }
-    drawn = _Curves(
-        by_panel, over[0].upper() + over[1:], METRICS["test_accuracy"].label, epochs=False, marked=marked, log_x=True
-    )
+    drawn = _Curves(by_panel, METRICS[across].label, METRICS[up].label, "metric", marked=marked, log_x=log)
     if max(len(own) for own in by_panel.values()) > MAX_LINES:
         return _draw_rows(drawn, styles, labels)
     return _draw_panels(drawn, styles, labels, {"": list(styles)})
@@ -190,10 +222,9 @@ def _by_epoch(runs: pd.DataFrame, metric: str) -> _Curve:
     )
 
 
-def _by_column(runs: pd.DataFrame, column: str) -> _Curve:
-    means = runs.groupby("epoch")[[column, "test_accuracy"]].mean()
-    accuracies = METRICS["test_accuracy"].scale * means["test_accuracy"]
-    return _Curve(means[column].tolist(), accuracies.tolist())
+def _by_column(runs: pd.DataFrame, column: str, metric: str = "test_accuracy") -> _Curve:
+    means = runs.groupby("epoch")[[column, metric]].mean()
+    return _Curve(means[column].tolist(), (METRICS[metric].scale * means[metric]).tolist())
 
 
 def _draw(curves: _Curves, styles: Mapping[str, Style], labels: Labels, groups: Groups | None) -> Figure:
@@ -293,14 +324,19 @@ def _draw_curve(axis: Axes, curve: _Curve, style: Style, markersize: float | Non
 
 def _limit(axis: Axes, curves: _Curves, condition: tuple[str, float]) -> None:
     """The same range for all panels of a condition, those without runs included."""
-    if curves.epochs:
+    if curves.along == "epochs":
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         axis.set_xlim(0.5, max(curve.x[-1] for curve in curves.by_panel[condition].values()) + 0.5)
+    elif curves.along == "sizes":
+        sizes = sorted({x for curve in curves.by_panel[condition].values() for x in curve.x})
+        axis.set_xscale("log")
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.xaxis.set_minor_locator(NullLocator())
     elif curves.log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
-    else:
+    elif curves.along == "time":
         axis.set_xlim(left=0)
     if curves.marked is not None:
         axis.axvline(curves.marked, linewidth=0.8, color="#666666", zorder=0)

@@ -90,7 +90,7 @@ def show_table(results: RecordedStudy[Any], name: str) -> None:
 
 
 def show_figure(results: RecordedStudy[Any], name: str) -> None:
-    """Draws one of a study's figures into ``figures/`` and displays it with its caption.
+    """Draws one of a study's figures and displays it with its caption; no file of it is kept.
 
     Args:
         results: From :func:`open_study`.
@@ -103,7 +103,7 @@ def show_figure(results: RecordedStudy[Any], name: str) -> None:
         _say_pending(results, "figure", name, results.figures)
         return
     kept = results.figures[name]
-    _show_picture(results.figure(name).read_bytes(), kept.caption, kept.full_caption)
+    _show_picture(plots.picture_of(kept.draw()), kept.caption, kept.full_caption)
 
 
 def show_block(key: str, profile: str = "full", **arguments: str) -> None:

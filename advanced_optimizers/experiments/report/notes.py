@@ -35,11 +35,17 @@ def accuracy_over_time(curves: pd.DataFrame, metric: str = "cpu_seconds") -> str
     return f"Mean after each epoch ({seeds} seeds). {times} The learning curves show the intervals."
 
 
-def accuracy_against(curves: pd.DataFrame, metric: str, marked: float | None) -> str:
-    """For ``plots.accuracy_against``."""
-    seeds = curves.dropna(subset=["test_accuracy", metric]).groupby(_CELL)["seed"].nunique()
+def over_sizes(frame: pd.DataFrame, metric: str, sizes: Mapping[str, float]) -> str:
+    """For ``plots.over_sizes``."""
+    known = frame[frame["task"].isin(list(sizes))].dropna(subset=[metric])
+    return f"Mean with its 95 % interval as a band ({_count(known.groupby(_CELL)['seed'].nunique())} seeds)."
+
+
+def trade_off(curves: pd.DataFrame, across: str, up: str, marked: float | None = None) -> str:
+    """For ``plots.trade_off``."""
+    seeds = curves.dropna(subset=[across, up]).groupby(_CELL)["seed"].nunique()
     line = "" if marked is None else f" The vertical line is at {marked:g}."
-    return f"Mean at each point ({_count(seeds)} seeds).{line}"
+    return f"Each point is a mean ({_count(seeds)} seeds); lines join the points of a run in their order.{line}"
 
 
 def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
@@ -47,6 +53,12 @@ def final_accuracy(frame: pd.DataFrame, metric: str = "test_accuracy") -> str:
     completed = frame[(frame["status"] == "completed") & frame[metric].notna()]
     seeds = _count(completed.groupby(_CELL)["seed"].nunique())
     return f"Mean with its 95 % interval ({seeds} seeds); each light dot is one seed."
+
+
+def metric_against(frame: pd.DataFrame, metric: str) -> str:
+    """For ``against_plots.metric_against``."""
+    seeds = _count(frame[(frame["status"] == "completed") & frame[metric].notna()].groupby(_CELL)["seed"].nunique())
+    return f"Mean with its 95 % interval, as a bar or a band ({seeds} seeds); controls without theirs."
 
 
 def paired_differences(evidence: Sequence[Evidence]) -> str:

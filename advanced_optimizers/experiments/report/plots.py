@@ -17,9 +17,10 @@ from PIL import Image
 
 from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.report.curve_plots import (
-    accuracy_against,
     accuracy_over_time,
     learning_curves,
+    over_sizes,
+    trade_off,
 )
 from advanced_optimizers.experiments.report.figure_style import DPI, HOUSE_STYLE
 from advanced_optimizers.experiments.report.row_plots import final_accuracy, overhead, paired_differences
@@ -27,14 +28,15 @@ from advanced_optimizers.experiments.report.verdict_plot import ShortClaim, verd
 
 __all__ = [
     "ShortClaim",
-    "accuracy_against",
     "accuracy_over_time",
     "final_accuracy",
     "learning_curves",
+    "over_sizes",
     "overhead",
     "paired_differences",
     "render_sidecar",
     "save_figure",
+    "trade_off",
     "verdicts",
 ]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,10 +33,11 @@ from advanced_optimizers.experiments.report.languages import RUSSIAN, language_o
 from advanced_optimizers.experiments.report.markers import Block, blanked, line_of, parse, prose_of, read
 from advanced_optimizers.experiments.report.numbering import NUMBERED, Edition, Numbered, sections_of, unknown_sections
 from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
+from advanced_optimizers.experiments.report.recorded import StudyFigure
 from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
 
 # In the order in which figures and tables are numbered.
-NAMES = ("README", "coursework_report", "coursework_report_appendices")
+NAMES = ("README", "coursework_report", "coursework_report_automl", "coursework_report_appendices")
 FILES = tuple(f"{name}{ending}" for ending in (".md", RUSSIAN) for name in NAMES)
 RUNS = Path("results") / "runs"
 TABLES = Path("results") / "tables"
@@ -88,7 +89,9 @@ def run_report(root: Path, check: bool) -> list[str]:
         _remove_leftovers(context)
         context.store.update_manifest()
         write_results(context)
-        draw_figures(context, root / FIGURES)
+        figures = shown_figures(context, files)
+        _remove_unshown(root / FIGURES, figures)
+        draw_figures(figures, root / FIGURES)
         update_report(files, context)
     return check_report(files, context)
 
@@ -128,12 +131,32 @@ def write_results(context: ReportContext) -> list[Path]:
     return [path for results in context.results.values() for path in write_tables(results.tables, folder)]
 
 
-def draw_figures(context: ReportContext, folder: Path) -> list[Path]:
-    """Draws every figure of the studies, and next to each writes the list of its runs."""
+def shown_figures(context: ReportContext, files: Sequence[Path]) -> dict[str, StudyFigure]:
+    """The figures that a document shows, by file name. The notebooks draw the others."""
+    shown = {
+        block.arguments.get("name")
+        for path in files
+        if path.is_file()
+        for block in parse(read(path))[0]
+        if block.key == "figure"
+    }
+    return {name: figure for name, figure in context.figures.items() if name in shown}
+
+
+def draw_figures(figures: Mapping[str, StudyFigure], folder: Path) -> list[Path]:
+    """Draws figures by file name, and next to each writes the list of its runs."""
     return [
         save_figure(figure.draw(), folder / f"{name}.png", figure.run_ids, figure.sources)
-        for name, figure in context.figures.items()
+        for name, figure in figures.items()
     ]
+
+
+def _remove_unshown(folder: Path, figures: Collection[str]) -> None:
+    """Removes what a study drew and no document shows; pictures without a list of runs stay."""
+    for sidecar in folder.glob("*.json"):
+        if sidecar.stem not in figures:
+            sidecar.with_suffix(".png").unlink(missing_ok=True)
+            sidecar.unlink()
 
 
 def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
@@ -168,7 +191,7 @@ def check_report(files: Sequence[Path], context: ReportContext) -> list[str]:
             problems += [f"{path.name}:{problem}" for problem in [*found, *_drift(text, blocks, document)]]
     missing = _missing_records(context) + _unlisted_records(differences)
     # Without a record, everything computed from it differs as well: report only the cause.
-    return missing + problems if missing else problems + _stale_files(context)
+    return missing + problems if missing else problems + _stale_files(context, shown_figures(context, files))
 
 
 def _editions(files: Sequence[Path]) -> dict[str, Edition]:
@@ -289,12 +312,12 @@ def _unlisted_records(differences: Differences) -> list[str]:
     return [f"{RUNS / MANIFEST} {problem}: {_few(names)}: {remedy}" for problem, names, remedy in words if names]
 
 
-def _stale_files(context: ReportContext) -> list[str]:
+def _stale_files(context: ReportContext, figures: Mapping[str, StudyFigure]) -> list[str]:
     """Generated files that are missing or do not agree with the records."""
     wanted: dict[Path, str] = {}
     for results in context.results.values():
         wanted |= {TABLES / name: text for name, text in render_tables(results.tables).items()}
-    for name, figure in context.figures.items():
+    for name, figure in figures.items():
         sidecar = FIGURES / f"{name}.json"
         wanted[sidecar] = render_sidecar(f"{name}.png", figure.run_ids, figure.sources)
     problems = [
@@ -302,7 +325,7 @@ def _stale_files(context: ReportContext) -> list[str]:
         for path, text in wanted.items()
         if not (context.root / path).is_file() or (context.root / path).read_text(encoding="utf-8") != text
     ]
-    pictures = [FIGURES / f"{name}.png" for name in context.figures]
+    pictures = [FIGURES / f"{name}.png" for name in figures]
     return problems + [f"{path} is missing: run report" for path in pictures if not (context.root / path).is_file()]
 
 

@@ -61,13 +61,17 @@ def comparison_table(
     return noted(table, interval_note(n))
 
 
-def metrics_table(frame: pd.DataFrame, metrics: Sequence[str], *, labels: Labels) -> pd.DataFrame:
+def metrics_table(
+    frame: pd.DataFrame, metrics: Sequence[str], *, labels: Labels, constants: Sequence[str] = ()
+) -> pd.DataFrame:
     """Algorithms by metric, task by task: what ``comparison_table`` has for one metric in each of several tables.
 
     Args:
         frame: See ``comparison_table``.
         metrics: Columns of the frame that ``METRICS`` knows.
         labels: See ``comparison_table``.
+        constants: Further columns that ``METRICS`` knows, before the metrics: what does not vary among an algorithm's
+            runs on a task.
 
     Returns:
         A frame of text, one row per task, label noise and algorithm that has runs, with its note (see ``noted``).
@@ -81,12 +85,19 @@ def metrics_table(frame: pd.DataFrame, metrics: Sequence[str], *, labels: Labels
         {
             "Task": where(task, noise, labels),
             "Algorithm": labels.get(name, name),
+            **{METRICS[column].label: _constant_cell(runs, column) for column in constants},
             **{METRICS[metric].label: _value_cell(runs, metric, n, bold=False) for metric in metrics},
         }
         for (task, noise, name), runs in cells.items()
     )
     several = table["Task"].nunique() > 1
     return noted(table if several else table.drop(columns="Task"), interval_note(n))
+
+
+def _constant_cell(runs: pd.DataFrame, column: str) -> str:
+    """The one value of runs, or a dash if they have none; the mean if they differ after all."""
+    values = runs[column].dropna().astype(float)
+    return "-" if values.empty else f"{METRICS[column].scale * values.mean():.{METRICS[column].digits}f}"
 
 
 def common_count(counts: Iterable[int]) -> int:
@@ -278,19 +289,20 @@ def value_words(runs: pd.DataFrame, metric: str) -> str:
     """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, n, and how many runs diverged."""
     if runs.empty:
         return "no run yet"
-    words = [_mean_words(runs, metric), METRICS[metric].unit, _count_note(runs, metric)]
+    words = [mean_words(runs, metric), METRICS[metric].unit, _count_note(runs, metric)]
     return " ".join(word for word in words if word)
 
 
 def _value_cell(runs: pd.DataFrame, metric: str, n: int, *, bold: bool) -> str:
     """A cell of ``comparison_table``; n stands in it only where it is not the table's."""
-    text = _mean_words(runs, metric)
+    text = mean_words(runs, metric)
     diverged = (runs["status"] != "completed").any()
     note = _count_note(runs, metric) if diverged or len(by_seed(runs, metric)) != n else ""
     return f"{f'**{text}**' if bold else text} {note}".rstrip()
 
 
-def _mean_words(runs: pd.DataFrame, metric: str) -> str:
+def mean_words(runs: pd.DataFrame, metric: str) -> str:
+    """The metric of runs of ``select_runs``: mean ± half-width of the 95 % interval, without its unit."""
     values, kind = list(by_seed(runs, metric).values()), METRICS[metric]
     if len(values) > 1:
         return mean_interval(values).plus_minus(kind.scale, kind.digits)

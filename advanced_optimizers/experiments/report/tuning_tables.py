@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
+import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers.experiments.evidence.comparisons import Evidence, by_seed, select_runs
 from advanced_optimizers.experiments.evidence.metrics import METRICS, Labels
@@ -271,7 +271,7 @@ def rank_correlation(short: Tuning, full: Tuning) -> float:
     """Spearman's correlation of the scores of two tunings at the same points."""
     other = {hyperparameter_words(t.config.hyperparameters): score(t) for t in full.trials}
     pairs = [(score(t), other[hyperparameter_words(t.config.hyperparameters)]) for t in short.trials]
-    return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    return float(scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
 def hyperparameter_words(values: Hyperparameters) -> str:

@@ -12,9 +12,10 @@ import torch
 
 from advanced_optimizers.automl.architecture_search import ENAS, OPERATIONS, Genotype, accuracy, train_enas
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
-from advanced_optimizers.experiments.studies.architecture_search import FULL, NODES, QUICK, CellTraining, Parts
+from advanced_optimizers.experiments.studies.architecture_runs import FULL, QUICK, CellTraining, Parts, cells_task
+from advanced_optimizers.experiments.studies.architecture_search import NODES
 from advanced_optimizers.experiments.studies.claims.architecture_search import MARGIN, WEIGHTS, WEIGHTS_CLAIMS
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
@@ -118,33 +119,15 @@ _ROWS = {
 
 
 def _study(profile: str, settings: dict[str, object], seeds: tuple[int, ...]) -> KindStudy:
-    def config(algorithm: str, seed: int) -> SharedWeights:
-        return SharedWeights(algorithm=algorithm, seed=seed, **settings)  # type: ignore[arg-type]
-
-    example = config("enas-uniform", 0)
     return KindStudy(
         name="architecture-weights",
         title="Does a trained controller sample better cells than a uniform one?",
         profile=profile,
-        tasks=(
-            KindTask(
-                task=example.task,
-                reads=example.datasets,
-                config=config,
-                protocol={
-                    "Training images": example.images,
-                    "Test images": example.test_images,
-                    "Search epochs": example.search_epochs,
-                    "Training epochs": example.epochs,
-                    "Cells": example.cells,
-                },
-            ),
-        ),
+        tasks=(cells_task(SharedWeights, tuple(_ROWS), settings, cells="Cells"),),
         algorithms=tuple(_ROWS),
         seeds=seeds,
         metrics=("test_accuracy", "derived_accuracy", "shared_accuracy", "kendall_tau", "search_seconds"),
         curves=("controller_entropy", "sampled_skips"),
-        in_progress=profile == "full",
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
+from advanced_optimizers.experiments.evidence.metrics import Metric
 from advanced_optimizers.experiments.records.config import Hyperparameters, KindConfig
 from advanced_optimizers.experiments.studies.claims.federated import CLAIMS, MARGINS, MNIST_MEGABYTES
 from advanced_optimizers.experiments.studies.federated_runs import FederatedRun
-from advanced_optimizers.experiments.studies.kind_study import KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindTask, TradeOff
 from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.studies.tuned_kind import TunedKindStudy
@@ -124,14 +124,7 @@ _METRICS = (
     Metric("megabytes_needed", "data sent until 90 % of accuracy", False, "MB", "MB", 1.0, 1),
     Metric("left_out", "share of clients left out", False, "%", "points", 100.0, 1),
 )
-_OVER_BYTES = Curve(
-    "megabytes",
-    "accuracy-over-megabytes",
-    "test accuracy by data sent",
-    over="data sent both ways (MB)",
-    horizontal=True,
-    marked=MNIST_MEGABYTES,
-)
+_OVER_BYTES = TradeOff("megabytes", "test_accuracy", log=True, marked=MNIST_MEGABYTES)
 
 
 def _studies() -> tuple[FederatedStudy, ...]:
@@ -166,7 +159,8 @@ def _studies() -> tuple[FederatedStudy, ...]:
                     points={algorithm: points[algorithm] for algorithm in algorithms if algorithm in points},
                     tuned_as=_AS_FEDAVG,
                     metrics=("test_accuracy", *(metric.column for metric in metrics)),
-                    curves=("test_accuracy", *(("megabytes",) if metrics else ())),
+                    curves=("test_accuracy",),
+                    trade_offs=(_OVER_BYTES,) if metrics else (),
                     counts="round",
                     in_progress=profile == "full",
                 )
@@ -207,6 +201,5 @@ TOPIC = Topic(
     studies=_studies(),
     claims=CLAIMS,
     metrics=_METRICS,
-    curves=(_OVER_BYTES,),
     margins={"test_accuracy": MARGINS},
 )

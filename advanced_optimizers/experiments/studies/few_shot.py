@@ -273,7 +273,6 @@ def _drawings(profile: str, data: str, steps: int, test_episodes: int, seeds: tu
         name=STUDY,
         title="What tells apart new characters from one drawing of each?",
         profile=profile,
-        in_progress=profile == "full",
         tasks=(KindTask(task=f"{data}-few-shot", reads=(data,), config=config, protocol=protocol),),
         algorithms=tuple(_DRAWINGS),
         seeds=seeds,

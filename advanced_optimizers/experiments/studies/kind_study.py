@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.records.store import RunStore
@@ -43,6 +44,22 @@ class KindTask(AnyTask):
         return self.reads
 
 
+class TradeOff(NamedTuple):
+    """Two quantities that are plotted against each other over the points of a run.
+
+    Attributes:
+        across: That of the horizontal axis: a key of ``evidence.metrics.METRICS``.
+        up: That of the vertical axis, likewise.
+        log: Whether the horizontal axis is logarithmic.
+        marked: A value on the horizontal axis to compare with, drawn as a line.
+    """
+
+    across: str
+    up: str
+    log: bool = False
+    marked: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class KindStudy(BaseStudy):
     """Every algorithm on every task with every seed. Nothing is tuned beforehand: the tasks say what is stated.
@@ -51,12 +68,23 @@ class KindStudy(BaseStudy):
         tasks: What is done.
         metrics: The metrics in which the runs are compared: keys of ``evidence.metrics.METRICS``.
         curves: What is plotted over the points of a run: keys of ``evidence.metrics.CURVES``.
+        constants: What does not vary among an algorithm's runs on a task, and stands beside its metrics in a table:
+            keys of ``evidence.metrics.METRICS``.
+        against: One of them that the first metric is plotted against; empty for none.
+        sizes: By task, a number in which the tasks differ; with it, test accuracy is plotted over that number.
+        over: What that number is, for the axis.
+        trade_offs: What is plotted by what over the points of a run.
         counts: What the points of a run are, where a curve does not say.
     """
 
     tasks: tuple[KindTask, ...]
     metrics: tuple[str, ...]
     curves: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    against: str = ""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    over: str = "size"
+    trade_offs: tuple[TradeOff, ...] = ()
     counts: str = "epoch"
 
     def final_configs(self, store: RunStore) -> list[KindConfig]:

@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
 from advanced_optimizers.experiments.evidence.metrics import Metric
-from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.claims.multimodal import CLAIMS, MARGINS
-from advanced_optimizers.experiments.studies.kind_study import KindStudy, KindTask
+from advanced_optimizers.experiments.studies.kind_study import KindTask
 from advanced_optimizers.experiments.studies.multimodal_runs import FusionRun
-from advanced_optimizers.experiments.studies.study import SEEDS, MissingRunsError
+from advanced_optimizers.experiments.studies.study import SEEDS
 from advanced_optimizers.experiments.studies.topic import Topic
-from advanced_optimizers.experiments.studies.tuning import best_trial
+from advanced_optimizers.experiments.studies.tuned_kind import RatedStudy
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 
 # Attention takes about four times as long per step; the control of equal time takes as many steps more.
 LONGER = 4
-RATES, TRIAL_SEED = (5e-4, 2e-3, 8e-3), 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class FusionStudy(KindStudy):
-    """A comparison in which every algorithm takes the best of the same learning rates on each task.
-
-    A trial is the run with a seed of its own, measured on training images that are held out.
-
-    Attributes:
-        rates: The learning rates; with a single one, there are no trials.
-    """
-
-    rates: tuple[float, ...] = RATES
-
-    def trials(self, task: KindTask, algorithm: str) -> list[FusionRun]:
-        """One per rate."""
-        trial = self._run(task, algorithm, TRIAL_SEED)
-        return [replace(trial, hyperparameters={"lr": rate}, held_out=True) for rate in self.rates]
-
-    def tuning_configs(self) -> Sequence[KindConfig]:
-        """See :class:`.BaseStudy`."""
-        if len(self.rates) == 1:
-            return []
-        return [trial for task in self.tasks for name in self.algorithms for trial in self.trials(task, name)]
-
-    def final_configs(self, store: RunStore) -> list[KindConfig]:
-        """See :class:`.BaseStudy`; each run has the rate of its algorithm's best trial on its task."""
-        rates = {(task.name, name): self._rate(store, task, name) for task in self.tasks for name in self.algorithms}
-        return [
-            replace(config, hyperparameters={"lr": rates[config.task, config.algorithm]})
-            for config in super().final_configs(store)
-        ]
-
-    def _rate(self, store: RunStore, task: KindTask, algorithm: str) -> float:
-        if len(self.rates) == 1:
-            return self.rates[0]
-        trials = self.trials(task, algorithm)
-        records = [record for trial in trials if (record := store.load(trial)) is not None]
-        if len(records) < len(trials):
-            raise MissingRunsError(f"trials of {algorithm} on {task.name} have no record: {self.command}")
-        try:
-            return float(best_trial(records).config.hyperparameters["lr"])
-        except ValueError as error:
-            raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
-
-    def _run(self, task: KindTask, algorithm: str, seed: int) -> FusionRun:
-        config = self._config(task, algorithm, seed)
-        assert isinstance(config, FusionRun)  # the tasks below make no other
-        return config
+RATES = (5e-4, 2e-3, 8e-3)
 
 
 def _task(dataset: str, goal: str, images: int, steps: int, shrink: int) -> KindTask:
@@ -87,12 +33,12 @@ def _task(dataset: str, goal: str, images: int, steps: int, shrink: int) -> Kind
 
 def _studies(
     name: str, title: str, goal: str, sizes: tuple[int, ...], arms: tuple[str, ...], metrics: tuple[Metric, ...]
-) -> tuple[FusionStudy, ...]:
+) -> tuple[RatedStudy, ...]:
     """A study in both profiles."""
     full = tuple(_task("mnist", goal, size, 600, 2) for size in sizes)
     quick = tuple(_task("digits", goal, size // 20, 120, 1) for size in sizes[:2])
     return tuple(
-        FusionStudy(
+        RatedStudy(
             name=name,
             title=title,
             profile=profile,

@@ -14,7 +14,6 @@ from advanced_optimizers.automl.multimodal import VisionLanguageModel, recall_at
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.data.captions import Captioner, pair_up
 from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.studies.topic import Topic
 
 GOALS = ("matching", "parity", "retrieval")
 # Features of an encoding, tokens of an image, and units of its encoder.
@@ -312,7 +311,3 @@ class Trained:
 
 def _accuracy(scores: Tensor, target: Tensor) -> float:
     return float(((scores > 0) == target.bool()).float().mean())
-
-
-# Its algorithms, studies and claims are those of ``multimodal``.
-TOPIC = Topic(title="Runs with two modalities", algorithms={})

@@ -81,6 +81,7 @@ def _check_names(name: str, topic: Topic) -> None:
     curves = {*CURVES, *(curve.column for curve in topic.curves)}
     studies = {study.name for study in topic.studies}
     compared = [study for study in topic.studies if isinstance(study, Study | KindStudy)]
+    kinds = [study for study in topic.studies if isinstance(study, KindStudy)]
     own_claims = {claim.key: claim for claim in topic.claims}
     baselines = [row.baseline for row in topic.algorithms.values() if row.baseline is not None]
     used: list[tuple[str, str, Collection[str]]] = [
@@ -95,7 +96,11 @@ def _check_names(name: str, topic: Topic) -> None:
             for dataset in (*task.datasets, *task.alternatives)
         ),
         *(("claim", key, {**CLAIMS, **own_claims}) for statement in topic.statements for key in statement.claims),
+        *(("algorithm", name, algorithms) for gain in topic.gains for name in (gain.algorithm, gain.baseline)),
+        *(("study", gain.study, {*studies, *(name for name, _ in STUDIES)}) for gain in topic.gains),
+        *(("metric", gain.metric, metrics) for gain in topic.gains),
         *(("metric", metric, metrics) for study in compared for metric in study.metrics),
+        *(("metric", metric, metrics) for study in kinds for metric in study.constants),
         *(("curve", curve, curves) for study in compared for curve in study.curves),
     ]
     for kind, wanted, known in used:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from advanced_optimizers.experiments.evidence.claim import Claim
+from advanced_optimizers.experiments.evidence.gains import Gain
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
 from advanced_optimizers.experiments.evidence.statement import Statement
 from advanced_optimizers.experiments.studies.study import BaseStudy
@@ -30,6 +31,7 @@ class Topic:
         tasks: The display names of tasks other than a dataset with a model.
         margins: By metric and task, the largest difference that does not matter, in the unit that is recorded.
         statements: What a source states that is no paper; the claims that decide some of them may be other topics'.
+        gains: Comparisons that stand for topics, on one scale; the studies may be other topics'.
     """
 
     title: str
@@ -43,3 +45,4 @@ class Topic:
     tasks: Mapping[str, str] = field(default_factory=dict)
     margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     statements: tuple[Statement, ...] = ()
+    gains: tuple[Gain, ...] = ()

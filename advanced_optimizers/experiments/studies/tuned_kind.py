@@ -76,3 +76,18 @@ class TunedKindStudy(KindStudy):
             return best_trial(records).config.hyperparameters
         except ValueError as error:
             raise MissingRunsError(f"no trial can be chosen for {algorithm} on {task.name}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedStudy(TunedKindStudy):
+    """A comparison in which every algorithm takes the best of the same learning rates on each task.
+
+    Attributes:
+        rates: The learning rates; with a single one, there are no trials.
+    """
+
+    rates: tuple[float, ...]
+
+    def points_of(self, algorithm: str) -> tuple[Hyperparameters, ...]:
+        """See :class:`TunedKindStudy`."""
+        return tuple({"lr": rate} for rate in self.rates)

@@ -50,11 +50,11 @@ def _points(search_space: tuple[tuple[str, Range], ...], count: int, seed: int) 
     with warnings.catch_warnings():  # a number of points that is not a power of two is balanced a little less
         warnings.simplefilter("ignore", UserWarning)
         shares = sequence.random(count).tolist()
-    points = ({name: _at(*pair) for name, *pair in zip(names, ranges, point, strict=True)} for point in shares)
+    points = ({name: value_at(*pair) for name, *pair in zip(names, ranges, point, strict=True)} for point in shares)
     return [dict(sorted(point.items())) for point in points]
 
 
-def _at(space: Range, share: float) -> float:
+def value_at(space: Range, share: float) -> float:
     """The value at a share of a range, in [0, 1); an integer range reaches half a step beyond its ends."""
     beyond = 0.5 if space.integer else 0.0
     low, high = (math.log(x) if space.log else x for x in (space.low - beyond, space.high + beyond))

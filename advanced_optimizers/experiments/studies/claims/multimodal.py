@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule, margin_rule
-from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData, Status, Verdict
+from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData, Verdict
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_margin
-from advanced_optimizers.experiments.evidence.stated import value_rule, value_within
+from advanced_optimizers.experiments.evidence.stated import all_of, value_rule, value_within
 
 TEXT, OURS = "text on AutoML", "our question"
 
@@ -56,10 +56,7 @@ def joint_alone(data: RunData, *, joint: tuple[str, ...], alone: tuple[str, ...]
             for a in alone
         ),
     ]
-    found = {verdict.status for verdict in verdicts}
-    order: tuple[Status, ...] = ("pending", "not supported", "inconclusive", "supported")
-    status = next(status for status in order if status in found)
-    return Verdict(status, " ".join(verdict.sentence for verdict in verdicts))
+    return all_of(verdicts)
 
 
 def _at_the_end(rule: str) -> str:
