@@ -26,7 +26,7 @@
 #
 # $$w_{t+1} = \sum_{k \in S} \frac{n_k}{n_S} w_k, \qquad n_S = \sum_{k \in S} n_k.$$
 #
-# [Section 11.4 of the report](../coursework_report.md#114-federated-learning) discusses the results.
+# [Section 11.4 of the report](../coursework_report_automl.md#114-federated-learning) discusses the results.
 #
 # **What does not match.** The paper trains its fully connected network for hundreds of rounds and tunes the learning rate
 # finely; here it is 20 rounds and three rates. FedProx may keep what slow clients have done by then; here whoever does
