@@ -193,7 +193,8 @@ show_table(few, "federated-rounds-claims")
 #
 # - One network, one data set, 20 rounds. The paper's own comparisons go on for hundreds of rounds, and where clients have
 #   two classes, accuracy still rises and falls from one round to the next when these runs end.
-# - Three learning rates for each algorithm, and trials of a quarter of the rounds. FedSGD's best may lie above the largest.
+# - Three learning rates for each algorithm, chosen by trials of a quarter of the rounds. For FedSGD on IID clients, the rate
+#   that was best then is too large later.
 # - What is sent is counted as the size of the model, 4 bytes per parameter, without compression; MNIST's images are
 #   counted as stored, a byte per pixel, and would shrink to a fifth.
 # - Clients that fail do so at random. Those that send wrong but finite models are not noticed.
