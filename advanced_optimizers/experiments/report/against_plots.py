@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -79,7 +80,7 @@ def _draw_lines(axis: Axes, runs: pd.DataFrame, metric: str, styles: dict[str, S
         values = [scale * value for value in runs.loc[runs["algorithm"] == name, metric].astype(float)]
         if not values:
             continue
-        look = {"color": style.color, "linestyle": style.line, "marker": style.marker, "clip_on": False}
+        look: dict[str, Any] = {"color": style.color, "linestyle": style.line, "marker": style.marker, "clip_on": False}
         axis.axhline(mean(values), label=wrapped(labels.get(name, name), 34), **look)
         if len(values) > 1 and not getattr(ALGORITHMS.get(name), "control", False):
             interval = mean_interval(values)

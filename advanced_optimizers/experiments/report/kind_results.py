@@ -107,10 +107,13 @@ class KindResults(ComparedResults[KindStudy]):
         for column in self.study.curves:
             curve, run_ids = CURVES[column], self._run_ids(column)
             if run_ids:
-                over = self.study.counts if curve.over == "epoch" else curve.over
+                over, words = curve.over, curve.words
+                if over == "epoch":
+                    over = self.study.counts
+                    words = words.replace("by epoch", f"by {over}")
                 draw = partial(plots.learning_curves, self.curves, column, over=over, log=curve.log)
                 built[f"{self.study.name}-{curve.name}"] = StudyFigure(
-                    f"{curve.words.replace('by epoch', f'by {over}')} ({len(run_ids)} runs)",
+                    f"{words} ({len(run_ids)} runs)",
                     partial(draw, labels=labels(), algorithms=self.study.algorithms),
                     run_ids,
                     note=notes.learning_curves(self.curves, column),

@@ -17,8 +17,8 @@ from advanced_optimizers.experiments.studies.kind_study import KindTask
 
 # What a run on each dataset is like. Images of half the side and a stem of stride 2 leave cells of 8x8 and 4x4: a
 # first-order search then takes half a minute, and the whole study about 25 minutes of one core.
-FULL = {"dataset": "cifar10-jpeg", "images": 4000, "test_images": 2000, "pool": 2, "stem_stride": 2}
-QUICK = {
+FULL: Mapping[str, Any] = {"dataset": "cifar10-jpeg", "images": 4000, "test_images": 2000, "pool": 2, "stem_stride": 2}
+QUICK: Mapping[str, Any] = {
     "dataset": "digits",
     "images": 500,
     "test_images": 300,

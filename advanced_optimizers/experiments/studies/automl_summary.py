@@ -34,7 +34,7 @@ GAINS = (
         algorithm="darts-first",
         baseline="random-cells",
         metric="test_accuracy",
-        samples=int(architecture_runs.FULL["images"]),
+        samples=architecture_runs.FULL["images"],
     ),
     Gain(
         topic="Learning to learn, sine waves: MAML, for pretraining",
