@@ -26,7 +26,7 @@
 # Gradients are exact, by backpropagation through the simulator, and equal those of the shift rule that a device would
 # use, $\partial f / \partial \theta = \big( f(\theta + \pi/2) - f(\theta - \pi/2) \big) / 2$.
 #
-# [Section 11.7 of the report](../coursework_report.md#117-quantum-networks) discusses the results.
+# [Section 11.7 of the report](../coursework_report_automl.md#117-quantum-networks) discusses the results.
 #
 # **What does not match.** The text's sketch is one long line: its indentation is lost. With the chain after all layers,
 # the layers add up to one; here it is inside each. Its training cannot change a parameter (see below). Nothing here ran
