@@ -26,7 +26,8 @@
 # A bracket of halving with $\eta = 3$ trains $9$ points for $1$ epoch, the best $3$ for $3$, and the best one for $9$:
 # $27$ epochs, as many as three whole trials.
 #
-# [Section 12.6 of the report](../coursework_report.md#126-searches-at-equal-cost) discusses the results.
+# [Section 12 of the report](../coursework_report.md#12-how-much-tuning-matters) is about tuning, and
+# [its appendix E.6](../coursework_report_appendices.md#e6-searches-at-equal-cost) discusses these results.
 #
 # **What does not match.** Here every trial is trained from its beginning, with a learning-rate schedule of its own
 # length. Published halving goes on from checkpoints. But a run that is stopped inside its schedule is judged at its highest rate,
@@ -151,7 +152,7 @@ show_table(study, "hyperparameter-search-claims")
 # %% [markdown]
 # ## Limitations
 #
-# - One small task and three hyperparameters: with a dozen whole trials, few of them need to be lucky. The more
+# - One small task and three hyperparameters: halving is ahead only while a few whole trials are all there is. The more
 #   hyperparameters there are and the longer a whole trial takes, the more there is to gain by a search that learns.
 # - The best of many trials on 288 held-out images is biased upward; the test set is not.
 # - With one worker, ASHA has nobody to wait for, so its advantage does not show.

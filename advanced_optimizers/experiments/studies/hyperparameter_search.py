@@ -204,7 +204,7 @@ TOPIC = Topic(
             "best-so-far",
             "held-out accuracy of what is chosen by epochs spent",
             by_base=False,
-            over="nine epochs",
+            over="budget in whole trials",
         ),
     ),
     margins={"best_so_far": MARGINS, "test_accuracy": MARGINS},

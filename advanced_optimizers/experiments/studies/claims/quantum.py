@@ -33,12 +33,20 @@ def trains(data: RunData) -> Verdict:
     Args:
         data: The runs of the study of classifiers.
     """
-    return all_of(
+    verdict = all_of(
         [
             always_positive(data, metric=metric, task=task, algorithms=("quantum-circuit",))
             for metric in ("loss_fall", "parameter_change")
             for task in TASKS
         ]
+    )
+    if verdict.status not in ("supported", "not supported"):
+        return verdict
+    least = data.frame[data.frame["algorithm"] == "quantum-circuit"][["loss_fall", "parameter_change"]].min()
+    return Verdict(
+        verdict.status,
+        f"Over all runs, the training loss falls by {least['loss_fall']:.3f} or more, and a parameter moves by "
+        f"{least['parameter_change']:.3f} or more.",
     )
 
 
