@@ -29,7 +29,7 @@
 #
 # $$h_i^{(k)} = f \Big( W_i^{(k)} h_{i-1}^{(k)} + \sum_{j < k} U_i^{(k:j)} h_{i-1}^{(j)} \Big).$$
 #
-# [Section 11.6 of the report](../coursework_report.md#116-continual-learning) discusses the results.
+# [Section 11.6 of the report](../coursework_report_automl.md#116-continual-learning) discusses the results.
 #
 # **What does not match.** Kirkpatrick et al. learn ten permutations with networks and a number of epochs that they tune;
 # here there are three, on images of half the side, with three epochs each. Rusu et al. learn games; here it is pairs of

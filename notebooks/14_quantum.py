@@ -171,8 +171,7 @@ show_figure(study, "quantum-test-accuracy-differences")
 # ## What it costs
 #
 # A state of $n$ qubits is $2^n$ numbers, and the simulator applies every gate to all of them. Up to about ten qubits
-# the time is that of starting gates, and then it doubles with each. A perceptron of as many parameters takes what it
-# took.
+# the time is that of starting gates, and then that of the numbers. A perceptron of as many parameters takes what it took.
 
 # %%
 show_figure(times, "quantum-time-by-qubits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -195,13 +196,13 @@ def test_sizes_and_trade_offs_are_drawn_where_they_were_measured() -> None:
     both = pd.concat([frame("small", transfer_scratch=0.5), frame("large", transfer_scratch=0.9)])
     (axis,) = plots.over_sizes(both, "test_accuracy", sizes, over="images", labels=labels()).axes
     line = axis.lines[0]
-    assert list(line.get_xdata()) == [10, 1000]
-    assert list(line.get_ydata()) == pytest.approx([50.4, 90.4])
+    assert np.asarray(line.get_xdata()).tolist() == [10, 1000]
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([50.4, 90.4])
     assert axis.get_xscale() == "log"
     curves = frame(continual_ewc=0.5).assign(epoch=1, old_tasks=0.9, new_tasks=0.3)
     later = curves.assign(epoch=2, old_tasks=0.4, new_tasks=0.8)
     (axis,) = plots.trade_off(pd.concat([curves, later]), "new_tasks", "old_tasks", labels=labels()).axes
-    assert list(axis.lines[0].get_xdata()) == pytest.approx([30, 80])
-    assert list(axis.lines[0].get_ydata()) == pytest.approx([90, 40])
+    assert np.asarray(axis.lines[0].get_xdata()).tolist() == pytest.approx([30, 80])
+    assert np.asarray(axis.lines[0].get_ydata()).tolist() == pytest.approx([90, 40])
     with pytest.raises(ValueError, match="run the study first"):
         plots.over_sizes(both, "test_accuracy", {"other": 1}, over="images", labels=labels())

@@ -264,7 +264,12 @@ def poisoned(client: Client) -> Client:
 
 def test_what_fails_costs_its_share_and_not_the_training(rng: torch.Generator) -> None:
     good = [loaded(rng, 6), loaded(rng, 4)]
-    bad = [failing(OSError("gone")), poisoned(loaded(rng, 90)), Client(range(3), iter(())), failing(TimeoutError())]
+    bad = [
+        failing(OSError("gone")),
+        poisoned(loaded(rng, 90)),
+        Client(range(3), iter(())),
+        Client(range(2), [torch.zeros(2, 5)]),
+    ]
     model, expected = normalized(), normalized()
     everyone = [bad[0], good[0], *bad[1:], good[1]]
     with pytest.warns(ClientLeftOutWarning) as heard:
@@ -272,6 +277,7 @@ def test_what_fails_costs_its_share_and_not_the_training(rng: torch.Generator) -
     assert sorted(done.left_out) == [0, 2, 3, 4]
     assert "NaN" in done.left_out[2]
     assert "none in epoch 1" in done.left_out[3]
+    assert "pairs (inputs, targets), got Tensor" in done.left_out[4]
     assert len(heard) == 4
     assert heard[0].filename == __file__
     federation = FederatedAveraging(expected, everyone, lr=0.1)

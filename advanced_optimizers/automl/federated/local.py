@@ -83,9 +83,10 @@ class LocalTraining:
         loss_sum, samples = torch.zeros((), device=device), 0
         for epoch in range(1, epochs + 1):
             before = samples
-            for inputs, targets in client.data_loader:
+            for batch in client.data_loader:
                 if time.monotonic() > deadline:  # it may go on without anyone waiting for it
                     raise _too_long(self.time_limit)
+                inputs, targets = _pair(batch)
                 optimizer.zero_grad()
                 loss = self.loss_fn(model(inputs.to(device)), targets.to(device))
                 loss.backward()
@@ -118,6 +119,13 @@ class Trained:
 def seed_of(seed: int, number: int, index: int | str) -> int:
     """The seed of a client, or of something else, in a round."""
     return random.Random(f"{seed} {number} {index}").getrandbits(63)
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """A batch's inputs and targets; a tensor with two rows would come apart into them without an error."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"data_loader must yield pairs (inputs, targets), got {type(batch).__name__}")
+    return batch[0], batch[1]
 
 
 def _within(seconds: float | None, function: Callable[[], Trained]) -> Trained:

@@ -85,12 +85,13 @@ def _stages(
 def _pair(
     scenario: str, pair: Tensor, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], num_classes: int
 ) -> Stage:
-    parts: list[Tensor] = []
-    for x, y in (train, test):
+    def part(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         own = (y == pair[0]) | (y == pair[1])
-        parts += [x[own], y[own] if scenario == "split-class" else (y[own] == pair[1]).long()]
+        return x[own], y[own] if scenario == "split-class" else (y[own] == pair[1]).long()
+
+    (x, y), (test_x, test_y) = part(*train), part(*test)
     if scenario == "split-class":
-        return Stage(*parts, torch.arange(num_classes), num_classes)
+        return Stage(x, y, test_x, test_y, torch.arange(num_classes), num_classes)
     if scenario == "split-domain":
-        return Stage(*parts, torch.arange(2), 2)
-    return Stage(*parts, pair, num_classes)
+        return Stage(x, y, test_x, test_y, torch.arange(2), 2)
+    return Stage(x, y, test_x, test_y, pair, num_classes)

@@ -143,7 +143,6 @@ def _study(profile: str, budget: int, seeds: tuple[int, ...]) -> KindStudy:
         name="hyperparameter-search",
         title="Which search finds the best hyperparameters in the fewest epochs?",
         profile=profile,
-        in_progress=profile == "full",
         tasks=(KindTask(task=TASK, reads=("digits",), config=config, protocol=protocol),),
         algorithms=tuple(STRATEGIES),
         seeds=seeds,
