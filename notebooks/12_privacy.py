@@ -64,7 +64,11 @@ import math
 
 import torch
 
-from advanced_optimizers.automl import DifferentialPrivacy, gaussian_delta, gaussian_noise
+from advanced_optimizers.automl import (
+    DifferentialPrivacy,
+    gaussian_delta,
+    gaussian_noise,
+)
 from advanced_optimizers.experiments.report.display import show_drawing
 from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
 
@@ -73,11 +77,14 @@ epsilons = torch.logspace(-1, 1.5, 60).tolist()
 classical = [math.sqrt(2 * math.log(1.25 / DELTA)) / e for e in epsilons]
 exact = [gaussian_noise(e, DELTA) for e in epsilons]
 deltas = [gaussian_delta(e, s) for e, s in zip(epsilons, classical, strict=True)]
+
+# %%
 noise = {"classical formula": (epsilons, classical), "exact": (epsilons, exact)}
 axes = {"xlabel": "Epsilon", "log_x": True, "log_y": True}
+ratio = "Noise / sensitivity"
 show_drawing(
     line_panels(
-        Panel(title="Noise at a delta of 1e-5", series=noise, ylabel="Noise / sensitivity", **axes),
+        Panel(title="Noise at a delta of 1e-5", series=noise, ylabel=ratio, **axes),
         Panel(
             title="Delta of the classical formula (the line: what it promises)",
             series={"delta": (epsilons, deltas)},
@@ -90,10 +97,12 @@ show_drawing(
 )
 
 # %%
+import textwrap
+
 try:
     DifferentialPrivacy(epsilon=3.0, mechanism="classical")
 except ValueError as error:
-    print(error)
+    print(textwrap.fill(str(error), 80))
 
 # %% [markdown]
 # ## Using it
@@ -118,11 +127,18 @@ from advanced_optimizers.experiments.data import load
 digits = load("digits")
 images, labels = digits.images.flatten(1) / 255 - 0.5, digits.labels
 torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 10))
+first, last = torch.nn.Linear(64, 32), torch.nn.Linear(32, 10)
+model = torch.nn.Sequential(first, torch.nn.Tanh(), last)
 optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
 sigma = noise_multiplier_for(3.0, DELTA, sample_rate=0.1, steps=50)
 cost = train_private(
-    model, optimizer, images, labels, noise_multiplier=sigma, batch_size=len(images) // 10 + 1, steps=50
+    model,
+    optimizer,
+    images,
+    labels,
+    noise_multiplier=sigma,
+    batch_size=len(images) // 10 + 1,
+    steps=50,
 )
 outputs = model(digits.test_images.flatten(1) / 255 - 0.5)
 accuracy = (outputs.argmax(1) == digits.test_labels).float().mean()
@@ -147,14 +163,20 @@ gradients = per_sample_gradients(model, images[chosen], labels[chosen])
 
 def recovered(change) -> torch.Tensor:
     """What the server makes of each client's gradient after a change, as images."""
-    guesses = [invert_gradient(*change([g[i] for g in gradients])[:2]) for i in range(10)]
+    sent = [change([g[i] for g in gradients]) for i in range(10)]
+    guesses = [invert_gradient(weight, bias) for weight, bias, *_ in sent]
     pixels = (torch.stack(guesses) + 0.5).clamp(0, 1) * 255
     return pixels.view(10, 8, 8, 1).to(torch.uint8)
 
 
-short = [privacy.clip_gradients, lambda g: privacy.add_noise(privacy.clip_gradients(g))]
-for words, change in zip(("as sent", "clipped", "clipped, with noise"), (lambda g: g, *short), strict=True):
-    show_drawing(picture_grid(recovered(change), torch.arange(10), per_class=1), f"recovered: {words}")
+changes = {
+    "as sent": lambda g: g,
+    "clipped": privacy.clip_gradients,
+    "clipped, with noise": lambda g: privacy.add_noise(privacy.clip_gradients(g)),
+}
+for words, change in changes.items():
+    drawn = picture_grid(recovered(change), torch.arange(10), per_class=1)
+    show_drawing(drawn, f"images recovered from gradients: {words}")
 
 # %% [markdown]
 # ## The study

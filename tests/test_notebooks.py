@@ -25,7 +25,7 @@ from tests.experiments_helpers import PYPROJECT
 ROOT = Path(__file__).parent.parent
 REPORT = "../coursework_report.md"
 # Their examples are on other data than batches of digits, or of another kind than training a classifier.
-OWN_EXAMPLES = ("10_multimodal", "11_federated", "14_quantum", "15_hyperparameter_search")
+OWN_EXAMPLES = ("10_multimodal", "11_federated", "12_privacy", "14_quantum", "15_hyperparameter_search")
 CONFIG = ROOT / "notebooks" / "config" / "jupyter_server_config.py"
 NOTEBOOKS = notebook_paths()
 LONGEST_LINE = 88  # what a cell shows in JupyterLab beside the file browser, or on a page of 850 pixels

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from advanced_optimizers.automl.privacy import PrivacyCost
+from advanced_optimizers.automl.privacy import PrivacyCost, train_private
 from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
@@ -29,6 +29,7 @@ from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.tuned_kind import TRIAL_SEED, TunedKindStudy
 from advanced_optimizers.experiments.training.kinds import perform
+from tests.reference import privacy as reference
 
 pytest.importorskip("opacus", reason="needs the extra `dp`")
 pytestmark = pytest.mark.filterwarnings("ignore:Optimal order")
@@ -94,6 +95,18 @@ def test_the_convolutional_network_is_that_of_the_example_and_its_pooling_is_tor
         outputs.append((out.detach(), own.grad, out.is_contiguous()))
     for fast, torchs in zip(*outputs, strict=True):
         assert_close(fast, torchs)
+
+
+def test_opacus_clips_the_convolutional_network_as_a_loop_does(rng: torch.Generator) -> None:
+    """Its norms of convolutions are wrong where tensors are channels-last, as they are inside the pooling."""
+    images, labels = torch.randn(6, 28, 28, generator=rng), torch.randint(10, (6,), generator=rng)
+    model, slow = build("cnn", 28, 10), build("cnn", 28, 10)
+    slow.load_state_dict(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    train_private(model, optimizer, images, labels, noise_multiplier=0.0, max_grad_norm=0.5, batch_size=6, steps=2)
+    reference.dp_sgd(slow, images, labels, cross_entropy, max_norm=0.5, lr=1.0, steps=2)
+    for p, q in zip(model.parameters(), slow.parameters(), strict=True):
+        assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
 def test_a_trial_is_measured_on_images_that_it_does_not_train_on() -> None:
