@@ -168,7 +168,6 @@ def _studies(profile: str, seeds: tuple[int, ...], small: dict[str, Any]) -> tup
             tasks=(_sequence(StrengthRun, tasks=2, **small, **epochs),),
             algorithms=_BY_STRENGTH,
             seeds=seeds[:1] if small else seeds[:3],
-            in_progress=not small,
             metrics=("test_accuracy", "old_tasks", "new_tasks"),
             curves=("old_tasks", "new_tasks"),
             trade_offs=(TradeOff("new_tasks", "old_tasks"),),
