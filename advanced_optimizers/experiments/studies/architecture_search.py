@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import mean, median
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -212,7 +213,7 @@ def _described(cells: list[Genotype], shape: Shape) -> dict[str, float]:
     }
 
 
-def _study(profile: str, settings: dict[str, object], seeds: tuple[int, ...]) -> KindStudy:
+def _study(profile: str, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> KindStudy:
     return KindStudy(
         name="architecture-search",
         title="Does a search by gradient find better cells than chance at equal cost?",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 import torch
 
@@ -118,7 +119,7 @@ _ROWS = {
 }
 
 
-def _study(profile: str, settings: dict[str, object], seeds: tuple[int, ...]) -> KindStudy:
+def _study(profile: str, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> KindStudy:
     return KindStudy(
         name="architecture-weights",
         title="Does a trained controller sample better cells than a uniform one?",
