@@ -74,9 +74,15 @@ DIGITS = {
     "split": "validation",
 }
 
+# %% [markdown]
+# A function from a trial to a number is all that Optuna asks for:
+
+# %%
+low, high = 1e-3, 3.0
+
 
 def held_out_accuracy(trial: optuna.Trial) -> float:
-    point = {"lr": trial.suggest_float("lr", 1e-3, 3.0, log=True)}
+    point = {"lr": trial.suggest_float("lr", low, high, log=True)}
     config = RunConfig(**DIGITS, hyperparameters=point, epochs=3)
     return train(config, store).final["test_accuracy"] or 0.0
 

@@ -202,7 +202,7 @@ TOPIC = Topic(
         Curve(
             "best_so_far",
             "best-so-far",
-            "held-out accuracy of what is chosen by epochs spent",
+            "held-out accuracy of what is chosen along the search",
             by_base=False,
             over="budget in whole trials",
         ),
