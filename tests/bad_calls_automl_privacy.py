@@ -91,6 +91,7 @@ BAD_CALLS = [
     BadCall("PrivacyCost", "noise_multiplier", "-1.0", lambda: PrivacyCost(-1.0, 0.1, 10)),
     BadCall("PrivacyCost", "sample_rate", "0.0", lambda: PrivacyCost(1.0, 0.0, 10)),
     BadCall("PrivacyCost", "steps", "1.5", lambda: PrivacyCost(1.0, 0.1, 1.5)),
+    BadCall("PrivacyCost", "samples", "0", lambda: PrivacyCost(1.0, 0.1, 10, 0)),
     BadCall("epsilon", "delta", "2.0", lambda: PrivacyCost(1.0, 0.1, 10).epsilon(2.0)),
     BadCall("epsilon", "accountant", "'moments'", lambda: PrivacyCost(1.0, 0.1, 10).epsilon(accountant="moments")),
     BadCall("noise_multiplier_for", "epsilon", "0", lambda: noise_multiplier_for(0, sample_rate=0.1, steps=9)),

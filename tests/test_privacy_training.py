@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 
 import pytest
 import torch
@@ -150,6 +151,16 @@ def test_the_account_grows_with_steps_and_falls_with_noise() -> None:
     assert PrivacyCost(0.8, 0.02, 500).epsilon() > cost.epsilon() > cost.epsilon(1e-4)
     assert PrivacyCost(0.0, 0.01, 500).epsilon() == math.inf
     assert PrivacyCost(0.0, 0.01, 0).epsilon() == 0.0
+
+
+def test_a_delta_that_promises_nothing_is_heard() -> None:
+    cost = PrivacyCost(1.0, 0.1, 10, samples=1000)
+    with pytest.warns(UserWarning, match=r"delta = 0.001 promises nothing of 1000 samples"):
+        cost.epsilon(1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cost.epsilon(1e-4) == PrivacyCost(1.0, 0.1, 10).epsilon(1e-4)
+    assert cost == PrivacyCost(1.0, 0.1, 10)
 
 
 def test_the_noise_for_an_epsilon_costs_no_more(rng: torch.Generator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from advanced_optimizers._checks import check_choice, check_integer
@@ -27,6 +27,7 @@ class PrivacyCost:
             one sample (or one client) adds to a sum.
         sample_rate: q in (0, 1]: the probability with which each takes part in a step.
         steps: Steps, or rounds, >= 0.
+        samples: Of how many samples (or clients) it was, >= 1, if that is known; two costs are equal without it.
 
     Raises:
         TypeError: A value is not a number.
@@ -36,11 +37,14 @@ class PrivacyCost:
     noise_multiplier: float
     sample_rate: float
     steps: int
+    samples: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_not_negative("noise_multiplier", self.noise_multiplier)
         check_rate("sample_rate", self.sample_rate)
         check_integer("steps", self.steps, low=0)
+        if self.samples is not None:
+            check_integer("samples", self.samples, low=1)
 
     def epsilon(self, delta: float = 1e-5, *, accountant: str = "rdp") -> float:
         r"""The :math:`\varepsilon` at a :math:`\delta`.
@@ -57,12 +61,21 @@ class PrivacyCost:
             ModuleNotFoundError: Opacus is not installed.
             ValueError: An argument is out of range or unknown.
 
+        Warns:
+            UserWarning: ``delta`` is at least 1 / ``samples``: to publish one sample whole would satisfy it.
+
         Limitations:
             It holds for Poisson sampling: each sample takes part in each step independently. Fixed batches of shuffled
             data, as a ``DataLoader`` makes them, are not covered. Choosing hyperparameters by runs on the same data
             costs privacy that is not in it.
         """
         check_delta("delta", delta)
+        if self.samples is not None and delta * self.samples >= 1.0:
+            warnings.warn(
+                f"delta = {delta:g} promises nothing of {self.samples} samples: to publish one of them whole would "
+                f"satisfy it; take one far below {1 / self.samples:.1g}",
+                stacklevel=2,
+            )
         counted = _accountant(accountant)
         if self.steps == 0:
             return 0.0

@@ -124,7 +124,7 @@ def train_private(
             private.step()
             if on_step is not None:
                 on_step(step, mean)
-    return PrivacyCost(float(noise_multiplier), parts.rate, steps)
+    return PrivacyCost(float(noise_multiplier), parts.rate, steps, len(inputs))
 
 
 class _Sampling:
