@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from advanced_optimizers.experiments.evidence.metrics import Curve, Metric
@@ -201,9 +200,7 @@ _STUDIES = (
     _training("privacy", _COST, (_MLP,), False, tuple(_TRAINING)),
     _training("privacy", _COST, (_DIGITS,), True, tuple(_TRAINING)),
     # A run takes two CPU minutes.
-    replace(
-        _training("privacy-cnn", _CNN, (_training_task("mnist", "cnn", 0.01, 500),), False, _BOTH), in_progress=True
-    ),
+    _training("privacy-cnn", _CNN, (_training_task("mnist", "cnn", 0.01, 500),), False, _BOTH),
     _training("privacy-cnn", _CNN, (_DIGITS,), True, _BOTH),  # the digits are too small for its layers
     *_in_both(
         "privacy-calls",
