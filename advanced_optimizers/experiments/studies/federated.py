@@ -162,7 +162,6 @@ def _studies() -> tuple[FederatedStudy, ...]:
                     curves=("test_accuracy",),
                     trade_offs=(_OVER_BYTES,) if metrics else (),
                     counts="round",
-                    in_progress=profile == "full" and name == "federated-rounds",
                 )
             )
     return tuple(built)
