@@ -23,12 +23,9 @@ from advanced_optimizers.experiments.studies.continual_runs import (
     ContinualRun,
     Sequence,
     StrengthRun,
-    batch_mean_fisher,
-    flattened,
     importance_of,
-    network,
-    shuffled,
 )
+from advanced_optimizers.experiments.studies.learning_runs import batch_mean_fisher, flattened, network, shuffled
 from advanced_optimizers.experiments.studies.progressive_runs import METHODS, TransferRun, columns_size, width_of
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.studies.running import run_study

@@ -11,12 +11,14 @@ from advanced_optimizers.experiments.studies import (
     continual_runs,
     federated_runs,
     few_shot,
+    learning_runs,
     meta_learning,
     privacy_runs,
 )
 from advanced_optimizers.experiments.studies.topic import Topic
 
 DIGITS, PIXELS = 60_000, 28 * 28
+_PERMUTED = PIXELS // continual_runs.ContinualRun.shrink**2
 
 
 def size(model: nn.Module) -> int:
@@ -93,7 +95,7 @@ GAINS = (
         baseline="continual-finetuning",
         metric="test_accuracy",
         samples=continual_runs.ContinualRun.images,
-        parameters=size(continual_runs.network(PIXELS, continual_runs.ContinualRun.hidden, 10)),
+        parameters=size(learning_runs.network(_PERMUTED, continual_runs.ContinualRun.hidden, 10)),
     ),
     Gain(
         topic="Quantum: a circuit of 4 qubits, for logistic regression",

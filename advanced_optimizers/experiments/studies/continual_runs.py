@@ -17,15 +17,21 @@ from advanced_optimizers.automl.continual import ElasticWeightConsolidation, Rep
 from advanced_optimizers.automl.continual.fisher import diagonal_fisher
 from advanced_optimizers.experiments.data.task_sequences import Stage, stages_of
 from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.studies.learning_runs import (
+    Importance,
+    accuracy,
+    batch_mean_fisher,
+    batches_of,
+    flattened,
+    network,
+    shuffled,
+)
 
-Importance = dict[str, Tensor]
 # What sums up the tasks so far, when one has been learned.
 SUMMARY = ("test_accuracy", "worst_task", "forgetting", "first_forgotten", "learned")
 RATE = 1e-3
 # The strengths of a sweep are 10 to the power of 1, 2, ...
 POWERS = 5
-# Batches of the wrong Fisher information, whose gradients are squared after they are averaged.
-WRONG_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,30 +141,7 @@ class StrengthRun(ContinualRun):
         }
 
 
-# ---- importances --------------------------------------------------------------------------------------------------
-
-
-def batch_mean_fisher(model: nn.Module, stage: Stage, images: int) -> Importance:
-    """Wrong on purpose: squares of the gradients of whole batches, which is about the batch size too small."""
-    named = dict(model.named_parameters())
-    total = {name: torch.zeros_like(p) for name, p in named.items()}
-    batches = list(zip(stage.inputs[:images].split(WRONG_BATCH), stage.labels[:images].split(WRONG_BATCH), strict=True))
-    for inputs, labels in batches:
-        loss = cross_entropy(model(inputs)[:, stage.classes], labels)
-        for name, g in zip(named, torch.autograd.grad(loss, list(named.values())), strict=True):
-            total[name] += g.square() / len(batches)
-    return total
-
-
-def flattened(fisher: Importance, generator: torch.Generator) -> Importance:
-    """A control: every weight as important as the mean, so that the penalty is a plain distance."""
-    mean = sum(float(f.sum()) for f in fisher.values()) / sum(f.numel() for f in fisher.values())
-    return {name: torch.full_like(f, mean) for name, f in fisher.items()}
-
-
-def shuffled(fisher: Importance, generator: torch.Generator) -> Importance:
-    """A control: within each tensor, the same importances at other weights."""
-    return {name: f.flatten()[torch.randperm(f.numel(), generator=generator)].view_as(f) for name, f in fisher.items()}
+# ---- algorithms ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -193,26 +176,6 @@ ARMS = {
 
 
 # ---- learning -----------------------------------------------------------------------------------------------------
-
-
-def network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers with ReLU."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
-
-
-def batches_of(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of an epoch in random order, without the images that fill no batch."""
-    order = torch.randperm(count, generator=generator)
-    yield from order[: max(count // size, 1) * size].split(size)
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, stage: Stage) -> float:
-    """The share of a task's test images whose class has the largest logit."""
-    found = model(stage.test_inputs)[:, stage.classes].argmax(dim=1)
-    return float((found == stage.test_labels).float().mean())
 
 
 class Sequence:

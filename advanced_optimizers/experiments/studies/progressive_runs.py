@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from advanced_optimizers.automl.continual import ElasticWeightConsolidation, ProgressiveNeuralNetwork
 from advanced_optimizers.experiments.data.task_sequences import Stage, stages_of
 from advanced_optimizers.experiments.records.config import KindConfig
-from advanced_optimizers.experiments.studies.continual_runs import RATE, batches_of, network
+from advanced_optimizers.experiments.studies.continual_runs import RATE
+from advanced_optimizers.experiments.studies.learning_runs import batches_of, network
 
 # EWC's strength is the one that the source text has by default; nothing is tuned in these runs.
 STRENGTH, FISHER_IMAGES = 1000.0, 300
