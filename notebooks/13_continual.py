@@ -20,9 +20,9 @@
 #
 # **Formulas.** With the weights $\theta^*_t$ at the end of task $t$, EWC minimizes
 #
-# $$L(\theta) = L_{new}(\theta) + \sum_t \frac\lambda2 \sum_i F_{t,i} (\theta_i - \theta^*_{t,i})^2, \qquad
-# F_{t,i} = \mathbb E_x \mathbb E_{y \sim p(y \mid x, \theta^*_t)}
-# \Big( \frac{\partial \log p(y \mid x, \theta^*_t)}{\partial \theta_i} \Big)^2 .$$
+# $$L(\theta) = L_{new}(\theta) + \sum_t \frac\lambda2 \sum_i F_{t,i} (\theta_i - \theta^{\ast} _ {t,i})^2, \qquad
+# F_{t,i} = \mathbb E_x \mathbb E_{y \sim p(y \mid x, \theta^{\ast}_t)}
+# \Big( \frac{\partial \log p(y \mid x, \theta^{\ast}_t)}{\partial \theta_i} \Big)^2 .$$
 #
 # The labels in the Fisher information $F$ are the *model's own*, and the square is taken *per sample*. Layer $i$ of column
 # $k$ of a progressive network is

@@ -52,7 +52,7 @@ EVERY_BLOCK = {
     "file": {"path": "results/tables/fer-timing.md"},
 }
 OF_SWEEPS = {"optimum", "shift", "cost"}  # tested in test_sweep_results
-OF_STATEMENTS = {"statements"}  # tested in test_statements
+OF_STATEMENTS = {"statements", "gains"}  # tested in test_statements and test_gains
 OF_CONTESTS = set(CONTEST_BLOCKS)  # tested in test_referee_results
 
 

@@ -45,6 +45,7 @@ FIGURES = Path("figures")
 
 _few = partial(first_few, limit=5, separator=", ")
 
+_LINKED = re.compile(rf"\]\({FIGURES}/([\w.-]+)\.png\)")
 _TORN = re.compile(r"[^\n]\n<!-- claimed -->")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*\s?%|(?<![\w.])\d+\.\d+")
 # What looks like a result but is not.
@@ -132,14 +133,11 @@ def write_results(context: ReportContext) -> list[Path]:
 
 
 def shown_figures(context: ReportContext, files: Sequence[Path]) -> dict[str, StudyFigure]:
-    """The figures that a document shows, by file name. The notebooks draw the others."""
-    shown = {
-        block.arguments.get("name")
-        for path in files
-        if path.is_file()
-        for block in parse(read(path))[0]
-        if block.key == "figure"
-    }
+    """The figures that a document shows or links to, by file name. The notebooks draw the others."""
+    texts = [read(path) for path in files if path.is_file()]
+    blocks = [block for text in texts for block in parse(text)[0] if block.key == "figure"]
+    linked = {name for text in texts for name in _LINKED.findall(text)}
+    shown = linked | {block.arguments.get("name", "") for block in blocks}
     return {name: figure for name, figure in context.figures.items() if name in shown}
 
 

@@ -170,7 +170,7 @@ TOPIC = Topic(
     title="Hyperparameter search",
     tasks={TASK: "Digits, perceptron, search"},
     algorithms={
-        RANDOM: Algorithm(label="Random search", baseline=None, timed=False),
+        RANDOM: Algorithm(label="Random search, whole trials", baseline=None, timed=False),
         "search-spread": Algorithm(label="Points spread evenly", baseline=RANDOM, timed=False),
         "search-tpe": Algorithm(label="TPE, whole trials", baseline=RANDOM, timed=False),
         "search-halving": Algorithm(label="Successive halving", baseline=RANDOM, timed=False),
