@@ -54,7 +54,7 @@ unit: $(READY)  ## run the unit tests
 	@# Without the plugin of the notebooks, which loads for three seconds in each process.
 	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-slow: $(READY)  ## run the slow unit tests: killed processes, clusters (about five minutes)
+slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures (about six minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits

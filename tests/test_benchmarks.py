@@ -197,6 +197,7 @@ class TestStep:
         assert not any("Lookahead" in name or "OrthoGrad" in name for name in names)
         assert "Lookahead and OrthoGrad are left out: pytorch_optimizer is not installed" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_measurements(self, tmp_path: Path) -> None:
         rows = {row["optimizer"]: row for row in measure("step", tmp_path)["measurements"]}
         assert rows.keys() == {c.name for c in step.available_contenders()}
@@ -316,6 +317,7 @@ class TestEpochs:
         assert epochs.FULL.pairs % 2 == 1
         assert any("overhead" in key for key in CLAIMS)
 
+    @pytest.mark.slow
     def test_measurements(self, tmp_path: Path) -> None:
         content = measure("epochs", tmp_path)
         assert [path.name for path in tmp_path.glob("*.json")] == ["epoch_overhead.json"]

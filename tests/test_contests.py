@@ -154,6 +154,7 @@ def test_with_one_tuning_the_seeds_are_the_units() -> None:
     assert rule_family(frame, [Comparison(TASK, "lion", "adamw")], TUNINGS) == []  # three tunings are missing
 
 
+@pytest.mark.slow
 def test_one_true_tie_in_twenty_is_called_different() -> None:
     rng, false = np.random.default_rng(0), 0
     for _ in range(200):

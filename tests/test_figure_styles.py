@@ -187,6 +187,7 @@ class TestManyAlgorithms:
         assert len(absent) == 1
         assert not figure.axes[absent[0]].lines
 
+    @pytest.mark.slow
     def test_twenty_five_algorithms_are_readable(self) -> None:
         frame, curves = (renamed(data[data["task"] == "mnist-mlp"], MANY) for data in (FRAME, CURVES))
         assert len(set(frame["algorithm"])) == 25
@@ -233,6 +234,7 @@ TOPICS: dict[str, list[ShortClaim]] = {
 
 
 class TestVerdicts:
+    @pytest.mark.slow
     @pytest.mark.parametrize("times", [1, 3])
     def test_every_claim_is_readable(self, times: int) -> None:
         topics = {f"{topic} {time}": claims for time in range(times) for topic, claims in TOPICS.items()}
@@ -273,6 +275,7 @@ class TestVerdicts:
         with pytest.raises(ValueError, match="must fit a line next to the topics' titles, got 'words"):
             plots.verdicts({"FER": [("words " * 30, "supported", "paper")]})
 
+    @pytest.mark.slow
     def test_the_same_verdicts_give_the_same_bytes(self, tmp_path: Path) -> None:
         first, second = (
             plots.save_figure(plots.verdicts(TOPICS), tmp_path / name / "a.png", []).read_bytes() for name in "ab"

@@ -109,6 +109,7 @@ class TestEveryFigure:
     def test_no_text_leaves_the_page_or_covers_another(self, name: str, long: bool) -> None:
         assert text_problems(FIGURES[name](LONG) if long else drawn(name)) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", FIGURES)
     def test_drawn_twice_it_has_the_same_bytes(self, name: str, tmp_path: Path) -> None:
         assert bytes_of(drawn(name), tmp_path) == bytes_of(FIGURES[name](labels()), tmp_path)

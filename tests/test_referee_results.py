@@ -206,6 +206,7 @@ def thirty_rulings(families: Families, names: tuple[str, ...]) -> list[Ruling]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["forest", "robustness", "curves"])
 def test_thirty_algorithms_are_readable(kind: str) -> None:
     study = get_study("referee-mnist", "full")
