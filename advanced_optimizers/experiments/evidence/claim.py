@@ -57,6 +57,11 @@ class Claim:
     former: FormerRule | None = None
 
 
+def at_the_end(rule: str, last: str) -> str:
+    """A rule in words, for runs that count something else than epochs, such as ``step``."""
+    return rule.replace(" of the last epoch", f" after the last {last}")
+
+
 def improvement_rule(metric: str, compared: str, margins: str, size: str = "") -> str:
     """Puts ``rules.compare_metric`` into words.
 

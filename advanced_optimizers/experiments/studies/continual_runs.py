@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy
 from advanced_optimizers.automl.continual import ElasticWeightConsolidation, ReplayBuffer
 from advanced_optimizers.automl.continual.fisher import diagonal_fisher
 from advanced_optimizers.experiments.data.task_sequences import Stage, stages_of
-from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.studies.learning_runs import (
     Importance,
     accuracy,
@@ -26,6 +25,7 @@ from advanced_optimizers.experiments.studies.learning_runs import (
     network,
     shuffled,
 )
+from advanced_optimizers.experiments.studies.tuned_kind import TunedConfig
 
 # What sums up the tasks so far, when one has been learned.
 SUMMARY = ("test_accuracy", "worst_task", "forgetting", "first_forgotten", "learned")
@@ -35,7 +35,7 @@ POWERS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinualRun(KindConfig):
+class ContinualRun(TunedConfig):
     """Tasks that are learned one after the other by one network, with Adam, which starts afresh for each.
 
     A hyperparameter ``lambda`` is the strength of a penalty.
@@ -55,7 +55,6 @@ class ContinualRun(KindConfig):
 
     kind = "continual"
 
-    dataset: str = "mnist"
     scenario: str = "permuted"
     tasks: int = 3
     images: int = 20_000
@@ -64,7 +63,6 @@ class ContinualRun(KindConfig):
     hidden: int = 256
     shrink: int = 2
     fisher_images: int = 300
-    held_out: bool = False
 
     @property
     def task(self) -> str:
@@ -80,16 +78,6 @@ class ContinualRun(KindConfig):
     def extent(self) -> str:
         """Tasks, images and epochs."""
         return f"{self.tasks} tasks, {self.images} images, {self.epochs} epochs each"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
-
-    @property
-    def split(self) -> str:
-        """What it is measured on."""
-        return "validation" if self.held_out else "test"
 
     @property
     def stages(self) -> list[Stage]:

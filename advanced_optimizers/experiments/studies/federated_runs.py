@@ -25,8 +25,8 @@ from advanced_optimizers.automl.federated import (
     split_shards,
 )
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.records.config import KindConfig
 from advanced_optimizers.experiments.studies.topic import Topic
+from advanced_optimizers.experiments.studies.tuned_kind import TunedConfig
 
 # McMahan et al.'s "2NN".
 HIDDEN = 200
@@ -40,7 +40,7 @@ ALONE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class FederatedRun(KindConfig):
+class FederatedRun(TunedConfig):
     """Rounds of federated averaging, or as many gradients of samples without a federation.
 
     Attributes:
@@ -62,7 +62,6 @@ class FederatedRun(KindConfig):
 
     kind = "federated"
 
-    dataset: str = "mnist"
     division: str = "iid"
     method: str = "federated"
     clients: int = 100
@@ -74,7 +73,6 @@ class FederatedRun(KindConfig):
     weighting: str = "size"
     drop_out: float = 0.0
     corrupt: float = 0.0
-    held_out: bool = False
 
     @property
     def task(self) -> str:
@@ -90,16 +88,6 @@ class FederatedRun(KindConfig):
     def extent(self) -> str:
         """Clients, rounds and local epochs."""
         return f"{self.clients} clients, {self.rounds} rounds, {self.epochs} local epochs"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
-
-    @property
-    def split(self) -> str:
-        """What it is measured on."""
-        return "validation" if self.held_out else "test"
 
     def measure(self, device: str) -> Iterator[Mapping[str, float]]:
         """Trains, and measures after each round."""

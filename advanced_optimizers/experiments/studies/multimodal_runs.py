@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cr
 from advanced_optimizers.automl.multimodal import VisionLanguageModel, recall_at
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.data.captions import Captioner, pair_up
-from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.studies.tuned_kind import TunedConfig
 
 GOALS = ("matching", "parity", "retrieval")
 # Features of an encoding, tokens of an image, and units of its encoder.
@@ -44,7 +44,7 @@ UNSEEN = {"fusion-image": "texts", "fusion-text": "images"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionRun(KindConfig):
+class FusionRun(TunedConfig):
     """Training on images and captions, by Adam at a learning rate that falls along half a cosine.
 
     Attributes:
@@ -59,13 +59,11 @@ class FusionRun(KindConfig):
 
     kind = "two-modalities"
 
-    dataset: str = "mnist"
     goal: str = "matching"
     images: int = 20_000
     steps: int = 600
     batch_size: int = 128
     shrink: int = 2
-    held_out: bool = False
 
     @property
     def task(self) -> str:
@@ -81,16 +79,6 @@ class FusionRun(KindConfig):
     def extent(self) -> str:
         """Images and steps."""
         return f"{self.images} images, {self.steps} steps"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
-
-    @property
-    def split(self) -> str:
-        """What it is measured on."""
-        return "validation" if self.held_out else "test"
 
     def measure(self, device: str) -> Iterator[Mapping[str, float]]:
         """Trains, and measures after each quarter; ``test_accuracy`` of a retrieval is recall at 1."""

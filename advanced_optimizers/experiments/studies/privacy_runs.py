@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from advanced_optimizers.automl.privacy import PrivacyCost, gaussian_epsilon, membership_auc, train_private
 from advanced_optimizers.experiments.data import datasets as data
-from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.studies.tuned_kind import TunedConfig
 
 DELTA = 1e-5
 # What a trial is measured on; and of how many samples that were trained on, and others, the losses are compared.
@@ -22,7 +22,7 @@ POINTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivateRun(KindConfig):
+class PrivateRun(TunedConfig):
     """Training by SGD on Poisson batches, with or without clipping and noise.
 
     Attributes:
@@ -38,14 +38,12 @@ class PrivateRun(KindConfig):
 
     kind = "private-training"
 
-    dataset: str = "mnist"
     model: str = "mlp"
     clipped: bool = False
     noise_multiplier: float = 0.0
     sample_rate: float = 0.01
     steps: int = 500
     images: int = 0
-    held_out: bool = False
 
     @property
     def task(self) -> str:
@@ -61,16 +59,6 @@ class PrivateRun(KindConfig):
     def extent(self) -> str:
         """Steps, and the rate of samples."""
         return f"{self.steps} steps of {self.sample_rate:g} of the samples"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
-
-    @property
-    def split(self) -> str:
-        """What it is measured on."""
-        return "validation" if self.held_out else "test"
 
     def cost(self, steps: int) -> PrivacyCost:
         """What so many steps cost; without clipping, there is no guarantee, whatever the noise."""

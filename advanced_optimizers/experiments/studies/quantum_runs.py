@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from advanced_optimizers.automl.quantum import QuantumLayer, gradient_variance
 from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.records.config import KindConfig
+from advanced_optimizers.experiments.studies.tuned_kind import TunedConfig
 
 # Training images that a trial is measured on.
 HELD_OUT = 1000
@@ -25,7 +26,7 @@ REPEATS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantumRun(KindConfig):
+class QuantumRun(TunedConfig):
     """Training to tell two digits apart, by Adam at a learning rate that falls along half a cosine.
 
     The features are the first principal components of the training images, one per qubit, each scaled so that its
@@ -43,13 +44,11 @@ class QuantumRun(KindConfig):
 
     kind = "quantum-classifier"
 
-    dataset: str = "mnist"
     pair: str = "38"
     qubits: int = 4
     images: int = 500
     steps: int = 60
     batch_size: int = 64
-    held_out: bool = False
 
     @property
     def task(self) -> str:
@@ -65,16 +64,6 @@ class QuantumRun(KindConfig):
     def extent(self) -> str:
         """Images and steps."""
         return f"{self.images} images, {self.steps} steps"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
-
-    @property
-    def split(self) -> str:
-        """What it is measured on."""
-        return "validation" if self.held_out else "test"
 
     def measure(self, device: str) -> Iterator[Mapping[str, float]]:
         """Trains, and measures after each quarter; times are of training alone."""

@@ -16,11 +16,36 @@ TRIAL_SEED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
+class TunedConfig(KindConfig):
+    """A run on one dataset that may be a trial.
+
+    Attributes:
+        dataset: A key of ``data.DATASETS``.
+        held_out: Whether it is a trial, measured on training samples that are held out.
+    """
+
+    kind = "tuned"
+
+    dataset: str = "mnist"
+    held_out: bool = False
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The one dataset."""
+        return (self.dataset,)
+
+    @property
+    def split(self) -> str:
+        """What it is measured on."""
+        return "validation" if self.held_out else "test"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TunedKindStudy(KindStudy):
     """A comparison in which every algorithm takes the best of its points by trials.
 
-    A trial is the run with a seed of its own, measured on training data that are held out: its configuration has the
-    field ``held_out``.
+    A trial is the run with a seed of its own, measured on training data that are held out: its configuration is a
+    :class:`TunedConfig`.
 
     Attributes:
         points: By algorithm that is tuned, the hyperparameters that are tried; with a single point there are no trials.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule, margin_rule
+from advanced_optimizers.experiments.evidence.claim import Claim, at_the_end, each, improvement_rule, margin_rule
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_margin
 from advanced_optimizers.experiments.evidence.stated import value_rule, value_within
@@ -31,11 +31,6 @@ PARAMETERS = 314_890
 _ACCURACY = "average test accuracy over all tasks"
 
 
-def _at_the_end(rule: str) -> str:
-    """A rule in words, for runs that end with the last task."""
-    return rule.replace(" of the last epoch", " after the last task")
-
-
 def _compared(
     key: str,
     short: str,
@@ -52,8 +47,9 @@ def _compared(
         study=study,
         text=text,
         source=source,
-        rule=_at_the_end(
-            improvement_rule(_ACCURACY if study != "continual-transfer" else "accuracy", compared, _MARGIN_WORDS)
+        rule=at_the_end(
+            improvement_rule(_ACCURACY if study != "continual-transfer" else "accuracy", compared, _MARGIN_WORDS),
+            "task",
         ),
         decide=partial(compare_accuracy, comparisons=tuple(comparisons)),
     )
@@ -69,7 +65,7 @@ def _as_good(
         study="continual",
         text=text,
         source=OURS,
-        rule=_at_the_end(margin_rule(f"averaged over all tasks, {compared}", margin, why)),
+        rule=at_the_end(margin_rule(f"averaged over all tasks, {compared}", margin, why), "task"),
         decide=partial(compare_margin, margin=margin, comparisons=each(pairs, (PERMUTED,))),
     )
 

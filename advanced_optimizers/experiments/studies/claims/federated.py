@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule, margin_rule
+from advanced_optimizers.experiments.evidence.claim import Claim, at_the_end, each, improvement_rule, margin_rule
 from advanced_optimizers.experiments.evidence.comparisons import Comparison
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_margin
 from advanced_optimizers.experiments.evidence.stated import value_rule, value_within
@@ -28,11 +28,6 @@ _REACHED_IID, _REACHED_SHARDS = 0.94, 0.80
 MNIST_MEGABYTES = 47.04
 
 
-def _at_the_end(rule: str) -> str:
-    """A rule in words, for runs that count rounds and not epochs."""
-    return rule.replace(" of the last epoch", " after the last round")
-
-
 def _better(
     key: str,
     short: str,
@@ -50,7 +45,7 @@ def _better(
         study=study,
         text=text,
         source=source,
-        rule=_at_the_end(improvement_rule("test accuracy", compared, margin)),
+        rule=at_the_end(improvement_rule("test accuracy", compared, margin), "round"),
         decide=partial(compare_accuracy, comparisons=comparisons),
     )
 
@@ -74,7 +69,7 @@ def _no_worse(
         study=study,
         text=text,
         source=source,
-        rule=_at_the_end(margin_rule(compared, margin, _FINE_REASON if margin == _FINE else _COARSE_REASON)),
+        rule=at_the_end(margin_rule(compared, margin, _FINE_REASON if margin == _FINE else _COARSE_REASON), "round"),
         decide=partial(compare_margin, margin=margin, comparisons=each({own: base}, (task,))),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule, margin_rule
+from advanced_optimizers.experiments.evidence.claim import Claim, at_the_end, each, improvement_rule, margin_rule
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData, Verdict
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy, compare_margin
 from advanced_optimizers.experiments.evidence.stated import all_of, value_rule, value_within
@@ -59,11 +59,6 @@ def joint_alone(data: RunData, *, joint: tuple[str, ...], alone: tuple[str, ...]
     return all_of(verdicts)
 
 
-def _at_the_end(rule: str) -> str:
-    """A rule in words, for runs that count steps and not epochs."""
-    return rule.replace(" of the last epoch", " after the last step")
-
-
 def _compared(
     key: str,
     short: str,
@@ -81,7 +76,7 @@ def _compared(
         study=study,
         text=text,
         source=source,
-        rule=_at_the_end(improvement_rule("test accuracy", compared, margin)),
+        rule=at_the_end(improvement_rule("test accuracy", compared, margin), "step"),
         decide=partial(compare_accuracy, comparisons=comparisons),
     )
 
@@ -167,13 +162,14 @@ CLAIMS = (
         study="multimodal-parity",
         text="Where the evidence of two modalities adds up, late fusion is as good as concatenation.",
         source=OURS,
-        rule=_at_the_end(
+        rule=at_the_end(
             margin_rule(
                 "on parity, where a noisy image and an unreliable caption both speak for the digit: late fusion "
                 "against concatenation",
                 MARGINS[PARITY],
                 "about three standard errors of the test set",
-            )
+            ),
+            "step",
         ),
         decide=partial(
             compare_margin, margin=MARGINS[PARITY], comparisons=each({"fusion-late": "fusion-intermediate"}, (PARITY,))

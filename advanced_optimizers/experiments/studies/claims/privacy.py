@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from advanced_optimizers.experiments.evidence.claim import Claim, FormerRule, each, improvement_rule, margin_rule
+from advanced_optimizers.experiments.evidence.claim import (
+    Claim,
+    FormerRule,
+    at_the_end,
+    each,
+    improvement_rule,
+    margin_rule,
+)
 from advanced_optimizers.experiments.evidence.comparisons import (
     MIN_SEEDS,
     Comparison,
@@ -136,7 +143,7 @@ def _reaches(key: str, short: str, network: str, study: str, task: str) -> Claim
 
 
 def _compared(key: str, short: str, text: str, compared: str, comparisons: tuple[Comparison, ...]) -> Claim:
-    rule = improvement_rule("test accuracy", compared, "1 point").replace(" of the last epoch", " after the last step")
+    rule = at_the_end(improvement_rule("test accuracy", compared, "1 point"), "step")
     return Claim(
         key=key,
         method=METHOD,
@@ -250,12 +257,15 @@ CLAIMS = (
         study="privacy",
         text="Training without privacy is better than at an epsilon of 3, by 3 points or more.",
         source=OURS,
-        rule=improvement_rule(
-            "test accuracy",
-            "no privacy against an epsilon of 3, on the network of 64 units",
-            "1 point",
-            f", or it gains less than {100 * _PRICE:g} points (a paired t-test against that gain)",
-        ).replace(" of the last epoch", " after the last step"),
+        rule=at_the_end(
+            improvement_rule(
+                "test accuracy",
+                "no privacy against an epsilon of 3, on the network of 64 units",
+                "1 point",
+                f", or it gains less than {100 * _PRICE:g} points (a paired t-test against that gain)",
+            ),
+            "step",
+        ),
         decide=partial(
             compare_accuracy,
             comparisons=(Comparison(MLP, "private-none", "private-epsilon-3", claimed=_PRICE, margin=MARGINS[MLP]),),
@@ -275,11 +285,14 @@ CLAIMS = (
         study="privacy",
         text="Clipping alone costs no accuracy; it is the noise that does.",
         source=OURS,
-        rule=margin_rule(
-            "clipping without noise, with the rate of an epsilon of 3, against neither, on the network of 64 units",
-            MARGINS[MLP],
-            "about three standard errors of the test set",
-        ).replace(" of the last epoch", " after the last step"),
+        rule=at_the_end(
+            margin_rule(
+                "clipping without noise, with the rate of an epsilon of 3, against neither, on the network of 64 units",
+                MARGINS[MLP],
+                "about three standard errors of the test set",
+            ),
+            "step",
+        ),
         decide=partial(
             compare_margin, margin=MARGINS[MLP], comparisons=each({"private-clip-only": "private-none"}, (MLP,))
         ),

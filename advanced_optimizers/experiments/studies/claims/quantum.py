@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule
+from advanced_optimizers.experiments.evidence.claim import Claim, at_the_end, each, improvement_rule
 from advanced_optimizers.experiments.evidence.comparisons import MIN_SEEDS, Comparison, RunData, Verdict
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy
 from advanced_optimizers.experiments.evidence.stated import all_of, always_positive, value_rule, value_within
@@ -67,9 +67,7 @@ def _compared(
         study="quantum",
         text=text,
         source=source,
-        rule=improvement_rule("test accuracy", compared, "1 point").replace(
-            " of the last epoch", " after the last step"
-        ),
+        rule=at_the_end(improvement_rule("test accuracy", compared, "1 point"), "step"),
         decide=partial(compare_accuracy, comparisons=comparisons),
     )
 
