@@ -292,6 +292,6 @@ show_table(clients, "privacy-clients-claims")
 #
 # - Small networks on MNIST, five epochs. With more epochs and larger batches, private training comes nearer.
 # - The rate and $C$ are tuned at $\varepsilon = 3$ only; other $\varepsilon$ might do better with their own.
-# - The attack by the loss is weak. That it finds nothing is no guarantee; $\varepsilon$ is.
+# - The attack by the loss is weak. That it finds nothing is not a guarantee; $\varepsilon$ is.
 # - The inversion is for a linear first layer and one image. For batches there are stronger attacks, by optimization.
 # - DP-FedAvg is made for thousands of clients, and a hundred is what fits here. Its rate and norm are not tuned.

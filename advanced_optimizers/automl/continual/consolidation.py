@@ -149,7 +149,7 @@ class ElasticWeightConsolidation:
                 the classes of one task. Labels of ``empirical`` count among them.
 
         Raises:
-            TypeError: The loader yields no batches of tensors, labels are no integers, or ``logits`` is no function.
+            TypeError: The loader yields no batches of tensors, labels are not integers, or ``logits`` is no function.
             ValueError: The loader is empty, a label is out of range, or an output is not logits.
             RuntimeError: A gradient is not finite.
         """
@@ -246,7 +246,7 @@ class ElasticWeightConsolidation:
     def check_stability(self, optimizer: Optimizer) -> float:
         """Warns if an ``SGD`` has a learning rate at which the penalty makes it diverge.
 
-        Momentum and the curvature of the loss itself are left out, so no warning is no promise.
+        Momentum and the curvature of the loss itself are left out, so the absence of a warning promises nothing.
 
         Args:
             optimizer: The new task's. Of other classes than ``SGD``, which scale their steps, nothing is asked.
