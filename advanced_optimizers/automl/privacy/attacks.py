@@ -82,7 +82,8 @@ def membership_auc(member_losses: Tensor, other_losses: Tensor) -> float:
         1709.01604; recalled.
 
     Limitations:
-        A weak attack: a value of 0.5 is not a guarantee, and it is an average, which hides samples that are easily told.
+        A weak attack: a value of 0.5 is not a guarantee, and it is an average, which hides samples that are easily
+        told.
     """
     (members,) = check_gradients("member_losses", member_losses)
     (others,) = check_gradients("other_losses", other_losses)
