@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from advanced_optimizers.experiments.compare import compare
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.engines import Engine, WorkerDiedError, make_engine
 from advanced_optimizers.experiments.studies.running import StudyError, Workers, train_all
+from tests.compare_helpers import TINY, write_mine
+from tests.compare_helpers import tables as tables
 from tests.engine_calls import process_after, wait_for_go
 from tests.experiments_helpers import make_config
 from tests.test_engines import deaths, wait_until
@@ -45,6 +48,14 @@ def test_runs_are_trained_and_what_was_opened_is_closed(store: RunStore, other_s
     with pytest.raises(ValueError, match="No global client"):
         distributed.get_client()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_workers_get_the_text_of_a_users_optimizer(tmp_path: Path) -> None:
+    mine = f"{write_mine(tmp_path)}:Copy"
+    here = compare([mine], ["adamw"], out=tmp_path / "here", **TINY)
+    for engine in ("ray", "dask"):
+        there = compare([mine], ["adamw"], out=tmp_path / engine, **{**TINY, "jobs": 2, "engine": engine})
+        assert there.to_json() == here.to_json()
 
 
 # --- Clusters that exist already -------------------------------------------------------------------------------------
