@@ -47,9 +47,20 @@ def test_a_comparison_writes_its_files(first: Comparison, folder: Path) -> None:
     assert {path.name for path in (folder / "out").iterdir()} >= {"index.html", "comparison.json", "badge.svg", "runs"}
     assert list(first.table().index) in (["Copy", "adamw"], ["adamw", "Copy"])
     lines = (folder / "out" / "runs.jsonl").read_text().splitlines()
-    assert len(lines) == 2 * (2 * 2 + 2) == len(first.records.by_id)
+    assert len(lines) == 2 * (2 * 2 + 2 + 2) == len(first.records.by_id)
     assert "WITHHELD (360 test images decide nothing" in sentences(first)[0]
     assert "Copy vs adamw" in (folder / "out" / "badge.svg").read_text()
+
+
+def test_each_tuning_has_a_run_with_the_values_of_the_constructor(first: Comparison) -> None:
+    (name,) = first.plan.contenders
+    assert first.plan.untuned == {name: {"lr": 1e-3}, "adamw": {"lr": 1e-3}}
+    own = [r for r in first.records.by_id.values() if r.config.algorithm == name and r.config.split == "test"]
+    untuned = [r for r in own if r.config.hyperparameters == {"lr": 1e-3}]
+    assert [r.config.seed for r in untuned] == [100, 200]
+    assert first.untuned(name) == [r.final["test_accuracy"] for r in untuned]
+    assert len(first.values(name)) == 2  # which these are none of
+    assert first.table().loc["Copy", "untuned (%)"] == f"{100 * np.mean(first.untuned(name)):.2f}"
 
 
 def test_records_of_a_users_code_hold_its_source(first: Comparison) -> None:
@@ -165,7 +176,7 @@ def test_the_command_uses_the_projects_records(
 ) -> None:
     assert main(SHORT) == 0
     printed = capsys.readouterr().out
-    assert "12 runs: 12 recorded, 0 to train" in printed
+    assert "+ 4 untuned runs = 16 runs: 16 recorded, 0 to train" in printed
     first_line, second = printed.splitlines()[:2]
     assert first_line == "compare    executes mine.py"
     assert second.startswith("compare    Copy (Copy@")
@@ -176,7 +187,7 @@ def test_the_command_uses_the_projects_records(
     assert capsys.readouterr().out.startswith("recorded   nothing has changed")
     (project / "mine.py").write_text((project / "mine.py").read_text() + "\n")
     assert main([*SHORT, "--dry-run"]) == 0
-    assert "12 runs: 6 recorded, 6 to train" in capsys.readouterr().out
+    assert "16 runs: 8 recorded, 8 to train" in capsys.readouterr().out
     assert main(["compare", "--from", "out/index.html"]) == 0
     assert "Copy against adamw" in capsys.readouterr().out
 

@@ -43,6 +43,7 @@ def archived(comparison: Comparison) -> str:
         "ranges": {
             name: _spaces({**row.search_space, **plan.ranges.get(name, {})}) for name, row in comparison.rows.items()
         },
+        "defaults": plan.untuned,
         "algorithms": {
             name: {
                 **{key: getattr(row, key) for key in _ROW},
@@ -80,6 +81,7 @@ def reopen(page: str | Path) -> Comparison:
         contenders=tuple(content["contenders"]),
         anchors=tuple(content["anchors"]),
         ranges={name: _ranges(own) for name, own in content["ranges"].items()},
+        untuned=content.get("defaults", {}),  # pages of earlier versions have none
     )
     records = [_read(record, content["environments"]) for record in content["records"]]
     try:
@@ -107,6 +109,7 @@ def merged(pages: Sequence[str | Path]) -> Comparison:
         first.plan,
         contenders=tuple(dict.fromkeys(name for one in every for name in one.plan.contenders)),
         ranges={name: own for one in every for name, own in one.plan.ranges.items()},
+        untuned={name: own for one in every for name, own in one.plan.untuned.items()},
     )
     facts = Facts(
         command=first.facts.command if not others else "",

@@ -24,6 +24,7 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.records.writing import write_if_changed
 from advanced_optimizers.experiments.report.referee_results import RefereeResults
 from advanced_optimizers.experiments.report.tuning_tables import Tuning
+from advanced_optimizers.experiments.studies.referee import DEFAULTS
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 NONE = "-"
@@ -127,6 +128,10 @@ class Comparison:
         values = self.values(algorithm)
         return [float(np.mean(own)) for own in values] if len(values) > 1 else values[0]
 
+    def untuned(self, algorithm: str) -> list[float]:
+        """The test accuracies with the values of the constructor, one for each tuning; empty if these are not known."""
+        return accuracies(self.results.frame, self.task, algorithm, [DEFAULTS]).get(DEFAULTS, [])
+
     def difference(self, algorithm: str, anchor: str) -> Interval | None:
         """The difference of two algorithms' means; None if there are too few values for an interval."""
         own, base = self.units(algorithm), self.units(anchor)
@@ -154,13 +159,14 @@ class Comparison:
         return pd.DataFrame([self._row(name) for name in order]).set_index("algorithm")
 
     def _row(self, name: str) -> dict[str, str]:
-        units, expected = self.units(name), self.expected(name)
+        units, expected, untuned = self.units(name), self.expected(name), self.untuned(name)
         shown = sorted({1, (len(expected) + 1) // 2, len(expected)}) if expected else []
         cost = self.facts.preflights.get(name)
         accuracy = mean_interval(units).plus_minus(100) if len(units) > 1 else f"{100 * units[0]:.2f}"
         return {
             "algorithm": self.names[name],
             "accuracy (%)": accuracy,
+            "untuned (%)": f"{100 * float(np.mean(untuned)):.2f}" if untuned else NONE,
             **{key: value for anchor in self.plan.anchors for key, value in self._against(name, anchor).items()},
             f"after {' / '.join(map(str, shown))} trials (%)" if shown else "after k trials (%)": " / ".join(
                 f"{100 * expected[k - 1].estimate:.1f}" for k in shown
@@ -214,6 +220,7 @@ class Comparison:
                 }
                 for tuning, accuracy in zip(self.tunings[name], self.values(name), strict=True)
             ],
+            "defaults": {**self.plan.untuned.get(name, {}), "accuracies": self.untuned(name)},
             "runs": {c.run_id: self.records.by_id[c.run_id].outcome()["status"] for c in self._runs(name)},
         }
 

@@ -69,6 +69,13 @@ class OwnOptimizer:
         """What a configuration calls it."""
         return self.code.key
 
+    @property
+    def untuned(self) -> Hyperparameters:
+        """What is tuned, with the values of its signature; empty if one of them has none there."""
+        names = parameters_of(self.code.load(), self.code)
+        values: dict[str, Any] = {name: names[name].default if name in names else None for name in self.space}
+        return values if all(isinstance(value, float | int) for value in values.values()) else {}
+
     def __call__(self) -> None:
         """Makes it an algorithm of this process."""
         SOURCES[self.name] = self.code.texts
@@ -274,6 +281,11 @@ class OwnContender:
     def label(self) -> str:
         """Its name in tables and figures."""
         return self.contender.label
+
+    @property
+    def untuned(self) -> Hyperparameters:
+        """Its rate as its constructor has it."""
+        return {self.contender.rate: self.contender.default}
 
     @property
     def name(self) -> str:

@@ -98,7 +98,8 @@ def _protocol(comparison: Comparison) -> str:
         f"Each algorithm is tuned {protocol.tunings} times, with {trials} at points of a Sobol sequence; the choice is "
         f"by validation accuracy, on a tenth of the training images. {protocol.runs} runs follow each choice, with "
         f"seeds that no trial has, for {task.epochs} epochs in batches of {task.batch_size}; the test set is used "
-        "once, at the last epoch. What is compared is the mean of a tuning's runs."
+        "once, at the last epoch. What is compared is the mean of a tuning's runs. Untuned runs, one for each tuning, "
+        "have the values of the constructor; nothing is judged by them."
     )
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.compare.code import CompareError
 from advanced_optimizers.experiments.evidence.contests import binomial_error
-from advanced_optimizers.experiments.records.config import BaseConfig
+from advanced_optimizers.experiments.records.config import BaseConfig, Hyperparameters
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.halving import Rung
-from advanced_optimizers.experiments.studies.referee import Referee, tunings
+from advanced_optimizers.experiments.studies.referee import DEFAULTS, Referee, at_defaults, tunings
 from advanced_optimizers.experiments.studies.registry import STUDIES
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
@@ -83,12 +83,15 @@ class Plan:
         contenders: Names in the table of algorithms: those that are judged.
         anchors: Those that they are compared with.
         ranges: By algorithm, ranges that differ from the table's.
+        untuned: By algorithm, the values of its constructor, with which it is run once more for each tuning; one that
+            has none is left out.
     """
 
     protocol: Protocol
     contenders: tuple[str, ...]
     anchors: tuple[str, ...]
     ranges: Mapping[str, Mapping[str, Range]] = field(default_factory=dict)
+    untuned: Mapping[str, Hyperparameters] = field(default_factory=dict)
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ class Plan:
     def study(self) -> Referee:
         """The comparison as a study. A family is all contenders against one anchor, or all other anchors."""
         protocol = self.protocol
-        variants = tunings(
+        tuned = tunings(
             protocol.tunings,
             protocol.runs,
             ranges={(protocol.task.model, name): own for name, own in self.ranges.items()},
@@ -110,9 +113,9 @@ class Plan:
             profile="full",
             tasks=(protocol.task,),
             algorithms=self.algorithms,
-            seeds=tuple(seed for variant in variants.values() for seed in variant.seeds),
+            seeds=tuple(seed for variant in tuned.values() for seed in variant.seeds),
             trials=protocol.trials,
-            variants=variants,
+            variants={**tuned, **at_defaults(tuned, self.untuned)} if self.untuned else tuned,
             anchors=self.anchors,
             groups={"compared": self.contenders, "anchors": self.anchors},
             margins={} if protocol.margin is None else {protocol.task.name: protocol.margin},
@@ -125,7 +128,8 @@ class Plan:
         """How many trials and runs of the comparison one algorithm takes; with halving, all rungs' trials."""
         protocol = self.protocol
         trials = sum(rung.trials for rung in protocol.rungs) or protocol.trials
-        return protocol.tunings * trials, protocol.tunings * protocol.runs
+        runs = protocol.runs + (algorithm in self.untuned)
+        return protocol.tunings * trials, protocol.tunings * runs
 
     def recorded(self, store: RunStore) -> dict[str, list[BaseConfig]]:
         """By algorithm, the known runs that have a record."""
@@ -145,6 +149,15 @@ def stated() -> dict[str, Referee]:
         for task in study.tasks:
             by_task.setdefault(task.name, study)
     return by_task
+
+
+def untuned_values() -> dict[str, Hyperparameters]:
+    """By algorithm, the values of its constructor, as the project's own comparisons state them."""
+    found: dict[str, Hyperparameters] = {}
+    for study in STUDIES.values():
+        if isinstance(study, Referee) and DEFAULTS in study.variants:
+            found |= study.variants[DEFAULTS].untuned
+    return found
 
 
 def find_task(name: str | None) -> Referee:

@@ -22,8 +22,10 @@ from advanced_optimizers.experiments.compare.protocol import (
     make_protocol,
     names,
     task_words,
+    untuned_values,
 )
 from advanced_optimizers.experiments.compare.spaces import parse_fixed, parse_spaces
+from advanced_optimizers.experiments.records.config import Hyperparameters
 from advanced_optimizers.experiments.records.paths import ProjectError, this_project
 from advanced_optimizers.experiments.records.store import LayeredStore, RunStore
 from advanced_optimizers.experiments.studies.contender import Contender
@@ -118,6 +120,7 @@ def prepare(request: Request, say: Say = lambda line: None) -> Prepared:
         contenders=asked.contenders,
         anchors=asked.anchors,
         ranges=_ranges(asked.stated, (*asked.anchors, *asked.contenders)),
+        untuned=asked.untuned,
     )
     say(_title(plan))
     own = {one.name: one for one in asked.found if isinstance(one, OwnOptimizer)}
@@ -155,6 +158,13 @@ class _Asked:
         """What has to become known to a process."""
         every = (*self.found, self.model, self.data)
         return tuple(one for one in every if one is not None and not isinstance(one, str))
+
+    @property
+    def untuned(self) -> dict[str, Hyperparameters]:
+        """By algorithm, the values of its constructor, as far as they are known."""
+        own = {one.name: one.untuned for one in self.found if not isinstance(one, str)}
+        known = {**untuned_values(), **own}
+        return {name: known[name] for name in (*self.anchors, *self.contenders) if known.get(name)}
 
     @property
     def codes(self) -> list[Code]:

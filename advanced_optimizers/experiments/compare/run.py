@@ -127,9 +127,11 @@ def plan_line(prepared: Prepared, jobs: int) -> str:
     seconds = _seconds(prepared)
     time = f", about {duration(seconds)} on one core" if left else ""
     time += f", {duration(seconds / jobs)} on {jobs} jobs" if left and jobs > 1 else ""
+    untuned = f" + {protocol.tunings * len(plan.untuned)} untuned runs" if plan.untuned else ""
     return (
         f"plan       {len(plan.algorithms)} algorithms x ({protocol.tunings} studies x {trials} trials + "
-        f"{protocol.tunings * protocol.runs} runs) = {total} runs: {total - left} recorded, {left} to train{time}"
+        f"{protocol.tunings * protocol.runs} runs){untuned} = {total} runs: {total - left} recorded, {left} to train"
+        f"{time}"
     )
 
 

@@ -71,7 +71,7 @@ def _edges(comparison: Comparison, name: str) -> Iterator[str]:
 
 def _unlearnt(comparison: Comparison, name: str) -> Iterator[str]:
     frame, shown = comparison.results.frame, comparison.names[name]
-    runs = frame[frame["algorithm"] == name]
+    runs = frame[(frame["algorithm"] == name) & frame["variant"].isin(comparison.plan.study.tunings)]
     if lost := int(runs["unlearnt"].sum()):
         yield f"{lost} of {len(runs)} runs of {shown} diverged or learned nothing; they count as they ended"
     trials = comparison.trials(name)
