@@ -31,12 +31,22 @@ from advanced_optimizers.gradient_correction.history import (
     keep_for_training,
     says_something,
     squares,
-    unit_rows,
     update_memory,
 )
+from advanced_optimizers.gradient_correction.mixing import combine, make_safe
 from advanced_optimizers.gradient_correction.on_device import OnDevice
-from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Predictor, combine, ratio
-from advanced_optimizers.gradient_correction.training import load_states, train_predictors
+from advanced_optimizers.gradient_correction.predictor import (
+    GCODE,
+    GCW,
+    Batch,
+    Predictor,
+    as_theta,
+    batch_of,
+    of_rows,
+    predict,
+    unit_rows,
+)
+from advanced_optimizers.gradient_correction.training import load_learned, train_predictors
 from advanced_optimizers.gradient_correction.watching import Watch
 
 __all__ = ["CorrectionRecord", "GradientCorrectionOptimizer"]
@@ -178,6 +188,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._hidden: list[HiddenCorrection] = []
         self._watch: Watch | None = None
         self._warned: set[str] = set()
+        self._batches: dict[tuple[int, int, torch.dtype, torch.device], Batch] = {}
         self._placed: set[Tensor] | None = None
         found = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
@@ -299,40 +310,49 @@ class GradientCorrectionOptimizer(GradientTransform):
         if not chosen:
             return [corrected[p] for p in params]
         finite = torch.stack([gg.sum() for _, _, gg in chosen]).isfinite().tolist()  # one device sync
-        batches: dict[object, list[TensorStep]] = {}
+        batches: dict[object, list[TensorStep]] = {}  # of equally many rows
         for p, grad, gg in itertools.compress(chosen, finite):
             scratch = self._output(p, grad) if grad.dtype == gg.dtype else None
             step = update_memory(p, grad, gg, self.state[p], group["history_decay"], scratch)
             if step is not None:
                 batches.setdefault((p.shape[0], gg.dtype, p.device), []).append(step)
-        for batch in batches.values():
-            used = predictors[batch[0].param]
-            due = [step for step in batch if step.previous is not None]
+        for steps in batches.values():
+            used = predictors[steps[0].param]
+            due = [step for step in steps if step.previous is not None]
             if due:
                 trained = [predictor for predictor, _ in used]
-                self._measured.append(train_predictors(due, trained, group["predictor_lr"]))
-            corrected |= self._correct(batch, used, group)
+                self._measured.append(train_predictors(due, trained, self._batch(due), group["predictor_lr"]))
+            corrected |= self._correct(steps, used, group)
         return [corrected[p] for p in params]
 
     def _correct(
-        self, batch: list[TensorStep], predictors: list[tuple[Predictor, float]], group: dict[str, Any]
+        self, steps: list[TensorStep], predictors: list[tuple[Predictor, float]], group: dict[str, Any]
     ) -> dict[Tensor, Tensor]:
         """The corrected gradients of those tensors whose gradient changes."""
-        rows, g, m = unit_rows(torch.stack([step.products for step in batch], dim=1))
-        predictions = [
-            (strength, predictor(load_states(batch, predictor).values[:, 0], rows))
-            for predictor, strength in predictors
-        ]
-        mix = combine(predictions, rows, group["min_cosine"])
-        changed = ((mix.gradient != 1.0) | (mix.memory != 0.0)).any(dim=1).tolist()
-        of_memory = ratio(g, m) * mix.memory
+        rows, lengths, inverse = unit_rows(torch.stack([step.products for step in steps], dim=1))
+        used, strengths = zip(*predictors, strict=True)
+        theta = as_theta(load_learned(steps, used).values[:, 0], used)
+        mixes, basis, offset, _ = predict(theta, rows, self._batch(steps))
+        mix = make_safe(combine(mixes, strengths, basis), basis, group["min_cosine"])
+        changed = (mix != basis.gradient).any(dim=2)[:, 0].tolist()
+        of_both = of_rows(mix, offset, rows)
+        of_gradient, of_memory = of_both.unbind(dim=2)
+        of_memory = of_memory * (lengths[0] * inverse[1])
         corrected = {}
-        for i, step in enumerate(batch):
+        for i, step in enumerate(steps):
             if changed[i]:
-                corrected[step.param] = self._mix_rows(step, mix.gradient[i], of_memory[i])
+                corrected[step.param] = self._mix_rows(step, of_gradient[i], of_memory[i])
             if (int(step.state["seen"]) + 1) % group["train_every"] == 0:
-                keep_for_training(step, Mix(mix.gradient[i], mix.memory[i]))
+                keep_for_training(step, of_both[i])
         return corrected
+
+    def _batch(self, steps: list[TensorStep]) -> Batch:
+        """What is the same at every step for as many tensors with as many rows."""
+        products = steps[0].products
+        key = (len(steps), products.shape[1], products.dtype, products.device)
+        if key not in self._batches:
+            self._batches[key] = batch_of(torch.tensor([key[1]] * key[0]), *key[2:])
+        return self._batches[key]
 
     def _mix_rows(self, step: TensorStep, of_gradient: Tensor, of_memory: Tensor) -> Tensor:
         """The corrected gradient, from the coefficients (C,) of the gradient's rows and of the memory's rows."""
@@ -381,7 +401,7 @@ class GradientCorrectionOptimizer(GradientTransform):
     def __getstate__(self) -> dict[str, Any]:
         self._together.settle(self.state)
         self._history.extend(self._together.read())
-        return {**super().__getstate__(), "_together": self._together.anew()}
+        return {**super().__getstate__(), "_together": self._together.anew(), "_batches": {}}
 
 
 def _described(value: Any) -> str:
