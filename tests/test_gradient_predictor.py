@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from advanced_optimizers.gradient_correction.mixing import Basis, as_long_as_the_gradient, make_safe
+from advanced_optimizers.gradient_correction.derivatives import cosines_and_derivative
+from advanced_optimizers.gradient_correction.mixing import Basis, make_safe, to_length
 from advanced_optimizers.gradient_correction.predictor import (
     GCODE,
     GCW,
@@ -44,14 +45,47 @@ def test_predictions_and_their_derivatives_equal_the_reference(rows, rng):
     past = Past(g.numpy(), m.numpy())
     for predictor, slow in ((GCW, predict_with_attention), (GCODE, predict_with_ode)):
         theta = torch.randn(1, predictor.size, generator=rng, dtype=torch.float64, requires_grad=True)
-        mixes, basis, offset, _ = predict(as_theta(theta, [predictor]), unit, batch)
-        a, b = of_rows(as_long_as_the_gradient(mixes, basis), offset, unit)[0].unbind(dim=1)
+        prediction = predict(as_theta(theta, [predictor]), unit, batch)
+        mix, basis = prediction.mixes, prediction.basis
+        a, b = of_rows(mix * to_length(mix, mix @ basis.gram, basis), prediction)[0].unbind(dim=1)
         predicted = a[:, None] * g + length_g / length_m * b[:, None] * m
         at = theta.detach()[0].numpy()
         np.testing.assert_allclose(predicted.detach().numpy(), slow(at, past), rtol=0, atol=1e-12)
         (derivative,) = torch.autograd.grad((predicted * next_gradient).sum(), theta)
         along = complex_step(lambda t, slow=slow: (slow(t, past) * next_gradient.numpy()).sum(), at)
         np.testing.assert_allclose(derivative[0].numpy(), along, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("predictors", [[GCW], [GCODE], [GCW, GCODE]], ids=["gcw", "gcode", "both"])
+def test_written_out_derivatives_are_those_of_torch_and_differences(predictors, rng):
+    """Of tensors with unequally many rows, one of them with a gate of zero and one with equal memory and gradient."""
+    counts = [2, 130, 9, 7]
+    batch = batch_of(torch.tensor(counts), torch.float64, torch.device("cpu"))
+    products, inner = (torch.zeros(k, len(counts), max(counts), dtype=torch.float64) for k in (3, 2))
+    for i, rows in enumerate(counts):
+        g, m, following = torch.randn(3, rows, 3, generator=rng, dtype=torch.float64)
+        m = g if i == 3 else m
+        products[:, i, :rows] = products_of(g, m)[:, 0]
+        following /= following.norm()
+        inner[:, i, :rows] = torch.stack([(following * each).sum(1) / each.norm() for each in (g, m)])
+    unit, _, _ = unit_rows(products)
+    size = sum(predictor.size for predictor in predictors)
+    theta = torch.randn(len(counts), size, generator=rng, dtype=torch.float64)
+    theta[2, [sum(p.size for p in predictors[: k + 1]) - 1 for k in range(len(predictors))]] = 0.0
+
+    def cosines(at: Tensor) -> Tensor:
+        mixes, basis, goal, *_ = predict(as_theta(at, predictors), unit, batch, inner.unbind())
+        return (mixes @ goal) / (mixes @ basis.gram * mixes).sum(dim=2, keepdim=True).sqrt()
+
+    pieces = as_theta(theta, predictors)
+    found, derivative = cosines_and_derivative(pieces, predict(pieces, unit, batch, inner.unbind()))
+    assert_close(found, cosines(theta), rtol=0, atol=1e-14)
+    leaf = theta.clone().requires_grad_()
+    (by_torch,) = torch.autograd.grad(cosines(leaf).sum(), leaf)
+    assert_close(derivative, by_torch, rtol=0, atol=1e-12)
+    along = torch.randn(theta.shape, generator=rng, dtype=torch.float64)
+    ahead, behind = (cosines(theta + step * along).sum(dim=(1, 2)) for step in (1e-5, -1e-5))
+    assert_close((derivative * along).sum(dim=1), (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
 # ---- safety ------------------------------------------------------------------------------------------------------

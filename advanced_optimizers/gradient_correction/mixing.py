@@ -29,14 +29,19 @@ class Basis(NamedTuple):
 
 
 def or_infinity(x: Tensor) -> Tensor:
-    """What to divide by for a quotient of 0 where x is not positive."""
-    return torch.threshold(x, 0.0, math.inf)
+    """What to divide by for a quotient of 0 where x is not positive; what is too small for a reciprocal counts as 0."""
+    return torch.threshold(x, torch.finfo(x.dtype).tiny, math.inf)
 
 
-def as_long_as_the_gradient(mixes: Tensor, basis: Basis) -> Tensor:
-    """Scales mixes (T, K, n) to the length of G; G itself is returned bit for bit."""
-    squared = (torch.bmm(mixes, basis.gram) * mixes).sum(dim=2, keepdim=True)
-    return mixes * (basis.squared / or_infinity(squared)).sqrt()
+def to_length(mixes: Tensor, products: Tensor, basis: Basis) -> Tensor:
+    """(T, K, 1), what scales mixes (T, K, n) to the length of G: 1 exactly for G itself, 0 for a mix of length 0.
+
+    Args:
+        mixes: The mixes.
+        products: Their inner products with the basis.
+        basis: What they are mixed of.
+    """
+    return (basis.squared / or_infinity((products * mixes).sum(dim=2, keepdim=True))).sqrt()
 
 
 def combine(predictions: Tensor, strengths: Sequence[float], basis: Basis) -> Tensor:
@@ -47,10 +52,10 @@ def combine(predictions: Tensor, strengths: Sequence[float], basis: Basis) -> Te
         strengths: :math:`\alpha_k`.
         basis: What they are mixed of.
     """
-    mix = basis.gradient
-    offsets = as_long_as_the_gradient(predictions, basis) - basis.gradient
+    mix, scale = basis.gradient, to_length(predictions, torch.bmm(predictions, basis.gram), basis)
+    offsets = torch.addcmul(mix, predictions, scale, value=-1.0)  # the other way around
     for strength, offset in zip(strengths, offsets.split(1, dim=1), strict=True):
-        mix = torch.add(mix, offset, alpha=strength)
+        mix = torch.sub(mix, offset, alpha=strength)
     return mix
 
 
@@ -66,16 +71,17 @@ def make_safe(mix: Tensor, basis: Basis, min_cosine: float, also: Tensor | None 
         min_cosine: In [0, 1].
         also: (T, 1, 1), where false, the result is g, too.
     """
-    limits = torch.finfo(mix.dtype)
     products = torch.bmm(mix, basis.gram)
-    scale = (basis.squared / or_infinity((products * mix).sum(dim=2, keepdim=True))).sqrt()
+    scale = to_length(mix, products, basis)
     c = products[..., :1] * scale
     across = torch.addcmul(basis.squared, c, c, value=-1.0)  # 1 - c^2
     # In the plane of g and the mix: min_cosine along g, the rest of the length across g.
-    turn = torch.threshold(across, 8.0 * limits.eps, math.inf).rsqrt() * math.sqrt(1.0 - min_cosine * min_cosine)
+    turn = torch.threshold(across, 8.0 * torch.finfo(c.dtype).eps, math.inf).rsqrt() * math.sqrt(
+        1.0 - min_cosine * min_cosine
+    )
     turn = turn.masked_fill(c >= min_cosine, 1.0)
     along = (min_cosine - turn * c).relu()  # 0 where nothing is turned
     scale = scale * turn
     safe = torch.addcmul(along * basis.gradient, scale, mix)
-    defined = (scale > 0.0) & (scale <= limits.max)
+    defined = scale > 0.0
     return torch.where(defined if also is None else defined & also, safe, basis.gradient)

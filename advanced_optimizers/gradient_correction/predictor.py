@@ -44,6 +44,7 @@ class Batch(NamedTuple):
         absent: (T, 1, keys): 0, or minus infinity where a tensor has fewer keys.
         gradient: (T, 1, 2), the coefficients of the gradient itself as a mix of G and M.
         gradient_of_three: (T, 1, 3), the same as a mix of G, M and D.
+        zero: (T, 1, 1), zeros.
     """
 
     rows: Tensor
@@ -53,6 +54,7 @@ class Batch(NamedTuple):
     absent: Tensor
     gradient: Tensor
     gradient_of_three: Tensor
+    zero: Tensor
 
 
 def batch_of(counts: Tensor, dtype: torch.dtype, device: torch.device) -> Batch:
@@ -71,6 +73,7 @@ def batch_of(counts: Tensor, dtype: torch.dtype, device: torch.device) -> Batch:
         torch.where(sizes > 0, 0.0, -math.inf).mT.to(device, dtype),
         gradient[..., :2].to(device, dtype, copy=True),
         gradient.to(device, dtype, copy=True),
+        torch.zeros(len(counts), 1, 1, dtype=dtype, device=device),
     )
 
 
@@ -83,7 +86,7 @@ def unit_rows(products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     lengths = products[::2].sum(dim=2, keepdim=True).sqrt()
     inverse = or_infinity(lengths).reciprocal()
     g, m = inverse.unbind()
-    return products * torch.stack([g * g, g * m, m * m]), lengths, inverse
+    return products * (torch.stack([g, g, m]) * torch.stack([g, m, m])), lengths, inverse
 
 
 # ---- GC-W: rows attend to rows -----------------------------------------------------------------------------------
@@ -102,28 +105,55 @@ def averages_of(x: Tensor, batch: Batch) -> Tensor:
     return (x[batch.tensors, batch.blocks] * batch.weights).sum(dim=2)
 
 
-def attention(theta: Theta, x: Tensor, averages: Tensor, batch: Batch) -> Tensor:
+class Attended(NamedTuple):
+    """What :func:`attention` computes on the way; the offset is (T, C, 2), the coefficients of the rows of D."""
+
+    x: Tensor
+    averages: Tensor
+    queries: Tensor
+    keys: Tensor
+    weights: Tensor
+    values: Tensor
+    offset: Tensor
+
+
+def attention(theta: Theta, rows: Tensor, batch: Batch) -> Attended:
     r"""GC-W's offset. With tokens :math:`x`, and their averages :math:`\bar x` over blocks of neighboring rows,
 
     .. math::
         A &= \mathrm{softmax}\big((x W_q + b_q)(\bar x W_k)^T / \sqrt r\big), \quad
         c = x W_s + A (\bar x W_v + b_v) \\
         D_i &= c_{i1} G_i + c_{i2} M_i, \quad \hat G = G + \text{gate} \cdot D / \lVert D \rVert
-
-    Returns:
-        c, (T, C, 2).
     """
     w_q, b_q, w_k, w_s, w_v, b_v, _ = theta
+    x = tokens(rows, batch)
+    averages = averages_of(x, batch)
     queries, keys = torch.baddbmm(b_q, x, w_q), torch.bmm(averages, w_k)
     scores = torch.baddbmm(batch.absent, queries, keys.mT, alpha=1.0 / math.sqrt(WIDTH))
-    values = torch.baddbmm(b_v, averages, w_v)
-    return torch.baddbmm(torch.bmm(x, w_s), torch.softmax(scores, dim=2), values)
+    weights, values = torch.softmax(scores, dim=2), torch.baddbmm(b_v, averages, w_v)
+    offset = torch.baddbmm(torch.bmm(x, w_s), weights, values)
+    return Attended(x, averages, queries, keys, weights, values, offset)
 
 
 # ---- GC-ODE: a differential equation in the plane of gradient and memory ------------------------------------------
 
 
-def history_ode(theta: Theta, agreement: Tensor, start: Tensor) -> Tensor:
+class Stage(NamedTuple):
+    """An evaluation of the velocity: its input [y, cos(G, M)], its hidden layer, and the velocity over the gate."""
+
+    inputs: Tensor
+    hidden: Tensor
+    direction: Tensor
+
+
+class Path(NamedTuple):
+    """What :func:`history_ode` computes on the way, and y(1), (T, 1, 2)."""
+
+    stages: tuple[Stage, Stage]
+    end: Tensor
+
+
+def history_ode(theta: Theta, agreement: Tensor, start: Tensor) -> Path:
     r"""GC-ODE on a gradient's own history: from :math:`y(0) = (1, 0)` to :math:`y(1)`, in the plane of G and M,
 
     .. math::
@@ -135,17 +165,17 @@ def history_ode(theta: Theta, agreement: Tensor, start: Tensor) -> Tensor:
         theta: The parameters.
         agreement: (T, 1, 1), the cosine.
         start: (T, 1, 2), y(0).
-
-    Returns:
-        y(1), (T, 1, 2).
     """
     w_1, b_1, w_2, gate = theta
 
-    def direction(y: Tensor) -> Tensor:
-        return torch.bmm(torch.tanh(torch.baddbmm(b_1, torch.cat([y, agreement], dim=2), w_1)), w_2)
+    def at(y: Tensor) -> Stage:
+        inputs = torch.cat([y, agreement], dim=2)
+        hidden = torch.tanh(torch.baddbmm(b_1, inputs, w_1))
+        return Stage(inputs, hidden, torch.bmm(hidden, w_2))
 
-    halfway = torch.addcmul(start, gate, direction(start), value=0.5)
-    return torch.addcmul(start, gate, direction(halfway))
+    first = at(start)
+    second = at(torch.addcmul(start, gate, first.direction, value=0.5))
+    return Path((first, second), torch.addcmul(start, gate, second.direction))
 
 
 # ---- a predictor's parameters -------------------------------------------------------------------------------------
@@ -203,14 +233,18 @@ class Prediction(NamedTuple):
     Attributes:
         mixes: (T, K, n), GC-W's first; n is 3 with GC-W, and otherwise 2, since there is no D.
         basis: What they are mixed of.
-        offset: (T, C, 2), the coefficients of the rows of D; None without GC-W.
         target: (T, n, 1), the inner products of G, M and D with the next gradient; empty if that is not given.
+        products: (T, n rows, C), of rows: of G, M and D, in this order, with each of G, M, D and the next gradient.
+        attended: What GC-W computed, and the reciprocal length of D, (T, 1, 1); None without GC-W.
+        path: What GC-ODE computed; None without it.
     """
 
     mixes: Tensor
     basis: Basis
-    offset: Tensor | None
     target: Tensor
+    products: Tensor
+    attended: tuple[Attended, Tensor] | None
+    path: Path | None
 
 
 def predict(theta: Mapping[str, Theta], rows: Tensor, batch: Batch, target: Sequence[Tensor] = ()) -> Prediction:
@@ -223,40 +257,39 @@ def predict(theta: Mapping[str, Theta], rows: Tensor, batch: Batch, target: Sequ
         target: The inner products of the next gradient's rows with those of G and of M, (T, C) each.
     """
     gg, gm, mm = rows.unbind()
-    # Of G, M and D, in this order, with G, M and D, and with the next gradient.
-    products = [[gg, gm, *target[:1]], [gm, mm, *target[1:]]]
-    offset = None
-    if GCW.name in theta:
-        x = tokens(rows, batch)
-        offset = attention(theta[GCW.name], x, averages_of(x, batch), batch)
-        products = _with_offset(products, offset)
-    count, n = len(batch.rows), len(products)
-    sums = torch.stack([row for each in products for row in each], dim=1).sum(dim=2)
-    of_single = sums.view(count, -1, 1, 1).unbind(dim=1)
-    gram, with_target = sums.view(count, n, -1).tensor_split([n], dim=2)
-    gradient = batch.gradient if offset is None else batch.gradient_of_three
-    mixes = []
-    if GCW.name in theta:
-        length = or_infinity(of_single[2 * len(products[0]) + 2])
-        mixes += [batch.gradient, theta[GCW.name][-1] * length.rsqrt()]
+    table = [[gg, gm, *target[:1]], [gm, mm, *target[1:]]]
+    seen = attention(theta[GCW.name], rows, batch) if GCW.name in theta else None
+    if seen is not None:
+        table = _with_offset(table, seen.offset)
+    products = torch.stack([row for each in table for row in each], dim=1)
+    sums = products.sum(dim=2)
+    of_single = sums.view(len(sums), -1, 1, 1).unbind(dim=1)
+    gram, with_target = sums.view(len(sums), len(table), -1).split([len(table), len(target) // 2], dim=2)
+    gradient = batch.gradient if seen is None else batch.gradient_of_three
+    mixes, attended, path = [], None, None
+    if seen is not None:
+        inverse_length = or_infinity(of_single[2 * len(table[0]) + 2]).rsqrt()
+        attended = (seen, inverse_length)
+        mixes += [batch.gradient, theta[GCW.name][-1] * inverse_length]
     if GCODE.name in theta:
-        mixes += [history_ode(theta[GCODE.name], of_single[1], batch.gradient), gradient[..., 2:]]
-    found = torch.cat(mixes, dim=2).view(count, -1, n)
-    return Prediction(found, Basis(gram, of_single[0], gradient), offset, with_target)
+        path = history_ode(theta[GCODE.name], of_single[1], batch.gradient)
+        mixes += [path.end] if seen is None else [path.end, batch.zero]
+    found = torch.cat(mixes, dim=2).view(len(sums), -1, len(table))
+    return Prediction(found, Basis(gram, of_single[0], gradient), with_target, products, attended, path)
 
 
-def _with_offset(products: list[list[Tensor]], offset: Tensor) -> list[list[Tensor]]:
+def _with_offset(table: list[list[Tensor]], offset: Tensor) -> list[list[Tensor]]:
     """The table of products with one more row and column, for D."""
     a, b = offset.unbind(dim=2)
-    d = [torch.addcmul(a * with_g, b, with_m) for with_g, with_m in zip(*products, strict=True)]
+    d = [torch.addcmul(a * with_g, b, with_m) for with_g, with_m in zip(*table, strict=True)]
     dd = torch.addcmul(a * d[0], b, d[1])
-    (gg, gm, *g), (_, mm, *m), (dg, dm, *target) = *products, d
+    (gg, gm, *g), (_, mm, *m), (dg, dm, *target) = *table, d
     return [[gg, gm, dg, *g], [gm, mm, dm, *m], [dg, dm, dd, *target]]
 
 
-def of_rows(mix: Tensor, offset: Tensor | None, rows: Tensor) -> Tensor:
-    """The coefficients (T, C, 2) of the rows of G and M in a mix (T, 1, n), for rows (3, T, C)."""
-    if offset is None:
-        return mix.expand(-1, rows.shape[2], -1)
+def of_rows(mix: Tensor, prediction: Prediction) -> Tensor:
+    """The coefficients (T, C, 2) of the rows of G and M in a mix (T, 1, n)."""
+    if prediction.attended is None:
+        return mix.expand(-1, prediction.products.shape[2], -1)
     own, of_offset = mix.split([2, 1], dim=2)
-    return torch.addcmul(own, of_offset, offset)
+    return torch.addcmul(own, of_offset, prediction.attended[0].offset)

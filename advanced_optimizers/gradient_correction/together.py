@@ -97,6 +97,7 @@ class Together:
             elif "last" in each:
                 each["last"] = self._parts.lasts[i]
         self._known, self._kept = (torch.tensor(each, device=device)[:, None] for each in (known, has_mix))
+        self._nothing = torch.zeros_like(self._kept)
         self._waits = has_mix
 
     # ---- the state of each parameter -----------------------------------------------------------------------------
@@ -160,15 +161,20 @@ class Together:
         due = self._count(present, settings.every)
         trains = any(self._waits)
         products = self._parts.products(with_last=trains)
-        gg = products[-3]
+        *_, gg, gm, mm = products.unbind()
         squared = gg.sum(dim=1, keepdim=True)
         finite = squared <= torch.finfo(gg.dtype).max
         if is_here is not None:
             finite &= is_here
         valid = finite & self._known
-        measured = self._train(products, squared, valid, settings) if trains else None
+        measured = self._train(products[::2], squared, valid, settings) if trains else None
         rate = finite.to(gg.dtype).masked_fill_(valid, 1.0 - settings.decay)
-        self._remember(products[-3:], rate, finite)
+        # Of the new memory, m + r (g - m): a product with it is that with m moved toward that with g.
+        mm.lerp_(gm, rate)
+        gm.lerp_(gg, rate)
+        mm.lerp_(gm, rate).relu_()  # it is not negative, up to rounding
+        torch.where(finite, products[-3:], self._products, out=self._products)
+        self._known.logical_or_(finite)
         rows, lengths, inverse = unit_rows(self._products)
         mix = self._mixed(rows, valid, settings)
         waiting = self._keep(mix, valid, due)
@@ -185,47 +191,30 @@ class Together:
         pairs = zip(self._steps_seen, present, strict=True)
         return [here and seen > 1 and (seen + 1) % every == 0 for seen, here in pairs]
 
-    def _train(self, products: Tensor, squared: Tensor, valid: Tensor, settings: Settings) -> Tensor:
+    def _train(self, inner: Tensor, squared: Tensor, valid: Tensor, settings: Settings) -> Tensor:
         """Trains the predictors on this step's gradients; returns the measurements (T, 6).
 
         Args:
-            products: (4, T, C), of :meth:`Parts.products`.
+            inner: (2, T, C), the inner products of the gradients' rows with those of the last gradient and the memory.
             squared: (T, 1), the squared lengths of the gradients.
             valid: (T, 1), which of them are those of a further step.
             settings: The hyperparameters.
         """
         nothing = ~(valid & self._kept)
-        comparison = compared(self._products, self._mix, squared.masked_fill(nothing, 0.0), products[::2])
-        new, measured = trained(comparison, self._learned, self._predictors, self._batch, settings.lr)
-        for own, value in zip(self._learned, new, strict=True):
-            own.copy_(value)
+        comparison = compared(self._products, self._mix, squared.masked_fill(nothing, 0.0), inner)
+        measured = trained(comparison, self._learned, self._theta, self._predictors, self._batch, settings.lr)
         return measured.masked_fill_(nothing, torch.nan)
-
-    def _remember(self, products: Tensor, rate: Tensor, finite: Tensor) -> None:
-        """Computes what the products will be once the memory m has moved toward the gradient g at a rate r.
-
-        With m' = (1 - r) m + r g, a product with m' is that with m moved toward that with g.
-
-        Args:
-            products: (3, T, C), those with the memory before.
-            rate: (T, 1), of each tensor.
-            finite: (T, 1), whether it has a gradient that counts.
-        """
-        gm, mixed = torch.lerp(products[1:], products[:2], rate).unbind()
-        mm = torch.lerp(mixed, gm, rate).relu_()  # it is not negative, up to rounding
-        torch.where(finite, torch.stack([products[0], gm, mm]), self._products, out=self._products)
-        self._known.logical_or_(finite)
 
     def _mixed(self, rows: Tensor, valid: Tensor, settings: Settings) -> Tensor:
         """The corrected gradients as mixes of rows, (T, C, 2), at unit length."""
-        mixes, basis, offset, _ = predict(self._theta, rows, self._batch)
-        mix = combine(mixes, [strength for _, strength in settings.predictors], basis)
-        return of_rows(make_safe(mix, basis, settings.min_cosine, also=valid[..., None]), offset, rows)
+        predicted = predict(self._theta, rows, self._batch)
+        mix = combine(predicted.mixes, [strength for _, strength in settings.predictors], predicted.basis)
+        return of_rows(make_safe(mix, predicted.basis, settings.min_cosine, also=valid[..., None]), predicted)
 
     def _keep(self, mix: Tensor, valid: Tensor, due: list[bool]) -> Tensor:
         """Keeps the step for training where it is due; returns where there is something to train on, (T, 1)."""
         if not any(due):
-            return torch.zeros_like(valid)
+            return self._nothing
         self._parts.keep(due)
         coefficients = mix.permute(2, 0, 1)
         if all(due):

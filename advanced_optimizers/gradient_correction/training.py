@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from advanced_optimizers.gradient_correction.history import CorrectionRecord, TensorStep
+from advanced_optimizers.gradient_correction.derivatives import cosines_and_derivative
+from advanced_optimizers.gradient_correction.history import TensorStep
 from advanced_optimizers.gradient_correction.mixing import or_infinity
 from advanced_optimizers.gradient_correction.predictor import (
     BETA1,
@@ -18,8 +19,8 @@ from advanced_optimizers.gradient_correction.predictor import (
     GCODE,
     GCW,
     Batch,
-    Prediction,
     Predictor,
+    Theta,
     as_theta,
     predict,
     unit_rows,
@@ -88,8 +89,10 @@ def train_predictors(steps: Sequence[TensorStep], predictors: Sequence[Predictor
     Returns:
         (T, 6), float64 on the CPU: one column for each field of :class:`CorrectionRecord`.
     """
-    new, measured = trained(_compare_with_previous(steps), load_learned(steps, predictors), predictors, batch, lr)
-    for name, (values, counts) in new.of_each(predictors).items():
+    learned = load_learned(steps, predictors)
+    theta = as_theta(learned.values[:, 0], predictors)
+    measured = trained(_compare_with_previous(steps), learned, theta, predictors, batch, lr)
+    for name, (values, counts) in learned.of_each(predictors).items():
         for step, own, count in zip(steps, values, counts, strict=True):
             step.state[name].copy_(own)
             step.state[f"{name}_steps"].copy_(count)
@@ -120,44 +123,45 @@ def _compare_with_previous(steps: Sequence[TensorStep]) -> Comparison:
     )
 
 
-def cosines(prediction: Prediction) -> Tensor:
-    """(T, K, 1), between predictions and the next gradient."""
-    mixes, (gram, *_), _, target = prediction
-    squared = (torch.bmm(mixes, gram) * mixes).sum(dim=2, keepdim=True)
-    return torch.bmm(mixes, target) * or_infinity(squared).rsqrt()
-
-
 def trained(
-    comparison: Comparison, learned: Learned, predictors: Sequence[Predictor], batch: Batch, lr: float
-) -> tuple[Learned, Tensor]:
-    r"""One step of Adam on the squared distances of unit vectors, predictions and the next gradient: 2 - 2 cos.
+    comparison: Comparison,
+    learned: Learned,
+    theta: Mapping[str, Theta],
+    predictors: Sequence[Predictor],
+    batch: Batch,
+    lr: float,
+) -> Tensor:
+    """One step of Adam on the squared distances of unit vectors, predictions and the next gradient: 2 - 2 cos.
+
+    Args:
+        comparison: The step that was predicted from, and what followed.
+        learned: What the predictors learned; it is updated in place.
+        theta: The parameters by predictor, views of that.
+        predictors: The predictors.
+        batch: Of the tensors.
+        lr: Learning rate of Adam.
 
     Returns:
-        The new state, and the measurements (T, 6) from before.
+        (T, 6), one column for each field of :class:`CorrectionRecord`: the gates after the step, the others before it.
     """
     rows, target, applied, known = comparison
-    with torch.enable_grad():
-        theta = learned.values[:, 0].detach().requires_grad_()
-        prediction = predict(as_theta(theta, predictors), rows, batch, target.unbind())
-        found = cosines(prediction)
-        (gradient,) = torch.autograd.grad(found, theta, torch.full_like(found, -2.0))
-    is_trained = known & (torch.linalg.vector_norm(gradient, math.inf, dim=1, keepdim=True) < math.inf)
-    steps = learned.steps + is_trained
-    sizes = zip(steps.split(1, dim=1), predictors, strict=True)
+    prediction = predict(theta, rows, batch, target.unbind())
+    cosines, derivative = cosines_and_derivative(theta, prediction)
+    is_trained = known & (torch.linalg.vector_norm(derivative, math.inf, dim=1, keepdim=True) < math.inf)
+    learned.steps.add_(is_trained)
+    sizes = zip(learned.steps.split(1, dim=1), predictors, strict=True)
     counts = torch.cat([each.expand(-1, predictor.size) for each, predictor in sizes], dim=1)
-    values = torch.where(is_trained[..., None], adam_step(learned.values, gradient, counts, lr), learned.values)
-    learned = Learned(values, steps)
-    (plain,) = prediction.target.detach()[:, :1].unbind(dim=1)  # of a gradient of length 1
-    corrected = (applied * target).sum(dim=(0, 2))[:, None]  # of one that is as long
-    losses = (2.0 - 2.0 * found.detach()).unbind(dim=1)
+    new = adam_step(learned.values, -2.0 * derivative, counts, lr)
+    torch.where(is_trained[..., None], new, learned.values, out=learned.values)
+    plain = prediction.target[:, 0]
     nothing = torch.full_like(plain, math.nan)
-    columns = {"plain_cosine": plain, "corrected_cosine": corrected}
-    columns |= {f"{each.name}_loss": loss for each, loss in zip(predictors, losses, strict=True)}
-    measured = torch.cat([columns.get(field, nothing) for field in CorrectionRecord._fields[:4]], dim=1)
-    gates = {name: own[:, 0, -1:] for name, (own, _) in learned.of_each(predictors).items()}
-    return learned, torch.cat(
-        [measured.masked_fill(~is_trained, math.nan), *(gates.get(each.name, nothing) for each in (GCW, GCODE))], dim=1
-    )
+    names = [predictor.name for predictor in predictors]
+    losses = dict(zip(names, (2.0 - 2.0 * cosines).unbind(dim=1), strict=True))
+    corrected = (applied * target).sum(dim=(0, 2))[:, None]  # the corrected gradient is as long as the gradient
+    measured = torch.cat([*(losses.get(each.name, nothing) for each in (GCW, GCODE)), plain, corrected], dim=1)
+    measured.masked_fill_(~is_trained, math.nan)
+    gates = [theta[each.name][-1][:, 0] if each.name in theta else nothing for each in (GCW, GCODE)]
+    return torch.cat([measured, *gates], dim=1)
 
 
 def adam_step(values: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
