@@ -69,7 +69,7 @@ def make_safe(mix: Tensor, basis: Basis, min_cosine: float, also: Tensor | None 
         mix: (T, 1, n).
         basis: What it is mixed of.
         min_cosine: In [0, 1].
-        also: (T, 1, 1), where false, the result is g, too.
+        also: (T, 1), where false, the result is g, too.
     """
     products = torch.bmm(mix, basis.gram)
     scale = to_length(mix, products, basis)
@@ -84,4 +84,4 @@ def make_safe(mix: Tensor, basis: Basis, min_cosine: float, also: Tensor | None 
     scale = scale * turn
     safe = torch.addcmul(along * basis.gradient, scale, mix)
     defined = scale > 0.0
-    return torch.where(defined if also is None else defined & also, safe, basis.gradient)
+    return torch.where(defined if also is None else defined & also[..., None], safe, basis.gradient)

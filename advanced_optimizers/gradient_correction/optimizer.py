@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections import deque
@@ -25,28 +24,18 @@ from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
     CorrectionRecord,
-    TensorStep,
     check_extra,
     check_state,
-    keep_for_training,
     says_something,
-    squares,
-    update_memory,
 )
-from advanced_optimizers.gradient_correction.mixing import combine, make_safe
 from advanced_optimizers.gradient_correction.on_device import OnDevice
+from advanced_optimizers.gradient_correction.one_by_one import OneByOne
 from advanced_optimizers.gradient_correction.predictor import (
     GCODE,
     GCW,
-    Batch,
     Predictor,
-    as_theta,
-    batch_of,
-    of_rows,
-    predict,
-    unit_rows,
 )
-from advanced_optimizers.gradient_correction.training import load_learned, train_predictors
+from advanced_optimizers.gradient_correction.together import settings_of
 from advanced_optimizers.gradient_correction.watching import Watch
 
 __all__ = ["CorrectionRecord", "GradientCorrectionOptimizer"]
@@ -188,7 +177,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._hidden: list[HiddenCorrection] = []
         self._watch: Watch | None = None
         self._warned: set[str] = set()
-        self._batches: dict[tuple[int, int, torch.dtype, torch.device], Batch] = {}
+        self._one_by_one = OneByOne()
         self._placed: set[Tensor] | None = None
         found = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
@@ -306,62 +295,13 @@ class GradientCorrectionOptimizer(GradientTransform):
         predictors = {p: found for p in params if (found := self._predictors(p, group))}
         together = {p: corrected[p] for p in predictors if self._together.takes(p)}
         corrected |= self._together.correct(together, predictors, group, self)
-        chosen = [(p, corrected[p], squares(corrected[p])) for p in predictors if p not in together]
-        if not chosen:
-            return [corrected[p] for p in params]
-        finite = torch.stack([gg.sum() for _, _, gg in chosen]).isfinite().tolist()  # one device sync
-        batches: dict[object, list[TensorStep]] = {}  # of equally many rows
-        for p, grad, gg in itertools.compress(chosen, finite):
-            scratch = self._output(p, grad) if grad.dtype == gg.dtype else None
-            step = update_memory(p, grad, gg, self.state[p], group["history_decay"], scratch)
-            if step is not None:
-                batches.setdefault((p.shape[0], gg.dtype, p.device), []).append(step)
-        for steps in batches.values():
-            used = predictors[steps[0].param]
-            due = [step for step in steps if step.previous is not None]
-            if due:
-                trained = [predictor for predictor, _ in used]
-                self._measured.append(train_predictors(due, trained, self._batch(due), group["predictor_lr"]))
-            corrected |= self._correct(steps, used, group)
+        others = {p: corrected[p] for p in predictors if p not in together}
+        if others:
+            settings = settings_of(group, predictors[next(iter(others))])  # which are the same for all of a group
+            new, measured = self._one_by_one.correct(others, settings, self.state, self._output)
+            corrected |= new
+            self._measured += measured
         return [corrected[p] for p in params]
-
-    def _correct(
-        self, steps: list[TensorStep], predictors: list[tuple[Predictor, float]], group: dict[str, Any]
-    ) -> dict[Tensor, Tensor]:
-        """The corrected gradients of those tensors whose gradient changes."""
-        rows, lengths, inverse = unit_rows(torch.stack([step.products for step in steps], dim=1))
-        used, strengths = zip(*predictors, strict=True)
-        theta = as_theta(load_learned(steps, used).values[:, 0], used)
-        predicted = predict(theta, rows, self._batch(steps))
-        mix = make_safe(combine(predicted.mixes, strengths, predicted.basis), predicted.basis, group["min_cosine"])
-        changed = (mix != predicted.basis.gradient).any(dim=2)[:, 0].tolist()
-        of_both = of_rows(mix, predicted)
-        of_gradient, of_memory = of_both.unbind(dim=2)
-        of_memory = of_memory * (lengths[0] * inverse[1])
-        corrected = {}
-        for i, step in enumerate(steps):
-            if changed[i]:
-                corrected[step.param] = self._mix_rows(step, of_gradient[i], of_memory[i])
-            if (int(step.state["seen"]) + 1) % group["train_every"] == 0:
-                keep_for_training(step, of_both[i])
-        return corrected
-
-    def _batch(self, steps: list[TensorStep]) -> Batch:
-        """What is the same at every step for as many tensors with as many rows."""
-        products = steps[0].products
-        key = (len(steps), products.shape[1], products.dtype, products.device)
-        if key not in self._batches:
-            self._batches[key] = batch_of(torch.tensor([key[1]] * key[0]), *key[2:])
-        return self._batches[key]
-
-    def _mix_rows(self, step: TensorStep, of_gradient: Tensor, of_memory: Tensor) -> Tensor:
-        """The corrected gradient, from the coefficients (C,) of the gradient's rows and of the memory's rows."""
-        grad, memory = step.grad, step.state["memory"]
-        a, b = (coefficients.view(-1, *[1] * (grad.dim() - 1)) for coefficients in (of_gradient, of_memory))
-        out = self._output(step.param, grad)
-        wide = out if grad.dtype == memory.dtype else torch.empty_like(memory)
-        torch.mul(grad, a, out=wide).addcmul_(memory, b)
-        return out if wide is out else out.copy_(wide)
 
     def _record(self) -> None:
         if self._together.measured:
@@ -401,7 +341,7 @@ class GradientCorrectionOptimizer(GradientTransform):
     def __getstate__(self) -> dict[str, Any]:
         self._together.settle(self.state)
         self._history.extend(self._together.read())
-        return {**super().__getstate__(), "_together": self._together.anew(), "_batches": {}}
+        return {**super().__getstate__(), "_together": self._together.anew(), "_one_by_one": OneByOne()}
 
 
 def _described(value: Any) -> str:

@@ -6,7 +6,7 @@ numbers each, goes to all processes, so all predict the same for the whole tenso
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,9 @@ from advanced_optimizers._sharded import local
 from advanced_optimizers.gradient_correction.mixing import combine, make_safe
 from advanced_optimizers.gradient_correction.parts import Parts
 from advanced_optimizers.gradient_correction.predictor import (
+    Batch,
     Predictor,
+    Theta,
     as_theta,
     batch_of,
     of_rows,
@@ -26,16 +28,21 @@ from advanced_optimizers.gradient_correction.predictor import (
 )
 from advanced_optimizers.gradient_correction.training import Learned, compared, trained
 
-# How many rows of zeros may be added where they are more than three quarters.
+# How many rows of zeros may be added on one device, where they are more than three quarters.
 FEW = 2**17
 
 
-def buckets(params: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Tensors to be handled together: with so unequally many rows that most would be zeros, they are not."""
+def buckets(params: Sequence[Tensor], few: int) -> list[list[Tensor]]:
+    """Tensors to be handled together: with so unequally many rows that most would be zeros, they are not.
+
+    Args:
+        params: The tensors.
+        few: How many rows of zeros may be added all the same.
+    """
     found: list[list[Tensor]] = []
     for p in sorted(params, key=lambda p: -p.shape[0]):
         rows = sum(q.shape[0] for q in [*found[-1], p]) if found else 0
-        if not found or (len(found[-1]) + 1) * found[-1][0].shape[0] > max(4 * rows, FEW):
+        if not found or (len(found[-1]) + 1) * found[-1][0].shape[0] > max(4 * rows, few):
             found.append([])
         found[-1].append(p)
     return found
@@ -49,6 +56,30 @@ class Settings(NamedTuple):
     min_cosine: float
     lr: float
     every: int
+
+
+def settings_of(group: Mapping[str, Any], predictors: list[tuple[Predictor, float]]) -> Settings:
+    """The settings of a parameter group whose tensors have these predictors."""
+    return Settings(
+        predictors, *(group[name] for name in ("history_decay", "min_cosine", "predictor_lr", "train_every"))
+    )
+
+
+def corrected_rows(
+    theta: Mapping[str, Theta], rows: Tensor, batch: Batch, settings: Settings, also: Tensor | None = None
+) -> Tensor:
+    """The corrected gradients as mixes of rows, (T, C, 2), at unit length.
+
+    Args:
+        theta: The predictors' parameters.
+        rows: (3, T, C), the inner products of rows of :func:`unit_rows`.
+        batch: Of the tensors.
+        settings: The hyperparameters.
+        also: (T, 1), false where the gradient is to stay as it is.
+    """
+    mixes, basis, *_ = predicted = predict(theta, rows, batch)
+    mix = combine(mixes, [strength for _, strength in settings.predictors], basis)
+    return of_rows(make_safe(mix, basis, settings.min_cosine, also), predicted)
 
 
 class Together:
@@ -176,7 +207,7 @@ class Together:
         torch.where(finite, products[-3:], self._products, out=self._products)
         self._known.logical_or_(finite)
         rows, lengths, inverse = unit_rows(self._products)
-        mix = self._mixed(rows, valid, settings)
+        mix = corrected_rows(self._theta, rows, self._batch, settings, valid)
         waiting = self._keep(mix, valid, due)
         self._kept = waiting if is_here is None else torch.where(is_here, waiting, self._kept)
         of_gradient, of_memory = mix.unbind(dim=2)
@@ -204,12 +235,6 @@ class Together:
         comparison = compared(self._products, self._mix, squared.masked_fill(nothing, 0.0), inner)
         measured = trained(comparison, self._learned, self._theta, self._predictors, self._batch, settings.lr)
         return measured.masked_fill_(nothing, torch.nan)
-
-    def _mixed(self, rows: Tensor, valid: Tensor, settings: Settings) -> Tensor:
-        """The corrected gradients as mixes of rows, (T, C, 2), at unit length."""
-        predicted = predict(self._theta, rows, self._batch)
-        mix = combine(predicted.mixes, [strength for _, strength in settings.predictors], predicted.basis)
-        return of_rows(make_safe(mix, predicted.basis, settings.min_cosine, also=valid[..., None]), predicted)
 
     def _keep(self, mix: Tensor, valid: Tensor, due: list[bool]) -> Tensor:
         """Keeps the step for training where it is due; returns where there is something to train on, (T, 1)."""

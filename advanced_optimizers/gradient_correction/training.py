@@ -77,10 +77,13 @@ def load_learned(steps: Sequence[TensorStep], predictors: Sequence[Predictor]) -
     )
 
 
-def train_predictors(steps: Sequence[TensorStep], predictors: Sequence[Predictor], batch: Batch, lr: float) -> Tensor:
-    """Trains the predictors on these steps' gradients, and measures how close the previous steps came to them.
+def train_predictors(
+    comparison: Comparison, steps: Sequence[TensorStep], predictors: Sequence[Predictor], batch: Batch, lr: float
+) -> Tensor:
+    """Trains the predictors of tensors that are handled one by one, and measures how close the previous steps came.
 
     Args:
+        comparison: Of these steps' gradients with the previous steps.
         steps: Of T tensors whose previous step was kept.
         predictors: The predictors to train.
         batch: Of the tensors.
@@ -90,8 +93,7 @@ def train_predictors(steps: Sequence[TensorStep], predictors: Sequence[Predictor
         (T, 6), float64 on the CPU: one column for each field of :class:`CorrectionRecord`.
     """
     learned = load_learned(steps, predictors)
-    theta = as_theta(learned.values[:, 0], predictors)
-    measured = trained(_compare_with_previous(steps), learned, theta, predictors, batch, lr)
+    measured = trained(comparison, learned, as_theta(learned.values[:, 0], predictors), predictors, batch, lr)
     for name, (values, counts) in learned.of_each(predictors).items():
         for step, own, count in zip(steps, values, counts, strict=True):
             step.state[name].copy_(own)
@@ -111,16 +113,6 @@ def compared(previous: Tensor, applied: Tensor, squared: Tensor, inner: Tensor) 
     rows, _, inverse = unit_rows(previous)
     scale = inverse * or_infinity(squared).rsqrt()
     return Comparison(rows, inner * scale, applied, scale[0] > 0.0)
-
-
-def _compare_with_previous(steps: Sequence[TensorStep]) -> Comparison:
-    previous = [step.previous for step in steps if step.previous is not None]
-    return compared(
-        torch.stack([each.products for each in previous], dim=1),
-        torch.stack([each.mix for each in previous], dim=1),
-        torch.stack([step.products[0].sum() for step in steps])[:, None],
-        torch.stack([torch.stack([each.with_gradient, each.with_memory]) for each in previous], dim=1),
-    )
 
 
 def trained(
