@@ -166,7 +166,7 @@ class HiddenCorrection:
         products = torch.stack([squared, _inner(delta, adjoint), _inner(adjoint, adjoint)])
         rows, lengths, inverse = unit_rows(products[:, None, None])
         gg, gm, mm = rows.unbind()
-        itself, prediction = torch.eye(2).to(rows)[:, None, None]
+        itself, prediction = torch.eye(2, dtype=rows.dtype, device=rows.device)[:, None, None]
         basis = Basis(torch.stack([gg, gm, gm, mm]).view(1, 2, 2), gg[None], itself)
         mix = make_safe(combine(prediction, [self.strength], basis), basis, self.min_cosine)
         a, b = mix.flatten().tolist()

@@ -96,8 +96,8 @@ class GradientCorrectionOptimizer(GradientTransform):
             convolutions, ``interpolate``, ``pixel_unshuffle``, slices with steps along all sides, averages over all
             sides). Hooks are installed on it; :meth:`detach` removes them. Its output is unchanged.
         example_input: Required with ``model``: these places are found by calling ``model(example_input)``.
-        foreach: Whether all tensors on a device are handled together: about 360 operations a step however many tensors
-            there are (920 where the predictors are trained), none of which waits for the device. Default: everywhere
+        foreach: Whether all tensors on a device are handled together: about 145 operations a step however many tensors
+            there are (350 where the predictors are trained), none of which waits for the device. Default: everywhere
             but on the CPU, where one tensor after the other is faster. Both give the same up to rounding. Sharded
             tensors (FSDP2) are handled together in any case. (The base optimizer's own ``foreach`` belongs in
             ``base_optimizer_kwargs``.)
@@ -133,15 +133,16 @@ class GradientCorrectionOptimizer(GradientTransform):
         Memory: two tensors of the size of each corrected gradient (float32 for half-precision gradients), and on the
         CPU one more for the result, kept between steps. A gradient that is not finite is passed on unchanged; it is
         neither remembered nor used for training. Time: about 12 numbers moved per corrected parameter and step, where
-        Adam moves 7; a few hundred small operations for each distinct number of rows; and two depthwise convolutions
+        Adam moves 7; a hundred small operations a step, three hundred where it trains; and two depthwise convolutions
         per hidden state and batch, which also wait for the device. Handled together, a gradient that is not finite
         costs its tensor a training, and the last 1000 records wait on the device until ``history`` is read. Not seen
         with a model: down-sampling by ``reshape`` or ``unfold``, by averages of tokens (B, length, features), in parts
         that run only in training mode, and inside reentrant checkpoints that are also active in evaluation mode. Hidden
         states are corrected with the arguments given here, whatever a parameter group overrides. ``GradScaler``,
         closures, gradient accumulation and several groups work; ``torch.compile`` leaves the step as it is; sparse and
-        complex gradients are refused. Of tensors that FSDP2 shards by rows, processes exchange three numbers a row, so
-        all must have gradients of the same parameters; other ways of sharding, or sharding with a model, are refused.
+        complex gradients are refused. Of tensors that FSDP2 shards by rows, processes exchange three numbers a row, a
+        fourth where they train, so all must have gradients of the same parameters; other ways of sharding, or sharding
+        with a model, are refused.
     """
 
     def __init__(

@@ -113,11 +113,15 @@ class Parts:
         here = [(view, grads[p]) for view, p in zip(self._gradients, self.params, strict=True) if p in grads]
         torch._foreach_copy_([view for view, _ in here], [local(grad) for _, grad in here])
 
-    def products(self, with_last: bool) -> Tensor:
-        """Inner products of rows, (3, T, C): gradient with itself, with its memory; memory with itself.
+    def products(self, with_last: bool) -> tuple[Tensor, Tensor | None]:
+        """Inner products of rows.
 
         Args:
-            with_last: Whether to put those of the gradient with the last one that was kept before, (4, T, C).
+            with_last: Whether those with the last gradient that was kept are wanted.
+
+        Returns:
+            (3, T, C): gradient with itself, with its memory; memory with itself. And, if wanted, (2, T, C), views of
+            the same: gradient with the last one, with its memory.
         """
         for part in self._parts:
             part.multiply(with_last)
@@ -125,7 +129,7 @@ class Parts:
         products = self._sums(self._of_blocks if with_last else self._without_last)
         if self._shards is not None:
             self._shards.add_up(products)
-        return products
+        return (products[1:], products[::2]) if with_last else (products, None)
 
     def keep(self, chosen: list[bool]) -> None:
         """Keeps the chosen tensors' gradients as the last ones."""

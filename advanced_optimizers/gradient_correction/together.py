@@ -190,22 +190,15 @@ class Together:
         present = [p in grads for p in self.params]
         is_here = None if all(present) else torch.tensor(present, device=self._known.device)[:, None]
         due = self._count(present, settings.every)
-        trains = any(self._waits)
-        products = self._parts.products(with_last=trains)
-        *_, gg, gm, mm = products.unbind()
-        squared = gg.sum(dim=1, keepdim=True)
-        finite = squared <= torch.finfo(gg.dtype).max
+        products, inner = self._parts.products(with_last=any(self._waits))
+        squared = products[0].sum(dim=1, keepdim=True)
+        finite = squared <= torch.finfo(squared.dtype).max
         if is_here is not None:
             finite &= is_here
         valid = finite & self._known
-        measured = self._train(products[::2], squared, valid, settings) if trains else None
-        rate = finite.to(gg.dtype).masked_fill_(valid, 1.0 - settings.decay)
-        # Of the new memory, m + r (g - m): a product with it is that with m moved toward that with g.
-        mm.lerp_(gm, rate)
-        gm.lerp_(gg, rate)
-        mm.lerp_(gm, rate).relu_()  # it is not negative, up to rounding
-        torch.where(finite, products[-3:], self._products, out=self._products)
-        self._known.logical_or_(finite)
+        measured = None if inner is None else self._train(inner, squared, valid, settings)
+        rate = finite.to(squared.dtype).masked_fill_(valid, 1.0 - settings.decay)
+        self._remember(products, rate, finite)
         rows, lengths, inverse = unit_rows(self._products)
         mix = corrected_rows(self._theta, rows, self._batch, settings, valid)
         waiting = self._keep(mix, valid, due)
@@ -221,6 +214,21 @@ class Together:
         self._steps_seen = [seen + here for seen, here in zip(self._steps_seen, present, strict=True)]
         pairs = zip(self._steps_seen, present, strict=True)
         return [here and seen > 1 and (seen + 1) % every == 0 for seen, here in pairs]
+
+    def _remember(self, products: Tensor, rate: Tensor, finite: Tensor) -> None:
+        """Makes inner products those with the memory after it moved by m + r (g - m), and keeps them.
+
+        Args:
+            products: (3, T, C), those with the memory before, which are overwritten.
+            rate: (T, 1), r.
+            finite: (T, 1), which tensors have a gradient that counts.
+        """
+        gg, gm, mm = products.unbind()
+        mm.lerp_(gm, rate)
+        gm.lerp_(gg, rate)
+        mm.lerp_(gm, rate).relu_()  # it is not negative, up to rounding
+        torch.where(finite, products, self._products, out=self._products)
+        self._known.logical_or_(finite)
 
     def _train(self, inner: Tensor, squared: Tensor, valid: Tensor, settings: Settings) -> Tensor:
         """Trains the predictors on this step's gradients; returns the measurements (T, 6).

@@ -146,14 +146,14 @@ def trained(
     new = adam_step(learned.values, -2.0 * derivative, counts, lr)
     torch.where(is_trained[..., None], new, learned.values, out=learned.values)
     plain = prediction.target[:, 0]
-    nothing = torch.full_like(plain, math.nan)
+    unused = {each.name: torch.full_like(plain, math.nan) for each in (GCW, GCODE) if each not in predictors}
     names = [predictor.name for predictor in predictors]
-    losses = dict(zip(names, (2.0 - 2.0 * cosines).unbind(dim=1), strict=True))
+    losses = unused | dict(zip(names, (2.0 - 2.0 * cosines).unbind(dim=1), strict=True))
+    gates = unused | {name: theta[name][-1][:, 0] for name in names}
     corrected = (applied * target).sum(dim=(0, 2))[:, None]  # the corrected gradient is as long as the gradient
-    measured = torch.cat([*(losses.get(each.name, nothing) for each in (GCW, GCODE)), plain, corrected], dim=1)
+    measured = torch.cat([losses[GCW.name], losses[GCODE.name], plain, corrected], dim=1)
     measured.masked_fill_(~is_trained, math.nan)
-    gates = [theta[each.name][-1][:, 0] if each.name in theta else nothing for each in (GCW, GCODE)]
-    return torch.cat([measured, *gates], dim=1)
+    return torch.cat([measured, gates[GCW.name], gates[GCODE.name]], dim=1)
 
 
 def adam_step(values: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
