@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Gathered", "Layout", "Ring", "precise", "runs_together"]
+__all__ = ["Gathered", "Layout", "Places", "Ring", "Sums", "owners", "precise", "runs_together"]
 
 # The numbers of a block. Each tensor starts at a whole block, so it wastes half a block on average.
 BLOCK = 4096
@@ -37,34 +37,28 @@ def precise(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-class Layout:
+class Places:
     """Where each of several tensors lies in a flat buffer of (blocks, block) numbers.
 
     A tensor's numbers are in the same order as in the tensor's own memory, so a view of the buffer has its strides.
-    Sums are the same bit for bit every time: nothing is added by atomic operations.
 
     Args:
         tensors: At least one, all on one device.
-        segments: Into how many equal parts along its first dimension each tensor is divided, each of which has a sum
-            and a coefficient of its own. Default: a tensor is one segment, of all its blocks.
-        block: The numbers of a block; of more than one segment, each must have a whole number of blocks.
+        block: The numbers of a block; each tensor starts at a whole one.
+        by_rows: Whether each row, along the first dimension, is to be in one piece, which it is not in a transposed
+            matrix.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], segments: Sequence[int] | None = None, block: int = BLOCK) -> None:
+    def __init__(self, tensors: Sequence[Tensor], block: int, by_rows: bool = False) -> None:
         self.device = tensors[0].device
         dense = [torch.empty_like(t, device="meta") for t in tensors]  # without gaps, where the tensor has some
-        if segments is not None:  # which must not be interleaved, as they are in a transposed matrix
+        if by_rows:
             dense = [t if t.stride(0) * t.shape[0] == t.numel() else t.contiguous() for t in dense]
         self.shapes = [(t.shape, t.stride()) for t in dense]
         self.block = block
-        of_tensors = torch.tensor([max(1, math.ceil(t.numel() / block)) for t in dense])
-        self.starts = [0, *(of_tensors.cumsum(0) * block).tolist()][: len(dense)]
-        self.blocks = int(of_tensors.sum())
-        divided = torch.tensor([1] * len(dense) if segments is None else segments)
-        counts = (of_tensors // divided).repeat_interleave(divided)
-        owner = torch.arange(len(counts)).repeat_interleave(counts)
-        self._owner = owner.unsqueeze(1).to(self.device)  # of each block, (blocks, 1)
-        self._levels = [index.to(self.device) for index in _levels(counts)]
+        self.counts = torch.tensor([max(1, math.ceil(t.numel() / block)) for t in dense])  # each tensor's blocks
+        self.starts = [0, *(self.counts.cumsum(0) * block).tolist()][: len(dense)]
+        self.blocks = int(self.counts.sum())
 
     def zeros(self, dtype: torch.dtype, *buffers: int) -> Tensor:
         """One or several buffers, (..., blocks, block)."""
@@ -76,33 +70,72 @@ class Layout:
         places = zip(self.shapes, self.starts, strict=True)
         return [buffer.as_strided(shape, stride, start + place) for (shape, stride), place in places]
 
+
+class Layout(Places):
+    """Tensors in a flat buffer, with a sum and a coefficient for each.
+
+    Args:
+        tensors: At least one, all on one device.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        super().__init__(tensors, BLOCK)
+        self._owner = owners(self.counts)[:, None].to(self.device)  # of each block, (blocks, 1)
+        self._sums = Sums(self.counts, self.device, min(FAN_IN, int(self.counts.max())))
+
     def sums(self, of_blocks: Tensor) -> Tensor:
-        """The sum over each segment's blocks, (rows, segments) from (rows, blocks)."""
-        of_blocks = functional.pad(of_blocks, (0, 1))  # what the groups of partial sums are filled up with
+        """The sum over each tensor's blocks, (rows, tensors) from (rows, blocks)."""
+        return self._sums(functional.pad(of_blocks, (0, 1)))
+
+    def spread(self, of_tensors: Tensor) -> tuple[Tensor, ...]:
+        """Each row of (rows, tensors) as (blocks, 1), to be used with a buffer."""
+        return of_tensors[:, self._owner].unbind()
+
+
+def owners(counts: Tensor) -> Tensor:
+    """To which of several segments each of their parts belongs, from how many each has."""
+    return torch.arange(len(counts)).repeat_interleave(counts)
+
+
+class Sums:
+    """Sums over segments of partial sums, the same bit for bit every time: nothing is added by atomic operations.
+
+    Args:
+        counts: How many partial sums each segment has, one segment after the other.
+        device: Where they are.
+        fan_in: How many are added at once, in as many levels of sums as it takes.
+        order: Of any shape, the segments whose sums are wanted; their number stands for a sum of zero. Default: all.
+    """
+
+    def __init__(self, counts: Tensor, device: torch.device, fan_in: int = FAN_IN, order: Tensor | None = None) -> None:
+        levels = _levels(counts, fan_in)
+        if order is not None:
+            nothing = torch.full((1, fan_in), len(levels[-2]) - 1 if levels[1:] else int(counts.sum()))
+            levels[-1] = torch.cat([levels[-1], nothing])[order]
+        self._levels = [index.to(device) for index in levels]
+
+    def __call__(self, partial: Tensor) -> Tensor:
+        """(k, ...) from (k, partial sums and a last one that is 0)."""
         for index in self._levels:
-            of_blocks = of_blocks[:, index].sum(dim=2)
-        return of_blocks
-
-    def spread(self, of_segments: Tensor) -> tuple[Tensor, ...]:
-        """Each row of (rows, segments) as (blocks, 1), to be used with a buffer."""
-        return of_segments[:, self._owner].unbind()
+            partial = partial[:, index].sum(dim=-1)
+        return partial
 
 
-def _levels(counts: Tensor) -> list[Tensor]:
+def _levels(counts: Tensor, fan_in: int) -> list[Tensor]:
     """Which partial sums are added to which at each level of a tree, (groups, fan-in) each; the last partial sum is 0.
 
     Args:
         counts: How many partial sums each segment has at first.
+        fan_in: How many are added at once.
     """
     levels = []
-    fan_in = min(FAN_IN, int(counts.max()))
     is_last = False
     while not is_last:
         groups = (counts + fan_in - 1) // fan_in
         is_last = bool((groups == 1).all())
         nothing = int(counts.sum())
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-        segment = torch.arange(len(counts)).repeat_interleave(groups)
+        segment = owners(groups)
         first_group = torch.cat([groups.new_zeros(1), groups.cumsum(0)[:-1]])
         within = (torch.arange(len(segment)) - first_group[segment])[:, None] * fan_in + torch.arange(fan_in)
         index = torch.where(within < counts[segment, None], starts[segment, None] + within, nothing)

@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 from advanced_optimizers.experiments.training.models import build_model
-from advanced_optimizers.gradient_correction.predictor import Mix, Rows, combine
+from advanced_optimizers.gradient_correction.mixing import Basis, combine, make_safe
 from tests.experiments_helpers import make_record
 from tests.learner_helpers import make_learner
 from tests.synthetic_runs import make_config as make_run
@@ -109,14 +109,14 @@ class TestWhatIsCorrected:
 
 def test_a_strong_prediction_turns_around_what_gradients_have_in_common() -> None:
     """Where the next gradient is predicted as the gradient less its memory, as it is while Adam's steps overshoot."""
-    rows = Rows(*(torch.tensor([[product]]) for product in (1.0, 0.43, 1.0)))
-    prediction = Mix(torch.tensor([[1.0]]), torch.tensor([[-0.65]]))
+    basis = Basis(torch.tensor([[[1.0, 0.43], [0.43, 1.0]]]), torch.ones(1, 1, 1), torch.tensor([[[1.0, 0.0]]]))
+    prediction = torch.tensor([[[1.0, -0.65]]])
     shares = {}
     for strength in (0.05, 0.1, 0.41):
-        mix = combine([(strength, prediction)], rows, min_cosine=0.5)
-        assert mix.gradient + 0.43 * mix.memory > 0.9  # the cosine with the gradient, far above its bound
+        a, b = make_safe(combine(prediction, [strength], basis), basis, min_cosine=0.5).flatten()
+        assert a + 0.43 * b > 0.9  # the cosine with the gradient, far above its bound
         # Gradients are mostly noise, which their average sheds: the memory is about a fifth as long.
-        shares[strength] = float(mix.gradient + mix.memory / 0.2)
+        shares[strength] = float(a + b / 0.2)
     assert shares[0.05] > shares[0.1] > 0 > shares[0.41]
 
 

@@ -12,8 +12,11 @@ gradients, "based on Neural ODE"; and layers before down-sampling matter most. E
 
 - ``optimizer.py``: :class:`GradientCorrectionOptimizer` corrects the gradients for any base optimizer. ``create.py``
   builds it as the coursework does.
-- ``predictor.py``: the predictors of weight gradients. ``training.py`` trains them on a batch of tensors.
-- ``history.py``: what is kept of each tensor from step to step.
+- ``predictor.py``: the predictors of weight gradients. ``training.py`` trains them on a batch of tensors, with the
+  derivatives of ``derivatives.py``. ``mixing.py``: lengths and cosines of what they predict, and the safety.
+- ``one_by_one.py`` corrects one tensor after the other; ``history.py`` says what is kept of each from step to step.
+- ``together.py`` corrects all tensors of a device at once, in the buffers of ``parts.py``; ``on_device.py`` gathers
+  them.
 - ``hidden.py``: GC-ODE on hidden states. ``downsampling.py`` finds them in a model, ``watching.py`` shows them in each
   forward pass, and ``shapes.py`` says which calls down-sample.
 """

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advanced_optimizers.gradient_correction.downsampling import Downsampling
-from advanced_optimizers.gradient_correction.history import unit_rows
-from advanced_optimizers.gradient_correction.predictor import Mix, adam_step, combine, ratio
+from advanced_optimizers.gradient_correction.mixing import Basis, combine, make_safe
+from advanced_optimizers.gradient_correction.predictor import unit_rows
+from advanced_optimizers.gradient_correction.training import adam_step
 
 _CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
@@ -44,7 +45,7 @@ class HiddenCorrection:
     with a depthwise 3-wide convolution :math:`D` and a pointwise one :math:`P`. The network still sees :math:`h`; its
     gradient becomes :math:`\delta' = \text{safe}(\delta + \beta\, (\hat\delta - \delta))`, where :math:`\hat\delta` is
     :math:`a(0)` scaled to the length of :math:`\delta`, and safe is
-    :func:`~advanced_optimizers.gradient_correction.predictor.make_safe`. The equation is solved with one Euler step,
+    :func:`~advanced_optimizers.gradient_correction.mixing.make_safe`. The equation is solved with one Euler step,
     because every further evaluation of :math:`f_\theta` costs as much again, and the adjoint is the exact one of that
     step. Initially :math:`D` averages, :math:`P` is the identity and the gate is 0.
 
@@ -163,10 +164,13 @@ class HiddenCorrection:
     def _blend(self, grad: Tensor, delta: Tensor, adjoint: Tensor, squared: Tensor) -> Tensor:
         """The corrected gradient."""
         products = torch.stack([squared, _inner(delta, adjoint), _inner(adjoint, adjoint)])
-        rows, length, length_of_adjoint = unit_rows(products[:, None, None])
-        prediction = Mix(torch.zeros_like(rows.gg), torch.ones_like(rows.gg))
-        mix = combine([(self.strength, prediction)], rows, self.min_cosine)
-        a, b = float(mix.gradient), float(mix.memory * ratio(length, length_of_adjoint))
+        rows, lengths, inverse = unit_rows(products[:, None, None])
+        gg, gm, mm = rows.unbind()
+        itself, prediction = torch.eye(2, dtype=rows.dtype, device=rows.device)[:, None, None]
+        basis = Basis(torch.stack([gg, gm, gm, mm]).view(1, 2, 2), gg[None], itself)
+        mix = make_safe(combine(prediction, [self.strength], basis), basis, self.min_cosine)
+        a, b = mix.flatten().tolist()
+        b *= float(lengths[0] * inverse[1])
         return grad if b == 0.0 else (a * delta).add_(adjoint, alpha=b).to(grad.dtype)
 
     def _adjoint(self, theta: Tensor, hidden: Tensor, delta: Tensor) -> Tensor:

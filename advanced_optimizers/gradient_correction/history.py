@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import check_shape
 from advanced_optimizers._checks import check_iterable
-from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Padding, Rows, ratio
+from advanced_optimizers.gradient_correction.predictor import GCODE, GCW
 
 
 class CorrectionRecord(NamedTuple):
@@ -129,18 +129,10 @@ def with_former_memory(gg: Tensor, former: Tensor, mm: Tensor, decay: float) -> 
     return torch.clamp(gm, -bound, bound)
 
 
-def keep_for_training(step: TensorStep, mix: Mix) -> None:
-    """Keeps what is needed to train on this step once the next gradient is there; ``mix`` has shape (C,)."""
-    step.state["mix"] = torch.stack(mix)
+def keep_for_training(step: TensorStep, mix: Tensor) -> None:
+    """Keeps what is needed to train on this step once the next gradient is there; ``mix`` has shape (C, 2)."""
+    step.state["mix"] = mix.T.contiguous()
     step.state["last"] = step.state.get("last", torch.empty_like(step.state["memory"])).copy_(step.grad)
-
-
-def unit_rows(products: Tensor, padding: Padding | None = None) -> tuple[Rows, Tensor, Tensor]:
-    """The products (3, T, C) of T tensors scaled to unit length, and the lengths (T, 1) of gradient and memory."""
-    gg, gm, mm = products
-    squared_g, squared_m = (each.sum(dim=1, keepdim=True) for each in (gg, mm))
-    g, m = squared_g.sqrt(), squared_m.sqrt()
-    return Rows(ratio(gg, squared_g), ratio(gm, g * m), ratio(mm, squared_m), padding), g, m
 
 
 def _all_but_first(t: Tensor) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from advanced_optimizers._flat import Gathered, Ring, State, runs_together
 from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.gradient_correction.history import CorrectionRecord, says_something
 from advanced_optimizers.gradient_correction.predictor import Predictor
-from advanced_optimizers.gradient_correction.together import Settings, Together, buckets
+from advanced_optimizers.gradient_correction.together import FEW, Together, buckets, settings_of
 
 # How many trainings' measurements wait on a device until somebody asks for the history.
 HISTORY = 1000
@@ -59,13 +59,12 @@ class OnDevice:
             names = tuple(predictor.name for predictor, _ in predictors[p])
             together.setdefault((place, p.device, grad.dtype, names, shards_of(p)), []).append(p)
         corrected: dict[Tensor, Tensor] = {}
-        names_of_others = ("history_decay", "min_cosine", "predictor_lr", "train_every")
         for key, params in together.items():
-            settings = Settings(predictors[params[0]], *(group[name] for name in names_of_others))
+            settings = settings_of(group, predictors[params[0]])
             dtype, used = key[2], [predictor for predictor, _ in settings.predictors]
 
             def build(chosen: list[Tensor], dtype: torch.dtype = dtype, used: list[Predictor] = used) -> list[Together]:
-                return [Together(some, owner.state, dtype, used) for some in buckets(chosen)]
+                return [Together(some, owner.state, dtype, used) for some in buckets(chosen, FEW)]
 
             for found in self._gathered.find(key, params, owner.state, group["params"], build):
                 new, measured = found.step({p: grads[p] for p in found.params if p in grads}, settings)

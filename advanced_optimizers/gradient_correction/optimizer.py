@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections import deque
@@ -25,18 +24,18 @@ from advanced_optimizers.gradient_correction.hidden import HiddenCorrection
 from advanced_optimizers.gradient_correction.history import (
     NOTHING_MEASURED,
     CorrectionRecord,
-    TensorStep,
     check_extra,
     check_state,
-    keep_for_training,
     says_something,
-    squares,
-    unit_rows,
-    update_memory,
 )
 from advanced_optimizers.gradient_correction.on_device import OnDevice
-from advanced_optimizers.gradient_correction.predictor import GCODE, GCW, Mix, Predictor, combine, ratio
-from advanced_optimizers.gradient_correction.training import load_states, train_predictors
+from advanced_optimizers.gradient_correction.one_by_one import OneByOne
+from advanced_optimizers.gradient_correction.predictor import (
+    GCODE,
+    GCW,
+    Predictor,
+)
+from advanced_optimizers.gradient_correction.together import settings_of
 from advanced_optimizers.gradient_correction.watching import Watch
 
 __all__ = ["CorrectionRecord", "GradientCorrectionOptimizer"]
@@ -97,8 +96,8 @@ class GradientCorrectionOptimizer(GradientTransform):
             convolutions, ``interpolate``, ``pixel_unshuffle``, slices with steps along all sides, averages over all
             sides). Hooks are installed on it; :meth:`detach` removes them. Its output is unchanged.
         example_input: Required with ``model``: these places are found by calling ``model(example_input)``.
-        foreach: Whether all tensors on a device are handled together: about 360 operations a step however many tensors
-            there are (920 where the predictors are trained), none of which waits for the device. Default: everywhere
+        foreach: Whether all tensors on a device are handled together: about 145 operations a step however many tensors
+            there are (350 where the predictors are trained), none of which waits for the device. Default: everywhere
             but on the CPU, where one tensor after the other is faster. Both give the same up to rounding. Sharded
             tensors (FSDP2) are handled together in any case. (The base optimizer's own ``foreach`` belongs in
             ``base_optimizer_kwargs``.)
@@ -134,15 +133,16 @@ class GradientCorrectionOptimizer(GradientTransform):
         Memory: two tensors of the size of each corrected gradient (float32 for half-precision gradients), and on the
         CPU one more for the result, kept between steps. A gradient that is not finite is passed on unchanged; it is
         neither remembered nor used for training. Time: about 12 numbers moved per corrected parameter and step, where
-        Adam moves 7; a few hundred small operations for each distinct number of rows; and two depthwise convolutions
+        Adam moves 7; a hundred small operations a step, three hundred where it trains; and two depthwise convolutions
         per hidden state and batch, which also wait for the device. Handled together, a gradient that is not finite
         costs its tensor a training, and the last 1000 records wait on the device until ``history`` is read. Not seen
         with a model: down-sampling by ``reshape`` or ``unfold``, by averages of tokens (B, length, features), in parts
         that run only in training mode, and inside reentrant checkpoints that are also active in evaluation mode. Hidden
         states are corrected with the arguments given here, whatever a parameter group overrides. ``GradScaler``,
         closures, gradient accumulation and several groups work; ``torch.compile`` leaves the step as it is; sparse and
-        complex gradients are refused. Of tensors that FSDP2 shards by rows, processes exchange three numbers a row, so
-        all must have gradients of the same parameters; other ways of sharding, or sharding with a model, are refused.
+        complex gradients are refused. Of tensors that FSDP2 shards by rows, processes exchange three numbers a row, a
+        fourth where they train, so all must have gradients of the same parameters; other ways of sharding, or sharding
+        with a model, are refused.
     """
 
     def __init__(
@@ -178,6 +178,7 @@ class GradientCorrectionOptimizer(GradientTransform):
         self._hidden: list[HiddenCorrection] = []
         self._watch: Watch | None = None
         self._warned: set[str] = set()
+        self._one_by_one = OneByOne()
         self._placed: set[Tensor] | None = None
         found = [] if model is None else find_downsampling(model, example_input)
         if model is None and example_input is not None:
@@ -295,53 +296,13 @@ class GradientCorrectionOptimizer(GradientTransform):
         predictors = {p: found for p in params if (found := self._predictors(p, group))}
         together = {p: corrected[p] for p in predictors if self._together.takes(p)}
         corrected |= self._together.correct(together, predictors, group, self)
-        chosen = [(p, corrected[p], squares(corrected[p])) for p in predictors if p not in together]
-        if not chosen:
-            return [corrected[p] for p in params]
-        finite = torch.stack([gg.sum() for _, _, gg in chosen]).isfinite().tolist()  # one device sync
-        batches: dict[object, list[TensorStep]] = {}
-        for p, grad, gg in itertools.compress(chosen, finite):
-            scratch = self._output(p, grad) if grad.dtype == gg.dtype else None
-            step = update_memory(p, grad, gg, self.state[p], group["history_decay"], scratch)
-            if step is not None:
-                batches.setdefault((p.shape[0], gg.dtype, p.device), []).append(step)
-        for batch in batches.values():
-            used = predictors[batch[0].param]
-            due = [step for step in batch if step.previous is not None]
-            if due:
-                trained = [predictor for predictor, _ in used]
-                self._measured.append(train_predictors(due, trained, group["predictor_lr"]))
-            corrected |= self._correct(batch, used, group)
+        others = {p: corrected[p] for p in predictors if p not in together}
+        if others:
+            settings = settings_of(group, predictors[next(iter(others))])  # which are the same for all of a group
+            new, measured = self._one_by_one.correct(others, settings, self.state, self._output)
+            corrected |= new
+            self._measured += measured
         return [corrected[p] for p in params]
-
-    def _correct(
-        self, batch: list[TensorStep], predictors: list[tuple[Predictor, float]], group: dict[str, Any]
-    ) -> dict[Tensor, Tensor]:
-        """The corrected gradients of those tensors whose gradient changes."""
-        rows, g, m = unit_rows(torch.stack([step.products for step in batch], dim=1))
-        predictions = [
-            (strength, predictor(load_states(batch, predictor).values[:, 0], rows))
-            for predictor, strength in predictors
-        ]
-        mix = combine(predictions, rows, group["min_cosine"])
-        changed = ((mix.gradient != 1.0) | (mix.memory != 0.0)).any(dim=1).tolist()
-        of_memory = ratio(g, m) * mix.memory
-        corrected = {}
-        for i, step in enumerate(batch):
-            if changed[i]:
-                corrected[step.param] = self._mix_rows(step, mix.gradient[i], of_memory[i])
-            if (int(step.state["seen"]) + 1) % group["train_every"] == 0:
-                keep_for_training(step, Mix(mix.gradient[i], mix.memory[i]))
-        return corrected
-
-    def _mix_rows(self, step: TensorStep, of_gradient: Tensor, of_memory: Tensor) -> Tensor:
-        """The corrected gradient, from the coefficients (C,) of the gradient's rows and of the memory's rows."""
-        grad, memory = step.grad, step.state["memory"]
-        a, b = (coefficients.view(-1, *[1] * (grad.dim() - 1)) for coefficients in (of_gradient, of_memory))
-        out = self._output(step.param, grad)
-        wide = out if grad.dtype == memory.dtype else torch.empty_like(memory)
-        torch.mul(grad, a, out=wide).addcmul_(memory, b)
-        return out if wide is out else out.copy_(wide)
 
     def _record(self) -> None:
         if self._together.measured:
@@ -381,7 +342,7 @@ class GradientCorrectionOptimizer(GradientTransform):
     def __getstate__(self) -> dict[str, Any]:
         self._together.settle(self.state)
         self._history.extend(self._together.read())
-        return {**super().__getstate__(), "_together": self._together.anew()}
+        return {**super().__getstate__(), "_together": self._together.anew(), "_one_by_one": OneByOne()}
 
 
 def _described(value: Any) -> str:

@@ -1,24 +1,26 @@
 r"""The predictors of gradient correction: each one predicts the next gradient from the current one.
 
-Both work on a gradient :math:`G` (rows :math:`G_i`, one per output unit) and its memory :math:`M` through row
-coefficients :math:`a_i, b_i`: the prediction is :math:`\hat G_i = a_i G_i + b_i M_i`. Inner products of rows are
-therefore all that they read and all that training them needs. Computing these takes a few passes over the gradient;
-the rest costs next to nothing.
+Both work on a gradient :math:`G` (rows :math:`G_i`, one per output unit) and its memory :math:`M`. GC-ODE's prediction
+is a mix of both. GC-W's is a mix of :math:`G` and an offset :math:`D`, whose rows are :math:`D_i = a_i G_i + b_i M_i`.
+Inner products of rows are therefore all that they read and all that training them needs. Computing these takes a few
+passes over the gradient; the rest costs next to nothing.
 
-Here G and M have unit length, each as a whole tensor. Tensors with equally many rows are handled together: for T
-tensors with C rows everything has shape (T, C), or (T, 1) where there is one number per tensor.
+Here G and M have unit length, each as a whole tensor. Tensors are handled together: for T tensors with at most C rows,
+what is one number for each row has shape (T, C), with zeros for the rows that a tensor lacks. Mixes of G, M and D are
+given by their coefficients, see :mod:`~advanced_optimizers.gradient_correction.mixing`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from advanced_optimizers.gradient_correction.mixing import Basis, or_infinity
 
 # Numbers that describe a row; width of queries and keys; the most keys that a row may attend to.
 TOKEN, WIDTH, KEYS = 3, 8, 64
@@ -27,158 +29,169 @@ HIDDEN = 8
 # The predictors' Adam. Its eps is large, so that a derivative that is zero up to rounding moves nothing.
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-4
 
+# A predictor's parameters, each with T as its first dimension.
+Theta = list[Tensor]
 
-class Padding(NamedTuple):
-    """How tensors with unequally many rows are handled together: those with fewer than C get rows of zeros.
+
+class Batch(NamedTuple):
+    """What never changes of T tensors that are handled together.
 
     Attributes:
         rows: (T, 1), how many rows each tensor has.
-        blocks: (T, keys, n), the rows that are averaged into each key; C where there are fewer than n.
-        sizes: (T, keys, 1), how many these are; 0 where a tensor has fewer keys.
+        tensors: (T, 1, 1), their numbers.
+        blocks: (T, keys, n), the rows that are averaged into each key.
+        weights: (T, keys, n, 1), how much each counts in the average: 0 where there are fewer than n.
+        absent: (T, 1, keys): 0, or minus infinity where a tensor has fewer keys.
+        gradient: (T, 1, 2), the coefficients of the gradient itself as a mix of G and M.
+        gradient_of_three: (T, 1, 3), the same as a mix of G, M and D.
+        zero: (T, 1, 1), zeros.
     """
 
     rows: Tensor
+    tensors: Tensor
     blocks: Tensor
-    sizes: Tensor
-
-
-class Rows(NamedTuple):
-    """Inner products of rows: of G with itself, of G with M, of M with itself."""
-
-    gg: Tensor
-    gm: Tensor
-    mm: Tensor
-    padding: Padding | None = None
-
-
-class Mix(NamedTuple):
-    """A gradient given by its coefficients: ``gradient * G + memory * M``."""
-
+    weights: Tensor
+    absent: Tensor
     gradient: Tensor
-    memory: Tensor
+    gradient_of_three: Tensor
+    zero: Tensor
 
 
-class NextGradient(NamedTuple):
-    """The next gradient G': its length (T, 1), and its rows' products with those of G and M, all at unit length."""
-
-    length: Tensor
-    with_gradient: Tensor
-    with_memory: Tensor
-
-
-def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, or 0 where the denominator is not positive."""
-    undefined = ~(denominator > 0)
-    return (numerator / denominator.masked_fill(undefined, 1.0)).masked_fill(undefined, 0.0)
-
-
-def squared_length(mix: Mix, rows: Rows) -> Tensor:
-    """(T, 1), of the whole tensors; exactly that of G where the mix is G."""
-    a, b = mix
-    with_g = torch.addcmul(a * rows.gg, 2.0 * b, rows.gm)
-    return torch.addcmul(a * with_g, b * b, rows.mm).sum(dim=1, keepdim=True)
-
-
-def as_long_as_the_gradient(mix: Mix, rows: Rows) -> Mix:
-    """Scales a mix to the length of G; G itself is returned bit for bit."""
-    scale = ratio(rows.gg.sum(dim=1, keepdim=True), squared_length(mix, rows)).sqrt()
-    return Mix(scale * mix.gradient, scale * mix.memory)
+def batch_of(counts: Tensor, dtype: torch.dtype, device: torch.device) -> Batch:
+    """A batch of tensors with so many rows; neighboring rows are averaged as ``adaptive_avg_pool1d`` does it."""
+    rows, keys = counts[:, None], counts.clamp(max=KEYS)[:, None]
+    key = torch.arange(int(keys.max()))
+    start, end = key * rows // keys, -(-(key + 1) * rows // keys)
+    sizes = torch.where(key < keys, end - start, 0)[..., None]
+    within = torch.arange(int(sizes.max()))
+    gradient = torch.tensor([1.0, 0.0, 0.0]).expand(len(counts), 1, 3)
+    return Batch(
+        rows.to(device, dtype),
+        torch.arange(len(counts), device=device)[:, None, None],
+        torch.where(within < sizes, start[..., None] + within, 0).to(device),
+        torch.where(within < sizes, 1.0 / sizes.to(dtype), 0.0)[..., None].to(device),
+        torch.where(sizes > 0, 0.0, -math.inf).mT.to(device, dtype),
+        gradient[..., :2].to(device, dtype, copy=True),
+        gradient.to(device, dtype, copy=True),
+        torch.zeros(len(counts), 1, 1, dtype=dtype, device=device),
+    )
 
 
-def unchanged(rows: Rows) -> Mix:
-    """The gradient itself."""
-    return Mix(torch.ones_like(rows.gg), torch.zeros_like(rows.gg))
+def unit_rows(products: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales inner products of rows (3, T, C) to unit length: G with itself, G with M, M with itself.
 
-
-def cosine(mix: Mix, rows: Rows, next_gradient: NextGradient) -> Tensor:
-    """(T, 1), between a mix and the next gradient."""
-    products = torch.addcmul(mix.gradient * next_gradient.with_gradient, mix.memory, next_gradient.with_memory)
-    return ratio(products.sum(dim=1, keepdim=True), squared_length(mix, rows).sqrt())
+    Returns:
+        The scaled products; the lengths of gradient and memory, (2, T, 1); and their reciprocals, 0 for 0.
+    """
+    lengths = products[::2].sum(dim=2, keepdim=True).sqrt()
+    inverse = or_infinity(lengths).reciprocal()
+    g, m = inverse.unbind()
+    return products * (torch.stack([g, g, m]) * torch.stack([g, m, m])), lengths, inverse
 
 
 # ---- GC-W: rows attend to rows -----------------------------------------------------------------------------------
 
 
-def tokens(rows: Rows) -> Tensor:
+def tokens(rows: Tensor, batch: Batch) -> Tensor:
     """(T, C, 3), each in [-1, 1]: the lengths of G_i and M_i relative to a typical row's, and their cosine."""
-    number: Tensor | int = rows.gg.shape[1]
-    root: Tensor | float = math.sqrt(number)
-    if rows.padding is not None:
-        number, root = rows.padding.rows, rows.padding.rows.sqrt()
-    g, m = (root * squares.sqrt() for squares in (rows.gg, rows.mm))
-    agreement = number * ratio(rows.gm, g * m)
-    return torch.stack([(g - 1.0) / (g + 1.0), (m - 1.0) / (m + 1.0), agreement], dim=2)
+    scaled = rows * batch.rows
+    lengths = scaled[::2].sqrt()
+    agreement = scaled[1:2] / or_infinity(lengths.prod(dim=0, keepdim=True))
+    return torch.cat([(lengths - 1.0) / (lengths + 1.0), agreement]).permute(1, 2, 0)
 
 
-def averages_of(x: Tensor, padding: Padding | None) -> Tensor:
+def averages_of(x: Tensor, batch: Batch) -> Tensor:
     """The tokens (T, C, 3) averaged over at most 64 blocks of neighboring rows, (T, keys, 3)."""
-    if padding is None:
-        return F.adaptive_avg_pool1d(x.mT, min(x.shape[1], KEYS)).mT
-    tensors = torch.arange(len(x), device=x.device)[:, None, None]
-    return F.pad(x, (0, 0, 0, 1))[tensors, padding.blocks].sum(dim=2) / padding.sizes.clamp(min=1)
+    return (x[batch.tensors, batch.blocks] * batch.weights).sum(dim=2)
 
 
-def attention(theta: list[Tensor], rows: Rows) -> Mix:
-    r"""GC-W. With tokens :math:`x`, and their averages :math:`\bar x` over at most 64 blocks of neighboring rows,
+class Attended(NamedTuple):
+    """What :func:`attention` computes on the way; the offset is (T, C, 2), the coefficients of the rows of D."""
+
+    x: Tensor
+    averages: Tensor
+    queries: Tensor
+    keys: Tensor
+    weights: Tensor
+    values: Tensor
+    offset: Tensor
+
+
+def attention(theta: Theta, rows: Tensor, batch: Batch) -> Attended:
+    r"""GC-W's offset. With tokens :math:`x`, and their averages :math:`\bar x` over blocks of neighboring rows,
 
     .. math::
         A &= \mathrm{softmax}\big((x W_q + b_q)(\bar x W_k)^T / \sqrt r\big), \quad
         c = x W_s + A (\bar x W_v + b_v) \\
-        \Delta_i &= c_{i1} G_i + c_{i2} M_i, \quad \hat G = G + \text{gate} \cdot \Delta / \lVert \Delta \rVert
+        D_i &= c_{i1} G_i + c_{i2} M_i, \quad \hat G = G + \text{gate} \cdot D / \lVert D \rVert
     """
-    w_q, b_q, w_k, w_s, w_v, b_v, gate = theta
-    x = tokens(rows)
-    averages = averages_of(x, rows.padding)
-    scores = torch.baddbmm(b_q[:, None], x, w_q) @ (averages @ w_k).mT
-    if rows.padding is not None:
-        scores = scores.masked_fill(rows.padding.sizes.mT == 0, -math.inf)
-    weights = torch.softmax(scores / math.sqrt(WIDTH), dim=2)
-    own, memory = (x @ w_s + weights @ torch.baddbmm(b_v[:, None], averages, w_v)).unbind(dim=2)
-    step = ratio(gate, squared_length(Mix(own, memory), rows).sqrt())
-    return Mix(1.0 + step * own, step * memory)
+    w_q, b_q, w_k, w_s, w_v, b_v, _ = theta
+    x = tokens(rows, batch)
+    averages = averages_of(x, batch)
+    queries, keys = torch.baddbmm(b_q, x, w_q), torch.bmm(averages, w_k)
+    scores = torch.baddbmm(batch.absent, queries, keys.mT, alpha=1.0 / math.sqrt(WIDTH))
+    weights, values = torch.softmax(scores, dim=2), torch.baddbmm(b_v, averages, w_v)
+    offset = torch.baddbmm(torch.bmm(x, w_s), weights, values)
+    return Attended(x, averages, queries, keys, weights, values, offset)
 
 
 # ---- GC-ODE: a differential equation in the plane of gradient and memory ------------------------------------------
 
 
-def midpoint(velocity: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    r""":math:`y(1)` of :math:`dy / d\tau = \text{velocity}(y)` from :math:`y(0)`: one explicit midpoint step."""
-    return y + velocity(y + 0.5 * velocity(y))
+class Stage(NamedTuple):
+    """An evaluation of the velocity: its input [y, cos(G, M)], its hidden layer, and the velocity over the gate."""
+
+    inputs: Tensor
+    hidden: Tensor
+    direction: Tensor
 
 
-def history_ode(theta: list[Tensor], rows: Rows) -> Mix:
+class Path(NamedTuple):
+    """What :func:`history_ode` computes on the way, and y(1), (T, 1, 2)."""
+
+    stages: tuple[Stage, Stage]
+    end: Tensor
+
+
+def history_ode(theta: Theta, agreement: Tensor, start: Tensor) -> Path:
     r"""GC-ODE on a gradient's own history: from :math:`y(0) = (1, 0)` to :math:`y(1)`, in the plane of G and M,
 
     .. math::
         \frac{dy}{d\tau} = \text{gate} \cdot W_2 \tanh(W_1 [y, \cos(G, M)] + b_1), \quad \hat G = y_1 G + y_2 M
+
+    by one explicit midpoint step.
+
+    Args:
+        theta: The parameters.
+        agreement: (T, 1, 1), the cosine.
+        start: (T, 1, 2), y(0).
     """
     w_1, b_1, w_2, gate = theta
-    agreement = rows.gm.sum(dim=1, keepdim=True)
 
-    def velocity(y: Tensor) -> Tensor:
-        hidden = torch.tanh(torch.baddbmm(b_1[:, None], torch.cat([y, agreement], dim=1)[:, None], w_1))
-        return gate * (hidden @ w_2)[:, 0]
+    def at(y: Tensor) -> Stage:
+        inputs = torch.cat([y, agreement], dim=2)
+        hidden = torch.tanh(torch.baddbmm(b_1, inputs, w_1))
+        return Stage(inputs, hidden, torch.bmm(hidden, w_2))
 
-    start = torch.cat([torch.ones_like(agreement), torch.zeros_like(agreement)], dim=1)
-    return Mix(*midpoint(velocity, start).split(1, dim=1))
+    first = at(start)
+    second = at(torch.addcmul(start, gate, first.direction, value=0.5))
+    return Path((first, second), torch.addcmul(start, gate, second.direction))
 
 
-# ---- a predictor's parameters and their training ------------------------------------------------------------------
+# ---- a predictor's parameters -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A prediction with trainable parameters.
+    """Trainable parameters of a prediction.
 
     Attributes:
         name: The key of its parameters in a tensor's state.
-        shapes: Shapes of the parameters, matrices as (inputs, outputs). The last one is the gate.
-        predict: ``predict(parameters, rows)``, each parameter with T as its first dimension.
+        shapes: Shapes of the parameters, matrices as (inputs, outputs), biases as vectors. The last one is the gate.
     """
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
-    predict: Callable[[list[Tensor], Rows], Mix]
 
     @property
     def size(self) -> int:
@@ -198,103 +211,85 @@ class Predictor:
         flat = torch.cat([parameter.flatten() for parameter in parameters])
         return torch.stack([flat, torch.zeros_like(flat), torch.zeros_like(flat)]).to(device, dtype)
 
-    def __call__(self, theta: Tensor, rows: Rows) -> Mix:
-        """The predicted next gradient, of any length, for parameters of shape (T, size)."""
-        pieces = theta.split([math.prod(shape) for shape in self.shapes], dim=1)
-        return self.predict([t.unflatten(1, shape) for t, shape in zip(pieces, self.shapes, strict=True)], rows)
+
+GCW = Predictor("gcw", ((TOKEN, WIDTH), (WIDTH,), (TOKEN, WIDTH), (TOKEN, 2), (TOKEN, 2), (2,), (1,)))
+GCODE = Predictor("gcode", ((3, HIDDEN), (HIDDEN,), (HIDDEN, 2), (1,)))
 
 
-GCW = Predictor("gcw", ((TOKEN, WIDTH), (WIDTH,), (TOKEN, WIDTH), (TOKEN, 2), (TOKEN, 2), (2,), (1,)), attention)
-GCODE = Predictor("gcode", ((3, HIDDEN), (HIDDEN,), (HIDDEN, 2), (1,)), history_ode)
+def as_theta(parameters: Tensor, predictors: Sequence[Predictor]) -> dict[str, Theta]:
+    """Parameters of one predictor after the other, (T, size), as matrices (T, inputs, outputs), by predictor."""
+    shapes = [shape if len(shape) == 2 else (1, *shape) for each in predictors for shape in each.shapes]
+    pieces = parameters.split([math.prod(shape) for shape in shapes], dim=1)
+    matrices = iter([piece.unflatten(1, shape) for piece, shape in zip(pieces, shapes, strict=True)])
+    return {each.name: [next(matrices) for _ in each.shapes] for each in predictors}
 
 
-class PredictorState(NamedTuple):
-    """A predictor's state for T tensors.
+# ---- the predictions ---------------------------------------------------------------------------------------------
+
+
+class Prediction(NamedTuple):
+    """Predicted gradients, of any length.
 
     Attributes:
-        values: (T, 3, size), the parameters and Adam's two moments, as :meth:`Predictor.initial_values` returns them.
-        steps: (T, 1), the number of training steps so far.
+        mixes: (T, K, n), GC-W's first; n is 3 with GC-W, and otherwise 2, since there is no D.
+        basis: What they are mixed of.
+        target: (T, n, 1), the inner products of G, M and D with the next gradient; empty if that is not given.
+        products: (T, n rows, C), of rows: of G, M and D, in this order, with each of G, M, D and the next gradient.
+        attended: What GC-W computed, and the reciprocal length of D, (T, 1, 1); None without GC-W.
+        path: What GC-ODE computed; None without it.
     """
 
-    values: Tensor
-    steps: Tensor
+    mixes: Tensor
+    basis: Basis
+    target: Tensor
+    products: Tensor
+    attended: tuple[Attended, Tensor] | None
+    path: Path | None
 
 
-def train_predictor(
-    predictor: Predictor, state: PredictorState, rows: Rows, next_gradient: NextGradient, lr: float
-) -> tuple[PredictorState, Tensor]:
-    r"""One step of Adam on the squared distance of two unit vectors, the prediction and the next gradient.
-
-    A gradient of zeros has no direction, so it trains nothing, neither as the input nor as the target.
+def predict(theta: Mapping[str, Theta], rows: Tensor, batch: Batch, target: Sequence[Tensor] = ()) -> Prediction:
+    """Predicts next gradients.
 
     Args:
-        predictor: The predictor to train.
-        state: Its state for each tensor.
-        rows: Inner products of the step that the prediction was made from.
-        next_gradient: The gradient that was to be predicted.
-        lr: Adam's learning rate.
-
-    Returns:
-        The new state, and the loss before this training step, (T, 1); nan where nothing was trained.
+        theta: The parameters by predictor: of GC-W, of GC-ODE, or of both.
+        rows: (3, T, C), the inner products of rows of :func:`unit_rows`.
+        batch: Of the tensors.
+        target: The inner products of the next gradient's rows with those of G and of M, (T, C) each.
     """
-    with torch.enable_grad():
-        theta = state.values[:, 0].detach().requires_grad_()
-        loss = 2.0 - 2.0 * cosine(predictor(theta, rows), rows, next_gradient)
-        (gradient,) = torch.autograd.grad(loss.sum(), theta)
-    trained = gradient.isfinite().all(dim=1, keepdim=True) & has_direction(rows, next_gradient)
-    steps = torch.where(trained, state.steps + 1, state.steps)
-    values = torch.where(trained[..., None], adam_step(state.values, gradient, steps, lr), state.values)
-    return PredictorState(values, steps), torch.where(trained, loss.detach(), math.nan)
+    gg, gm, mm = rows.unbind()
+    table = [[gg, gm, *target[:1]], [gm, mm, *target[1:]]]
+    seen = attention(theta[GCW.name], rows, batch) if GCW.name in theta else None
+    if seen is not None:
+        table = _with_offset(table, seen.offset)
+    products = torch.stack([row for each in table for row in each], dim=1)
+    sums = products.sum(dim=2)
+    of_single = sums.view(len(sums), -1, 1, 1).unbind(dim=1)
+    gram, with_target = sums.view(len(sums), len(table), -1).split([len(table), len(target) // 2], dim=2)
+    gradient = batch.gradient if seen is None else batch.gradient_of_three
+    mixes, attended, path = [], None, None
+    if seen is not None:
+        inverse_length = or_infinity(of_single[2 * len(table[0]) + 2]).rsqrt()
+        attended = (seen, inverse_length)
+        mixes += [batch.gradient, theta[GCW.name][-1] * inverse_length]
+    if GCODE.name in theta:
+        path = history_ode(theta[GCODE.name], of_single[1], batch.gradient)
+        mixes += [path.end] if seen is None else [path.end, batch.zero]
+    found = torch.cat(mixes, dim=2).view(len(sums), -1, len(table))
+    return Prediction(found, Basis(gram, of_single[0], gradient), with_target, products, attended, path)
 
 
-def has_direction(rows: Rows, next_gradient: NextGradient) -> Tensor:
-    """(T, 1), whether neither gradient is zero."""
-    return rows.gg.any(dim=1, keepdim=True) & (next_gradient.length > 0)
+def _with_offset(table: list[list[Tensor]], offset: Tensor) -> list[list[Tensor]]:
+    """The table of products with one more row and column, for D."""
+    a, b = offset.unbind(dim=2)
+    d = [torch.addcmul(a * with_g, b, with_m) for with_g, with_m in zip(*table, strict=True)]
+    dd = torch.addcmul(a * d[0], b, d[1])
+    (gg, gm, *g), (_, mm, *m), (dg, dm, *target) = *table, d
+    return [[gg, gm, dg, *g], [gm, mm, dm, *m], [dg, dm, dd, *target]]
 
 
-def adam_step(values: Tensor, gradient: Tensor, steps: Tensor, lr: float) -> Tensor:
-    """The ``steps``-th step of Adam on stacked (parameters, first, second moments), shape (..., 3, size)."""
-    theta, first, second = values.unbind(dim=-2)
-    first = torch.lerp(first, gradient, 1.0 - BETA1)
-    second = torch.lerp(second, gradient * gradient, 1.0 - BETA2)
-    corrections = [-torch.expm1(steps * math.log(beta)) for beta in (BETA1, BETA2)]  # 1 - beta^steps
-    theta = theta - lr * (first / corrections[0]) / ((second / corrections[1]).sqrt() + EPS)
-    return torch.stack([theta, first, second], dim=-2)
-
-
-# ---- the corrected gradient --------------------------------------------------------------------------------------
-
-
-def combine(predictions: list[tuple[float, Mix]], rows: Rows, min_cosine: float) -> Mix:
-    r""":math:`g' = g + \sum_k \alpha_k (\hat g_k - g)`, each prediction scaled to the length of g, then made safe.
-
-    Args:
-        predictions: Pairs of strength and prediction.
-        rows: Inner products of the step.
-        min_cosine: See :func:`make_safe`.
-    """
-    a, b = unchanged(rows)
-    for strength, prediction in predictions:
-        predicted = as_long_as_the_gradient(prediction, rows)
-        a = a + strength * (predicted.gradient - 1.0)
-        b = b + strength * predicted.memory
-    return make_safe(Mix(a, b), rows, min_cosine)
-
-
-def make_safe(mix: Mix, rows: Rows, min_cosine: float) -> Mix:
-    """Scales a mix to the length of g, and turns it back toward g where their cosine is below ``min_cosine``.
-
-    Where this is not defined, the result is g: for a gradient of zeros, for a mix that is zero or not finite, and for
-    one that points exactly against g.
-    """
-    a, b = as_long_as_the_gradient(mix, rows)
-    squared = rows.gg.sum(dim=1, keepdim=True)
-    c = ratio(torch.addcmul(a * rows.gg, b, rows.gm).sum(dim=1, keepdim=True), squared)
-    across = 1.0 - c * c
-    # In the plane of g and the mix: min_cosine along g, the rest of the length across g.
-    turn = ratio(torch.full_like(across, 1.0 - min_cosine * min_cosine), across).sqrt()
-    near = c >= min_cosine
-    safe = Mix(torch.where(near, a, min_cosine + turn * (a - c)), torch.where(near, b, turn * b))
-    defined = (near | (across > 8.0 * torch.finfo(c.dtype).eps)) & (squared > 0) & (squared_length(mix, rows) > 0)
-    defined &= (safe.gradient.isfinite() & safe.memory.isfinite()).all(dim=1, keepdim=True)
-    return Mix(*(torch.where(defined, new, old) for new, old in zip(safe, unchanged(rows), strict=True)))
+def of_rows(mix: Tensor, prediction: Prediction) -> Tensor:
+    """The coefficients (T, C, 2) of the rows of G and M in a mix (T, 1, n)."""
+    if prediction.attended is None:
+        return mix.expand(-1, prediction.products.shape[2], -1)
+    own, of_offset = mix.split([2, 1], dim=2)
+    return torch.addcmul(own, of_offset, prediction.attended[0].offset)

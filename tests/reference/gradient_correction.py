@@ -1,7 +1,7 @@
 """Gradient correction as its formulas say: whole gradients as vectors, one tensor at a time, float64.
 
 Nothing here imports the package. Where the package works with inner products of rows, this module computes the
-predicted gradients themselves. Where the package uses autograd, this module uses complex steps,
+predicted gradients themselves. Where the package writes derivatives out, this module uses complex steps,
 f'(x) = Im f(x + ih) / h, which are exact up to rounding. So the formulas below must work for complex parameters: no
 absolute values, no conjugates.
 """
