@@ -119,12 +119,28 @@ def steps(learner: Learner, batch: data.Batch, shown: str) -> tuple[list[float],
     learner.start_epoch(1)
     losses: list[float] = []
     spent = []
-    clock = time.process_time if batch.images.device.type == "cpu" else time.perf_counter
     while len(losses) < STEPS and all(map(math.isfinite, losses[-1:])):
-        started = clock()
         try:
-            losses.append(float(learner.step(batch).loss))
+            loss, seconds = _step(learner, batch)
         except Exception as error:
             raise CompareError(f"step {len(losses) + 1} of {shown} raised {type(error).__name__}: {error}") from error
-        spent.append(clock() - started)
+        losses.append(loss)
+        spent.append(seconds)
     return losses, median(spent)
+
+
+def relative_cost(learner: Learner, reference: Learner, batch: data.Batch) -> float:
+    """What a step costs, divided by the reference's: in turns, as other programs disturb both alike."""
+    for each in (learner, reference):
+        each.start_epoch(1)
+    rounds = [(_step(learner, batch)[1], _step(reference, batch)[1]) for _ in range(STEPS)]
+    own, others = zip(*rounds, strict=True)
+    return median(own) / median(others)
+
+
+def _step(learner: Learner, batch: data.Batch) -> tuple[float, float]:
+    """The loss of a step, and its seconds."""
+    clock = time.process_time if batch.images.device.type == "cpu" else time.perf_counter
+    started = clock()
+    loss = float(learner.step(batch).loss)
+    return loss, clock() - started

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from advanced_optimizers._base import build_optimizer
-from advanced_optimizers.experiments.compare.bench import STEPS, Bench, steps
+from advanced_optimizers.experiments.compare.bench import STEPS, Bench, relative_cost, steps
 from advanced_optimizers.experiments.compare.code import CompareError
 from advanced_optimizers.experiments.compare.own import OwnOptimizer, parameters_of
 from advanced_optimizers.experiments.compare.spaces import middle
@@ -100,7 +100,6 @@ def preflight(algorithm: str, bench: Bench, own: OwnOptimizer | None = None) -> 
     frozen = own is not None and bool(own.code.setting("ALLOW_FROZEN"))
     warnings = [] if frozen else list(_standing(shown, model, before))
     warnings += _idle(algorithm, bench, values, own)
-    _, reference = steps(_adamw(bench, algorithm), bench.batch, "AdamW")
     notes = []
     if callable(getattr(getattr(learner, "optimizer", None), "train", None)):
         notes.append("switches train()/eval(): handled")
@@ -112,7 +111,7 @@ def preflight(algorithm: str, bench: Bench, own: OwnOptimizer | None = None) -> 
         losses=(losses[0], losses[-1]),
         seconds=seconds,
         batches=bench.batches,
-        cost=seconds / reference,
+        cost=relative_cost(_built(bench, algorithm, values, bench.model()), _adamw(bench, algorithm), bench.batch),
         warnings=tuple(warnings),
         notes=tuple(notes),
     )
