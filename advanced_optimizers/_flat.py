@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Gathered", "Layout", "Ring", "precise", "runs_together"]
+__all__ = ["Gathered", "Layout", "Ring", "Sums", "precise", "runs_together"]
 
 # The numbers of a block. Each tensor starts at a whole block, so it wastes half a block on average.
 BLOCK = 4096
@@ -61,10 +61,10 @@ class Layout:
         self.starts = [0, *(of_tensors.cumsum(0) * block).tolist()][: len(dense)]
         self.blocks = int(of_tensors.sum())
         divided = torch.tensor([1] * len(dense) if segments is None else segments)
-        counts = (of_tensors // divided).repeat_interleave(divided)
-        owner = torch.arange(len(counts)).repeat_interleave(counts)
-        self._owner = owner.unsqueeze(1).to(self.device)  # of each block, (blocks, 1)
-        self._levels = [index.to(self.device) for index in _levels(counts)]
+        self.counts = (of_tensors // divided).repeat_interleave(divided)  # the blocks of each segment
+        self._owner = torch.arange(len(self.counts)).repeat_interleave(self.counts).to(self.device)  # of each block
+        self._owners = self._owner.unsqueeze(1)
+        self._levels = [index.to(self.device) for index in _levels(self.counts)]
 
     def zeros(self, dtype: torch.dtype, *buffers: int) -> Tensor:
         """One or several buffers, (..., blocks, block)."""
@@ -85,7 +85,40 @@ class Layout:
 
     def spread(self, of_segments: Tensor) -> tuple[Tensor, ...]:
         """Each row of (rows, segments) as (blocks, 1), to be used with a buffer."""
-        return of_segments[:, self._owner].unbind()
+        return of_segments[:, self._owners].unbind()
+
+    def spread_into(self, of_blocks: Tensor, of_segments: Tensor) -> None:
+        """The same into rows that are there already, (rows, blocks) from (rows, segments)."""
+        torch.index_select(of_segments, 1, self._owner, out=of_blocks)
+
+
+class Sums:
+    """Sums over each segment's blocks of several quantities, from buffers and into buffers that stay where they are.
+
+    Attributes:
+        of_blocks: (rows, blocks), to be written to.
+        of_segments: (rows, segments), the sums of the last call.
+
+    Args:
+        layout: The blocks and segments.
+        rows: The number of quantities.
+        dtype: Of the quantities; sums are in :func:`precise`.
+    """
+
+    def __init__(self, layout: Layout, rows: int, dtype: torch.dtype) -> None:
+        counts = layout.counts.repeat(rows)
+        self._levels = [index.to(layout.device) for index in _levels(counts)]
+        self._flat = torch.zeros(int(counts.sum()) + 1, dtype=dtype, device=layout.device)  # the last one stays 0
+        self._sums = torch.zeros(len(counts), dtype=precise(layout.device), device=layout.device)
+        self.of_blocks, self.of_segments = self._flat[:-1].view(rows, -1), self._sums.view(rows, -1)
+
+    def __call__(self) -> None:
+        """Adds up what :attr:`of_blocks` holds."""
+        *levels, last = self._levels
+        partial = self._flat
+        for index in levels:
+            partial = partial[index].sum(dim=1, dtype=self._sums.dtype)
+        torch.sum(partial[last], dim=1, dtype=self._sums.dtype, out=self._sums)
 
 
 def _levels(counts: Tensor) -> list[Tensor]:

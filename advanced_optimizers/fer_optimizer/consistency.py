@@ -105,7 +105,7 @@ class FEROptimizer(GradientTransform):
             corrected.
         memory_size: :math:`H \ge 1`, in steps; 1 compares with the previous gradient only. Also the number of values
             that ``consistency_history`` keeps.
-        foreach: Whether all tensors on a device are handled together: about 45 operations a step however many tensors
+        foreach: Whether all tensors on a device are handled together: about 40 operations a step however many tensors
             there are, none of which waits for the device. Default: everywhere but on the CPU, where one tensor after
             the other is faster. Both give the same up to rounding. Sharded tensors (FSDP2) are handled together in any
             case. (The base optimizer's own ``foreach`` belongs in ``base_optimizer_kwargs``.)
