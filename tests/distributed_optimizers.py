@@ -258,6 +258,27 @@ def resume_sharded(name: str, by_torch: bool) -> list[Tensor]:
     return parameters_of(model)
 
 
+def resume_sharded_in_bfloat16() -> tuple[bool, bool]:
+    """Whether halves of a run make the whole one bit for bit, and whether the memories are in bfloat16."""
+
+    def build(model: nn.Module) -> FEROptimizer:
+        return FEROptimizer(model.parameters(), fer_weight=0.5, memory_size=10, state_dtype=torch.bfloat16)
+
+    ends = []
+    for is_resumed in (False, True):
+        model = sharded(model_of("fer"))
+        optimizer = build(model)
+        run(model, optimizer, slice(STEPS // 2))
+        if is_resumed:
+            saved = deepcopy(optimizer.state_dict())
+            optimizer = build(model)
+            optimizer.load_state_dict(saved)
+        run(model, optimizer, slice(STEPS // 2, None))
+        ends.append(parameters_of(model))
+    kept = {state["memory"].dtype for state in optimizer.state.values()}
+    return all(map(torch.equal, *ends)), kept == {torch.bfloat16}
+
+
 def watch_sharded() -> list[float]:
     """The cosines, which are of whole tensors; the last bias has three numbers, so parts differ in size."""
     model = sharded(model_of("fer"))

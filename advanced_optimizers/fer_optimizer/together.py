@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._flat import Layout, State, Sums, precise
+from advanced_optimizers._rounding import Noise, round_stochastically
 from advanced_optimizers._sharded import like, local, shards_of
 
 # A tensor's hyperparameters: fer_weight, consistency_threshold, memory_size.
@@ -42,16 +43,25 @@ class Together:
         params: The parameters; all are whole, or all are sharded in the same way.
         state: The optimizer's; a memory that is there is taken over.
         dtype: The precision of the gradients.
+        noise: For memories in bfloat16, what they are rounded with; None keeps them in float32 or wider.
     """
 
-    def __init__(self, params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        params: list[Tensor],
+        state: MutableMapping[Tensor, dict[str, Any]],
+        dtype: torch.dtype,
+        noise: Noise | None = None,
+    ) -> None:
         self.params = params
+        self._noise = noise
         self._strides = [p.stride() for p in params]
         self._shards = shards_of(params[0])
         self._layout = Layout([local(p) for p in params])
         wide = torch.promote_types(dtype, torch.float32)
         self._work = self._layout.zeros(wide)  # the gradients, which become the corrected ones
-        self._memory = self._layout.zeros(wide)
+        self._memory = self._layout.zeros(wide if noise is None else torch.bfloat16)
+        self._largest = torch.finfo(wide if noise is None else torch.float32).max
         self._gradients = self._layout.views(self._work)
         self._narrow = None if dtype == wide else self._layout.zeros(dtype)
         corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
@@ -123,6 +133,8 @@ class Together:
             self._is_here = None if all(here) else torch.tensor([here], device=self._layout.device)
         into = [gradient for gradient, is_here in zip(self._gradients, here, strict=True) if is_here]
         torch._foreach_copy_(into, [local(grads[p]) for p in self.params if p in grads])
+        if self._noise is not None:
+            self._noise.draw()
         return self._arithmetic()
 
     def _use(self, settings: list[Setting]) -> None:
@@ -142,10 +154,11 @@ class Together:
         )
 
     def _correct(self) -> Tensor:
-        n, work, memory = self._numbers, self._work, self._memory
+        n, work = self._numbers, self._work
+        memory = self._memory.to(work.dtype)  # itself, unless it is kept in bfloat16
         self._multiply(work, memory)
         gg, mm, _ = self._products
-        finite = gg <= torch.finfo(work.dtype).max
+        finite = gg <= self._largest
         if self._is_here is not None:
             finite &= self._is_here
         r = torch.where(finite, (gg * mm).rsqrt(), n.nan)
@@ -166,6 +179,11 @@ class Together:
         entering = work.nan_to_num(0.0, 0.0, 0.0)  # what is not finite enters at a rate of 0
         work.mul_(a).addcmul_(memory, b)
         memory.lerp_(entering, t)
+        del entering  # makes room for the noise
+        if self._noise is not None:
+            memory = memory.float()
+            round_stochastically(memory, self._noise.of_all())
+            self._memory.copy_(memory)
         if self._narrow is not None:
             self._narrow.copy_(work)
         return c
