@@ -22,7 +22,7 @@ of a tensor round them alike, and a CUDA graph draws new ones at each replay wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,9 @@ def round_stochastically(numbers: Tensor, noise: Tensor) -> None:
 class Steps:
     """What tells the steps of an optimizer from one another: a power of the generator's multiplier on each device.
 
+    The state of every parameter has it as ``"rounding"``, one tensor for all on a device: so it is in a checkpoint
+    however the optimizer is nested or its state is read.
+
     Args:
         number: The power at which it starts; :attr:`number` of one that is continued.
     """
@@ -88,6 +91,15 @@ class Steps:
     def __init__(self, number: int = 1) -> None:
         self._number = number
         self._on: dict[torch.device, Tensor] = {}
+
+    @classmethod
+    def of(cls, state: Mapping[Any, Any]) -> Steps:
+        """Those that go on where state was saved, which has been loaded; none is noise from the first step on."""
+        states = {p: each for p, each in state.items() if isinstance(each, dict) and "rounding" in each}
+        steps = cls(int(next(iter(states.values()))["rounding"])) if states else cls()
+        for p, each in states.items():
+            each["rounding"] = steps.on(p.device)
+        return steps
 
     @property
     def number(self) -> int:
@@ -113,6 +125,9 @@ class Noise:
     each column are joined by exclusive or: the numbers of any two elements are independent, as if each had been drawn,
     for little more than one pass. Row and column have a key each; their numbers are the upper bits of ``key * power``.
 
+    Attributes:
+        power: What tells the step, (1,).
+
     Args:
         params: The tensors; of a sharded one, this process's part.
         order: All tensors of the optimizer: where one stands among them tells its keys from others'.
@@ -124,8 +139,8 @@ class Noise:
         parts = [local(p) for p in params]
         rows = [max(1, -(-part.numel() // BLOCK)) for part in parts]
         keys = [_keys(places[p], _part(p), count) for p, count in zip(params, rows, strict=True)]
-        self._power = steps.on(parts[0].device)
-        self._keys = torch.cat([_keys(0, 0, BLOCK), *keys]).to(self._power.device)
+        self.power = steps.on(parts[0].device)
+        self._keys = torch.cat([_keys(0, 0, BLOCK), *keys]).to(self.power.device)
         self._numbers = torch.zeros_like(self._keys, dtype=torch.int32)
         self._columns, self._rows = self._numbers.split([BLOCK, sum(rows)])
         self._rows = self._rows.unsqueeze(1)
@@ -136,7 +151,7 @@ class Noise:
 
     def draw(self) -> None:
         """Draws the numbers of this step, which stay until the next call."""
-        torch.bitwise_and(torch.bitwise_right_shift(self._keys * self._power, 48), 0xFFFF, out=self._numbers)
+        torch.bitwise_and(torch.bitwise_right_shift(self._keys * self.power, 48), 0xFFFF, out=self._numbers)
 
     def of_all(self) -> Tensor:
         """(blocks, block), those of a :class:`Layout` of the tensors; the caller's to write to."""

@@ -62,9 +62,13 @@ def state_dtype_row(value: Any, shown: str | None = None) -> BadCall:
 
 
 def rounding_row(value: Any) -> BadCall:
-    optimizer = FEROptimizer([torch.nn.Parameter(torch.zeros(2))], state_dtype=torch.bfloat16)
-    state = {**optimizer.state_dict(), "rounding": value}
-    return row("FEROptimizer.load_state_dict", "rounding", value, lambda: optimizer.load_state_dict(state))
+    p = torch.nn.Parameter(torch.zeros(2))
+    optimizer = FEROptimizer([p], state_dtype=torch.bfloat16)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0] = {**saved["state"][0], "rounding": value}
+    return row("FEROptimizer.load_state_dict", "rounding", value, lambda: optimizer.load_state_dict(saved))
 
 
 NOT_COUNTS = (0, -1, 4.0, "4", None, True, math.nan, math.inf, [4], torch.tensor([1, 2]), np.array([4, 4]), int)
@@ -83,7 +87,7 @@ BAD_CALLS: list[BadCall] = [
     # ---- gradient consistency: the precision of its state
     *(state_dtype_row(value) for value in (torch.float16, torch.float32, torch.float64, torch.int32, "bfloat16", 16)),
     *(state_dtype_row(value) for value in (True, False, 0, [torch.bfloat16], float)),
-    *(rounding_row(value) for value in (None, "1", 1.5, True, 2**64, -(2**63) - 1)),
+    *(rounding_row(value) for value in (None, "1", 1.5, True, 2, 2**64 + 1, -(2**63) - 1)),
     # ---- epochs
     *(epoch_row(value) for value in (0, -1, 6, 1.0, "1", None, True, math.nan, torch.tensor([1, 2]))),
     # ---- batches

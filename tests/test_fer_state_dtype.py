@@ -16,16 +16,20 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer
+from advanced_optimizers._base import WrappedOptimizer
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 SHAPES = ((5000,), (30, 20), (), (4, 3, 3, 3), (0,))
 every_way = pytest.mark.parametrize("foreach", [False, True], ids=["one by one", "together"])
 
 
-def made(foreach: bool, memory_size: int = 20, **settings: Any) -> tuple[list[nn.Parameter], FEROptimizer]:
+def made(
+    foreach: bool, memory_size: int = 20, params: list[nn.Parameter] | None = None, **settings: Any
+) -> tuple[list[nn.Parameter], FEROptimizer]:
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, generator=generator) for shape in SHAPES]
-    params = [nn.Parameter(t.to(memory_format=torch.channels_last) if t.dim() == 4 else t) for t in tensors]
+    if params is None:
+        params = [nn.Parameter(t.to(memory_format=torch.channels_last) if t.dim() == 4 else t) for t in tensors]
     settings = {"state_dtype": torch.bfloat16, "foreach": foreach, **settings}
     return params, FEROptimizer(params, SGD, {"lr": 0.1}, 0.5, memory_size=memory_size, **settings)
 
@@ -51,6 +55,10 @@ def feed(params: list[nn.Parameter], optimizer: FEROptimizer, steps: list[list[T
 
 def memories(optimizer: FEROptimizer) -> list[Tensor]:
     return [state["memory"] for _, state in sorted(optimizer.state_dict()["state"].items()) if "memory" in state]
+
+
+def roundings(optimizer: FEROptimizer) -> set[int]:
+    return {int(state["rounding"]) for state in optimizer.state_dict()["state"].values() if "rounding" in state}
 
 
 @every_way
@@ -94,9 +102,25 @@ def test_a_run_that_goes_on_is_the_uninterrupted_one_bit_for_bit(foreach: bool, 
     feed(twins, twin, steps[4:])
     assert_close(twins, params, **BITWISE)
     assert_close(memories(twin), memories(optimizer), **BITWISE)
-    assert (
-        twin.state_dict()["rounding"] == optimizer.state_dict()["rounding"] != made(foreach)[1].state_dict()["rounding"]
-    )
+    assert roundings(twin) == roundings(optimizer)
+    assert len(roundings(optimizer)) == 1
+
+
+@every_way
+def test_inside_another_wrapper_a_run_goes_on_bit_for_bit_too(foreach: bool):
+    ends = []
+    for is_resumed in (False, True):
+        params, inner = made(foreach)
+        outer: Any = WrappedOptimizer(params, lambda _, inner=inner: inner, {}, {})
+        feed(params, outer, gradients(9)[:4])
+        if is_resumed:
+            saved = copy.deepcopy(outer.state_dict())
+            fresh = made(foreach, params=params)[1]
+            outer = WrappedOptimizer(params, lambda _, fresh=fresh: fresh, {}, {})
+            outer.load_state_dict(saved)
+        feed(params, outer, gradients(9)[4:])
+        ends.append(params)
+    assert_close(*ends, **BITWISE)
 
 
 @every_way
@@ -125,13 +149,14 @@ def test_a_checkpoint_is_loaded_into_the_other_precision(foreach: bool, to: torc
     steps = gradients(8)
     feed(params, optimizer, steps[:4])
     saved = copy.deepcopy(optimizer.state_dict())
-    assert ("rounding" in saved) == (to is None)
+    assert bool(roundings(optimizer)) == (to is None)
     others, other = made(foreach, state_dtype=to)
     other.load_state_dict(saved)
     wanted = to or torch.float32
     assert_close(memories(other), [m.to(wanted) for m in memories(optimizer)], **BITWISE)
     feed(others, other, steps[4:])
     assert {m.dtype for m in memories(other)} == {wanted}
+    assert bool(roundings(other)) == (to is not None)
 
 
 @every_way
@@ -139,7 +164,7 @@ def test_without_it_nothing_is_different(foreach: bool):
     params, optimizer = made(foreach, state_dtype=None)
     feed(params, optimizer, gradients(4))
     assert {m.dtype for m in memories(optimizer)} == {torch.float32}
-    assert "rounding" not in optimizer.state_dict()
+    assert not roundings(optimizer)
 
 
 @every_way

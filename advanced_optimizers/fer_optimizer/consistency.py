@@ -100,7 +100,7 @@ class FEROptimizer(GradientTransform):
         corrected gradient, kept between steps where tensors are handled together or on the CPU. With ``state_dtype``
         the former has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are
         noisy. The noise of its rounding depends on the step and on the place of a parameter among all alone: a run
-        that is resumed with ``"rounding"`` from ``state_dict`` goes on bit for bit, and nobody's random numbers are
+        that is resumed from ``state_dict`` goes on bit for bit, and nobody's random numbers are
         used. Gradients whose squared norm is above 3.4e38 are not entered then. float16 is refused: it has no numbers
         below 6e-8. Together, each tensor's part is rounded up to 16 KiB, of its cosines the
         last 1000 steps wait until ``consistency_history`` is read, and a step can be captured in a CUDA graph if the
@@ -108,8 +108,7 @@ class FEROptimizer(GradientTransform):
         not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
         complex gradients are refused. Sharded tensors (FSDP2) are compared as wholes: processes add up three numbers of
         each tensor, in one exchange for each way of sharding, so all must have gradients of the same parameters.
-        ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty, and
-        ``"rounding"``, so that the noise starts anew.
+        ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty.
     """
 
     def __init__(
@@ -272,9 +271,11 @@ class FEROptimizer(GradientTransform):
         if self._state_dtype is None:
             self.state[p]["memory"] = memory
         else:
-            if "memory" not in self.state[p]:
-                self.state[p]["memory"] = torch.empty_like(p, dtype=self._state_dtype)
-            self._rounded.write(self.state[p]["memory"], memory, p)
+            state = self.state[p]
+            if "memory" not in state:
+                state["memory"] = torch.empty_like(p, dtype=self._state_dtype)
+            state["rounding"] = self._steps.on(p.device)
+            self._rounded.write(state["memory"], memory, p)
 
     def _correct(
         self, p: Tensor, grad: Tensor, memory: Tensor | None, gm: float, gg: float, mm: float, group: dict[str, Any]
@@ -301,17 +302,20 @@ class FEROptimizer(GradientTransform):
         return corrected
 
     def state_dict(self) -> dict[str, Any]:
-        """The memory, the groups, the consistency history, and the base optimizer's state under ``"base"``.
-
-        With ``state_dtype`` also ``"rounding"``, from which the noise of the next step follows.
-        """
+        """The memory, the groups, the consistency history, and the base optimizer's state under ``"base"``."""
         self._settle()
-        rounding = {} if self._state_dtype is None else {"rounding": self._steps.number}
-        return {**super().state_dict(), "consistency_history": self.consistency_history, **rounding}
+        return {**super().state_dict(), "consistency_history": self.consistency_history}
 
     def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
-        if state.keys() - {"memory"}:
-            raise ValueError(f"FEROptimizer keeps a 'memory' of each parameter, got {sorted(map(str, state))}")
+        if state.keys() - {"memory", "rounding"}:
+            raise ValueError(
+                f"FEROptimizer keeps a 'memory' of each parameter, and 'rounding' with state_dtype, got "
+                f"{sorted(map(str, state))}"
+            )
+        if "rounding" in state:
+            check_number("rounding", state["rounding"])
+        if self._state_dtype is None:
+            state.pop("rounding", None)
         if "memory" in state:
             check_shape("memory", state["memory"], p.shape)
             state["memory"] = state["memory"].to(self._state_dtype or _memory_dtype(p))
@@ -319,11 +323,10 @@ class FEROptimizer(GradientTransform):
     def _check_extra(self, state_dict: dict[str, Any]) -> None:
         for value in check_iterable("consistency_history", state_dict.get("consistency_history", []), "cosines"):
             check_range("consistency_history", value)
-        check_number("rounding", state_dict.get("rounding", 1))
 
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
         self._together, self._rings = Gathered(), []
-        self._steps = Steps(state_dict.get("rounding", 1))
+        self._steps = Steps.of(self.state)
         self._rounded = Rounded(self._steps)
         size = max(group["memory_size"] for group in self.param_groups)
         self._history = deque(state_dict.get("consistency_history", []), maxlen=size)

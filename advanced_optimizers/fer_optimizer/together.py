@@ -73,6 +73,8 @@ class Together:
             if "memory" in each:
                 local(memory).copy_(local(each["memory"]))
             each["memory"] = memory
+            if noise is not None:
+                each["rounding"] = noise.power
         self._known = torch.tensor([known], device=self._layout.device)
         self._all_known = all(known)
         # What there is one of for each tensor is written in place, so that its rows need not be taken apart in a step.
@@ -109,6 +111,7 @@ class Together:
         for p, memory, is_known in zip(self.params, self._memories, known, strict=True):
             if not is_known and state.get(p, {}).get("memory") is memory:
                 del state[p]["memory"]
+                state[p].pop("rounding", None)
         self._all_known = all(known)
 
     def compile(self, options: dict[str, Any]) -> None:
