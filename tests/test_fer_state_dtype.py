@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer
 from advanced_optimizers._base import WrappedOptimizer
+from benchmarks import step
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 SHAPES = ((5000,), (30, 20), (), (4, 3, 3, 3), (0,))
@@ -41,8 +42,8 @@ def gradients(steps: int) -> list[list[Tensor | None]]:
     found: list[list[Tensor | None]] = [
         [mean + 2.0 * torch.randn(mean.shape, generator=generator) for mean in means] for _ in range(steps)
     ]
-    for step in (0, 1, 2):
-        found[step][1] = None
+    for first in (0, 1, 2):
+        found[first][1] = None
     return found
 
 
@@ -194,6 +195,22 @@ def test_a_memory_at_the_end_of_the_range_stays_finite(foreach: bool):
     p.grad = signs
     optimizer.step()
     assert optimizer.state[p]["memory"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("foreach", "dtype", "state", "transient"),
+    [
+        (False, None, 3.0, 0.0),
+        (False, torch.bfloat16, 2.5, 0.5),
+        (True, None, 3.0, 1.0),
+        (True, torch.bfloat16, 2.5, 2.0),
+    ],
+)
+def test_the_memory_is_the_stated_one(foreach: bool, dtype: torch.dtype | None, state: float, transient: float):
+    contender = step.Contender("", None, None, lambda p: FEROptimizer(p, foreach=foreach, state_dtype=dtype))
+    found = step.measure_memory(contender, [torch.Size((256, 256))] * 4 + [torch.Size((10,))])
+    assert found.state == pytest.approx(state, abs=0.03)
+    assert found.transient <= transient + 0.1
 
 
 @every_way
