@@ -71,8 +71,9 @@ class FEROptimizer(GradientTransform):
             the other is faster. Both give the same up to rounding. Sharded tensors (FSDP2) are handled together in any
             case. (The base optimizer's own ``foreach`` belongs in ``base_optimizer_kwargs``.)
         state_dtype: ``torch.bfloat16`` keeps the memory in half the space, rounded stochastically: with 1000 as
-            ``memory_size`` each of its numbers has an error of 5%, with mean 0, and cosines with it are smaller by
-            0.1%; see Limitations. None, the default, keeps it in float32, or float64 for float64 gradients.
+            ``memory_size`` its numbers have relative errors of up to about 5% with mean 0, and cosines with it are
+            smaller by 0.1%. float16 is refused, since it has no numbers below 6e-8. None, the default, keeps the memory
+            in float32, or float64 for float64 gradients.
 
     Raises:
         TypeError: ``base_optimizer`` is not an optimizer, or a value has the wrong type.
@@ -97,17 +98,17 @@ class FEROptimizer(GradientTransform):
 
     Limitations:
         Memory: one tensor of the size of each gradient (float32 for half-precision gradients), and one more for the
-        corrected gradient, kept between steps where tensors are handled together or on the CPU. With ``state_dtype``
-        the former has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are
-        noisy. The noise of its rounding depends on the step and on the place of a parameter among all alone: a run
-        that is resumed from ``state_dict`` goes on bit for bit, and nobody's random numbers are
-        used. Gradients whose squared norm is above 3.4e38 are not entered then. float16 is refused: it has no numbers
-        below 6e-8. Together, each tensor's part is rounded up to 16 KiB, of its cosines the
-        last 1000 steps wait until ``consistency_history`` is read, and a step can be captured in a CUDA graph if the
-        base optimizer is ``capturable``. A gradient that is not finite is passed on unchanged and does
-        not enter the memory. ``GradScaler``, closures, gradient accumulation and several groups work; sparse and
-        complex gradients are refused. Sharded tensors (FSDP2) are compared as wholes: processes add up three numbers of
-        each tensor, in one exchange for each way of sharding, so all must have gradients of the same parameters.
+        corrected gradient, kept between steps where tensors are handled together or on the CPU. Together, each tensor's
+        part is rounded up to 16 KiB, of its cosines the last 1000 steps wait until ``consistency_history`` is read, and
+        a step can be captured in a CUDA graph if the base optimizer is ``capturable``. With ``state_dtype`` the memory
+        has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are noisy, less
+        elsewhere. The noise of the rounding follows from the step, the place of a parameter among all and its layout
+        alone: nobody's random numbers are used, and a run that is resumed goes on bit for bit. A gradient whose squared
+        norm is above 3.4e38 then counts as not finite.
+        A gradient that is not finite is passed on unchanged and does not enter the memory. ``GradScaler``, closures,
+        gradient accumulation and several groups work; sparse and complex gradients are refused. Sharded tensors (FSDP2)
+        are compared as wholes: processes add up three numbers of each tensor, in one exchange for each way of sharding,
+        so all must have gradients of the same parameters.
         ``torch.distributed.checkpoint.state_dict`` keeps all but ``consistency_history``, which then starts empty.
     """
 
