@@ -101,8 +101,8 @@ class FEROptimizer(GradientTransform):
         corrected gradient, kept between steps where tensors are handled together or on the CPU. Together, each tensor's
         part is rounded up to 16 KiB, of its cosines the last 1000 steps wait until ``consistency_history`` is read, and
         a step can be captured in a CUDA graph if the base optimizer is ``capturable``. With ``state_dtype`` the memory
-        has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are noisy, less
-        elsewhere. The noise of the rounding follows from the step, the place of a parameter among all and its layout
+        has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are noisy and
+        less elsewhere. The noise of the rounding follows from the step, the place of a parameter among all and its layout
         alone: nobody's random numbers are used, and a run that is resumed goes on bit for bit. A gradient whose squared
         norm is above 3.4e38 then counts as not finite.
         A gradient that is not finite is passed on unchanged and does not enter the memory. ``GradScaler``, closures,
