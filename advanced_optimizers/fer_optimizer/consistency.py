@@ -102,9 +102,9 @@ class FEROptimizer(GradientTransform):
         part is rounded up to 16 KiB, of its cosines the last 1000 steps wait until ``consistency_history`` is read, and
         a step can be captured in a CUDA graph if the base optimizer is ``capturable``. With ``state_dtype`` the memory
         has half the size, and its relative error is :math:`\sqrt{H / 12} \cdot 2^{-7.5}` where gradients are noisy and
-        less elsewhere. The noise of the rounding follows from the step, the place of a parameter among all and its layout
-        alone: nobody's random numbers are used, and a run that is resumed goes on bit for bit. A gradient whose squared
-        norm is above 3.4e38 then counts as not finite.
+        less elsewhere. The noise of the rounding follows from the step, the place of a parameter among all and its
+        layout alone: nobody's random numbers are used, and a run that is resumed goes on bit for bit. A gradient whose
+        squared norm is above 3.4e38 then counts as not finite.
         A gradient that is not finite is passed on unchanged and does not enter the memory. ``GradScaler``, closures,
         gradient accumulation and several groups work; sparse and complex gradients are refused. Sharded tensors (FSDP2)
         are compared as wholes: processes add up three numbers of each tensor, in one exchange for each way of sharding,
