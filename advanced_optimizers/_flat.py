@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Gathered", "Layout", "Places", "Ring", "Sums", "owners", "precise", "runs_together"]
+__all__ = ["Gathered", "KeptSums", "Layout", "Places", "Ring", "Sums", "owners", "precise", "runs_together"]
 
 # The numbers of a block. Each tensor starts at a whole block, so it wastes half a block on average.
 BLOCK = 4096
@@ -80,7 +80,8 @@ class Layout(Places):
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         super().__init__(tensors, BLOCK)
-        self._owner = owners(self.counts)[:, None].to(self.device)  # of each block, (blocks, 1)
+        self._owner = owners(self.counts).to(self.device)  # of each block
+        self._owners = self._owner[:, None]
         self._sums = Sums(self.counts, self.device, min(FAN_IN, int(self.counts.max())))
 
     def sums(self, of_blocks: Tensor) -> Tensor:
@@ -89,7 +90,11 @@ class Layout(Places):
 
     def spread(self, of_tensors: Tensor) -> tuple[Tensor, ...]:
         """Each row of (rows, tensors) as (blocks, 1), to be used with a buffer."""
-        return of_tensors[:, self._owner].unbind()
+        return of_tensors[:, self._owners].unbind()
+
+    def spread_into(self, of_blocks: Tensor, of_tensors: Tensor) -> None:
+        """The same into rows that are there already, (rows, blocks) from (rows, tensors)."""
+        torch.index_select(of_tensors, 1, self._owner, out=of_blocks)
 
 
 def owners(counts: Tensor) -> Tensor:
@@ -119,6 +124,35 @@ class Sums:
         for index in self._levels:
             partial = partial[:, index].sum(dim=-1)
         return partial
+
+
+class KeptSums:
+    """Sums over each tensor's blocks of several quantities, from buffers and into buffers that stay where they are.
+
+    Attributes:
+        of_blocks: (rows, blocks), to be written to.
+        of_tensors: (rows, tensors), the sums of the last call.
+
+    Args:
+        layout: The blocks and tensors.
+        rows: The number of quantities.
+        dtype: Of the quantities; sums are in :func:`precise`.
+    """
+
+    def __init__(self, layout: Layout, rows: int, dtype: torch.dtype) -> None:
+        counts = layout.counts.repeat(rows)
+        self._levels = [index.to(layout.device) for index in _levels(counts, min(FAN_IN, int(counts.max())))]
+        self._flat = torch.zeros(int(counts.sum()) + 1, dtype=dtype, device=layout.device)  # the last one stays 0
+        self._sums = torch.zeros(len(counts), dtype=precise(layout.device), device=layout.device)
+        self.of_blocks, self.of_tensors = self._flat[:-1].view(rows, -1), self._sums.view(rows, -1)
+
+    def __call__(self) -> None:
+        """Adds up what :attr:`of_blocks` holds."""
+        *levels, last = self._levels
+        partial = self._flat
+        for index in levels:
+            partial = partial[index].sum(dim=1, dtype=self._sums.dtype)
+        torch.sum(partial[last], dim=1, dtype=self._sums.dtype, out=self._sums)
 
 
 def _levels(counts: Tensor, fan_in: int) -> list[Tensor]:

@@ -33,6 +33,15 @@ class Shards(NamedTuple):
             if placement.is_shard():  # copies have the same sums already
                 dist.all_reduce(sums, group=self.mesh.get_group(dimension))
 
+    @property
+    def part(self) -> int:
+        """The number of this process's part; processes that hold copies have the same."""
+        part = 0
+        for dimension, placement in enumerate(self.placements):
+            if placement.is_shard():
+                part = part * self.mesh.size(dimension) + self.mesh.get_local_rank(dimension)
+        return part
+
     def before(self, rows: Tensor) -> Tensor:
         """How many rows earlier processes have of each tensor, from how many this one has; every process must call it.
 

@@ -50,8 +50,8 @@ class AllocationTrace(TorchDispatchMode):
 
 
 def state_bytes(optimizer: Any) -> int:
-    """Returns the bytes of the tensors in a checkpoint of the optimizer."""
-    return sum(tensor.untyped_storage().nbytes() for tensor in _tensors(optimizer.state_dict()))
+    """Returns the bytes of the tensors in a checkpoint of the optimizer; what several share counts once, as in it."""
+    return sum({_address(t): t.untyped_storage().nbytes() for t in _tensors(optimizer.state_dict())}.values())
 
 
 def _tensors(tree: Any) -> list[Tensor]:

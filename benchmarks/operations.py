@@ -35,6 +35,7 @@ CONTENDERS: dict[str, Build] = {
     "Adam, fused": lambda p: Adam(p, fused=True),
     "FER over Adam, one by one": lambda p: FEROptimizer(p, foreach=False),
     "FER over Adam, together": lambda p: FEROptimizer(p, foreach=True),
+    "FER in bfloat16 over Adam, together": lambda p: FEROptimizer(p, foreach=True, state_dtype=torch.bfloat16),
     "Correction over Adam, one by one": lambda p: GradientCorrectionOptimizer(p, foreach=False),
     "Correction over Adam, together": lambda p: GradientCorrectionOptimizer(p, foreach=True),
     "ConvolutionalSGD": ConvolutionalSGD,

@@ -1,4 +1,4 @@
-"""Bad calls of flipping error reduction: its loss and the tracker of flipping errors."""
+"""Bad calls of flipping error reduction, and of gradient consistency where its wrapper's do not cover them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from advanced_optimizers import FlippingErrorReduction, FlippingTracker
+from advanced_optimizers import FEROptimizer, FlippingErrorReduction, FlippingTracker
 from tests.bad_calls import BadCall
 
 LOSS, TRACKER = "FlippingErrorReduction", "FlippingTracker"
@@ -56,6 +56,21 @@ def tracker_load_row(argument: str, state: Any, shown: str) -> BadCall:
     return BadCall(f"{TRACKER}.load_state_dict", argument, shown, lambda: tracker().load_state_dict(state))
 
 
+def state_dtype_row(value: Any, shown: str | None = None) -> BadCall:
+    p = torch.nn.Parameter(torch.zeros(2))
+    return row("FEROptimizer", "state_dtype", value, lambda: FEROptimizer([p], state_dtype=value), shown)
+
+
+def rounding_row(value: Any) -> BadCall:
+    p = torch.nn.Parameter(torch.zeros(2))
+    optimizer = FEROptimizer([p], state_dtype=torch.bfloat16)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0] = {**saved["state"][0], "rounding": value}
+    return row("FEROptimizer.load_state_dict", "rounding", value, lambda: optimizer.load_state_dict(saved))
+
+
 NOT_COUNTS = (0, -1, 4.0, "4", None, True, math.nan, math.inf, [4], torch.tensor([1, 2]), np.array([4, 4]), int)
 TRUE_TWICE = torch.ones(2, dtype=torch.bool)
 
@@ -69,6 +84,10 @@ BAD_CALLS: list[BadCall] = [
     *(settings_row("mu", value) for value in (-1.0, math.nan, math.inf, "1", None, torch.ones(2))),
     *(settings_row("init_epochs", value) for value in (-1, 1.0, "1", None, True, math.nan)),
     *(settings_row("process_group", value) for value in ("gloo", 0, True, [0, 1])),
+    # ---- gradient consistency: the precision of its state
+    *(state_dtype_row(value) for value in (torch.float16, torch.float32, torch.float64, torch.int32, "bfloat16", 16)),
+    *(state_dtype_row(value) for value in (True, False, 0, [torch.bfloat16], float)),
+    *(rounding_row(value) for value in (None, "1", 1.5, True, 2, 2**64 + 1, -(2**63) - 1)),
     # ---- epochs
     *(epoch_row(value) for value in (0, -1, 6, 1.0, "1", None, True, math.nan, torch.tensor([1, 2]))),
     # ---- batches

@@ -49,7 +49,7 @@ def pairs(cases: tuple[Case, ...]) -> tuple[tuple[Case, Case], ...]:
 
 def own_arguments(case: Case) -> set[str]:
     """The names of a transform's hyperparameters, without what is not a hyperparameter of a group of its own."""
-    passed_on = {"params", "lr", "momentum", "base_optimizer", "base_optimizer_kwargs", "foreach"}
+    passed_on = {"params", "lr", "momentum", "base_optimizer", "base_optimizer_kwargs", "foreach", "state_dtype"}
     return set(inspect.signature(case.build).parameters) - passed_on
 
 

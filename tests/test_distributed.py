@@ -122,6 +122,11 @@ def test_fsdp2_goes_on_from_its_state(name, by_torch):
     assert_equals_one_process(name, cases.resume_sharded, name, by_torch)
 
 
+@pytest.mark.parametrize("by_torch", [False, True])
+def test_fsdp2_goes_on_bit_for_bit_with_its_memory_in_bfloat16(by_torch):
+    assert values(cases.resume_sharded_in_bfloat16, by_torch) == [(True, True)] * 2
+
+
 def test_processes_see_the_same_cosines_and_parts_may_be_empty():
     first, second = values(cases.watch_sharded)
     assert first == second

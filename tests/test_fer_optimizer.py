@@ -19,7 +19,7 @@ from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer, create_fer_optimizer
-from advanced_optimizers.fer_optimizer.consistency import consistency_correction
+from advanced_optimizers.fer_optimizer.formula import consistency_correction
 from tests.reference.fer import consistency_regularizer, cosine, project_on_cone
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
@@ -330,8 +330,8 @@ def test_signatures_are_the_coursework_s():
     expected = ["params", "base_optimizer", "base_optimizer_kwargs"]
     own = {"fer_weight": 0.1, "consistency_threshold": 0.9, "memory_size": 1000}
     parameters = inspect.signature(FEROptimizer).parameters
-    assert list(parameters) == [*expected, *own, "foreach"]
-    assert parameters["foreach"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert list(parameters) == [*expected, *own, "foreach", "state_dtype"]
+    assert {parameters[name].kind for name in ("foreach", "state_dtype")} == {inspect.Parameter.KEYWORD_ONLY}
     assert parameters["base_optimizer"].default is Adam
     assert {name: parameters[name].default for name in own} == own
     create = inspect.signature(create_fer_optimizer).parameters

@@ -26,7 +26,7 @@ NAME = PACKAGE.name
 NOT_ROOMS = ("experiments", "integrations", "__pycache__")
 ORDER = ("records", "data", "training", "demonstrations", "evidence", "studies", "report", "compare", "__main__")
 # What every room may import, besides itself and what is outside the package.
-SHARED = ("_base", "_checks", "_flat", "_sharded")
+SHARED = ("_base", "_checks", "_flat", "_rounding", "_sharded")
 
 
 def imported(path: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from advanced_optimizers._flat import Layout, State, precise
+from advanced_optimizers._flat import KeptSums, Layout, State, precise
+from advanced_optimizers._rounding import Noise, round_stochastically
 from advanced_optimizers._sharded import like, local, shards_of
 
 # A tensor's hyperparameters: fer_weight, consistency_threshold, memory_size.
@@ -42,18 +43,25 @@ class Together:
         params: The parameters; all are whole, or all are sharded in the same way.
         state: The optimizer's; a memory that is there is taken over.
         dtype: The precision of the gradients.
+        noise: For memories in bfloat16, what they are rounded with; None keeps them in float32 or wider.
     """
 
-    def __init__(self, params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        params: list[Tensor],
+        state: MutableMapping[Tensor, dict[str, Any]],
+        dtype: torch.dtype,
+        noise: Noise | None = None,
+    ) -> None:
         self.params = params
+        self._noise = noise
         self._strides = [p.stride() for p in params]
         self._shards = shards_of(params[0])
         self._layout = Layout([local(p) for p in params])
         wide = torch.promote_types(dtype, torch.float32)
-        # The gradients, which become the corrected ones, and the memories.
-        self._both = self._layout.zeros(wide, 2)
-        self._both_apart = self._both.split(1)
-        self._work, self._memory = self._both.unbind()
+        self._work = self._layout.zeros(wide)  # the gradients, which become the corrected ones
+        self._memory = self._layout.zeros(wide if noise is None else torch.bfloat16)
+        self._largest = torch.finfo(wide if noise is None else torch.float32).max
         self._gradients = self._layout.views(self._work)
         self._narrow = None if dtype == wide else self._layout.zeros(dtype)
         corrected = self._gradients if self._narrow is None else self._layout.views(self._narrow)
@@ -65,8 +73,23 @@ class Together:
             if "memory" in each:
                 local(memory).copy_(local(each["memory"]))
             each["memory"] = memory
+            if noise is not None:
+                each["rounding"] = noise.power
         self._known = torch.tensor([known], device=self._layout.device)
         self._all_known = all(known)
+        # What there is one of for each tensor is written in place, so that its rows need not be taken apart in a step.
+        self._sums = KeptSums(self._layout, 3, wide)
+        self._squares = self._sums.of_blocks[:2]
+        self._of_work, self._of_memory, self._inner = self._sums.of_blocks.unbind()
+        self._products = self._sums.of_tensors.split(1)
+        self._relative = torch.zeros_like(self._sums.of_tensors)
+        self._of_relative = self._relative.split(1)
+        self._directions = torch.zeros_like(self._relative[:2])
+        self._of_directions = self._directions.split(1)
+        self._moves = torch.zeros_like(self._relative)
+        self._coefficients, self._rates = self._moves.split([2, 1])
+        self._of_blocks = torch.zeros_like(self._sums.of_blocks)
+        self._each_block = self._of_blocks.unsqueeze(2).unbind()
         self._arithmetic: Callable[[], Tensor] = self._correct
         self._settings: list[Setting] = []
         self._numbers: Numbers
@@ -88,6 +111,7 @@ class Together:
         for p, memory, is_known in zip(self.params, self._memories, known, strict=True):
             if not is_known and state.get(p, {}).get("memory") is memory:
                 del state[p]["memory"]
+                state[p].pop("rounding", None)
         self._all_known = all(known)
 
     def compile(self, options: dict[str, Any]) -> None:
@@ -112,6 +136,8 @@ class Together:
             self._is_here = None if all(here) else torch.tensor([here], device=self._layout.device)
         into = [gradient for gradient, is_here in zip(self._gradients, here, strict=True) if is_here]
         torch._foreach_copy_(into, [local(grads[p]) for p in self.params if p in grads])
+        if self._noise is not None:
+            self._noise.draw()
         return self._arithmetic()
 
     def _use(self, settings: list[Setting]) -> None:
@@ -131,31 +157,46 @@ class Together:
         )
 
     def _correct(self) -> Tensor:
-        n, work, memory = self._numbers, self._work, self._memory
-        squares = torch.linalg.vector_norm(self._both, dim=2).square_()
-        inner = (self._both_apart[0] * self._both_apart[1]).sum(dim=2)
-        products = self._layout.sums(torch.cat([squares, inner]).to(n.weight.dtype))
-        if self._shards is not None:
-            self._shards.add_up(products)
-        gg, mm, gm = products.split(1)
-        finite = gg <= torch.finfo(work.dtype).max
+        n, work = self._numbers, self._work
+        memory = self._memory.to(work.dtype)  # itself, unless it is kept in bfloat16
+        self._multiply(work, memory)
+        gg, mm, _ = self._products
+        finite = gg <= self._largest
         if self._is_here is not None:
             finite &= self._is_here
-        r = (gg * mm).rsqrt()
-        c = torch.where(finite, gm * r, n.nan)
+        r = torch.where(finite, (gg * mm).rsqrt(), n.nan)
+        torch.mul(self._sums.of_tensors, r, out=self._relative)
+        ratio, _, c = self._of_relative
         # The formula of consistency_correction, with u = sigma / s and v = w rho. At s = 0, u is 0 too.
         squared = torch.addcmul(n.one, c, c, value=-1.0)
-        u = n.sigma * torch.threshold(squared, 8.0 * torch.finfo(work.dtype).eps, math.inf).rsqrt()
+        u, of_memory = self._of_directions
+        torch.mul(n.sigma, torch.threshold(squared, 8.0 * torch.finfo(work.dtype).eps, math.inf).rsqrt(), out=u)
         v = n.weight * torch.addcmul(n.threshold * c, u, squared).relu()
-        of_memory = torch.addcmul(n.threshold, u, c, value=-1.0) * (gg * r)
-        corrected = torch.addcmul(n.unweighted, v, torch.cat([u, of_memory]))
-        coefficients = torch.where(c < n.least, corrected, n.unchanged)
-        rates = torch.where(self._known, n.rate, n.one) * finite  # the first gradient becomes the memory
+        torch.mul(torch.addcmul(n.threshold, u, c, value=-1.0), ratio, out=of_memory)
+        corrected = torch.addcmul(n.unweighted, v, self._directions)
+        torch.where(c < n.least, corrected, n.unchanged, out=self._coefficients)
+        torch.where(self._known, n.rate, n.one, out=self._rates).mul_(finite)  # the first gradient becomes the memory
         self._known.logical_or_(finite)
-        a, b, t = self._layout.spread(torch.cat([coefficients, rates]).to(work.dtype))
-        entering = torch.where(t > 0.0, work, memory)  # a gradient that is not finite does not
+        self._layout.spread_into(self._of_blocks, self._moves.to(work.dtype))
+        a, b, t = self._each_block
+        entering = work.nan_to_num(0.0, 0.0, 0.0)  # what is not finite enters at a rate of 0
         work.mul_(a).addcmul_(memory, b)
         memory.lerp_(entering, t)
+        del entering  # makes room for the noise
+        if self._noise is not None:
+            memory = memory.float()
+            round_stochastically(memory, self._noise.of_all())
+            self._memory.copy_(memory)
         if self._narrow is not None:
             self._narrow.copy_(work)
         return c
+
+    def _multiply(self, work: Tensor, memory: Tensor) -> None:
+        """Squared norms and inner product of gradient and memory, of whole tensors."""
+        torch.linalg.vector_norm(work, dim=1, out=self._of_work)
+        torch.linalg.vector_norm(memory, dim=1, out=self._of_memory)
+        self._squares.square_()
+        torch.sum(work * memory, dim=1, out=self._inner)
+        self._sums()
+        if self._shards is not None:
+            self._shards.add_up(self._sums.of_tensors)

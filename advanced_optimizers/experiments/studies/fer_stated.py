@@ -33,7 +33,7 @@ from advanced_optimizers.experiments.studies.topic import Topic
 from advanced_optimizers.experiments.training.algorithms import Algorithm
 from advanced_optimizers.experiments.training.learners import Learner, Setting, StepResult, known_mean
 from advanced_optimizers.fer_optimizer import FEROptimizer
-from advanced_optimizers.fer_optimizer.consistency import consistency_correction
+from advanced_optimizers.fer_optimizer.formula import consistency_correction
 
 # ---- how they train ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,225 @@
+"""Gradient consistency with its memory in bfloat16: the same up to rounding that is right on average."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.testing import assert_close
+
+from advanced_optimizers import FEROptimizer
+from advanced_optimizers._base import WrappedOptimizer
+from benchmarks import step
+
+BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
+SHAPES = ((5000,), (30, 20), (), (4, 3, 3, 3), (0,))
+every_way = pytest.mark.parametrize("foreach", [False, True], ids=["one by one", "together"])
+
+
+def made(
+    foreach: bool, memory_size: int = 20, params: list[nn.Parameter] | None = None, **settings: Any
+) -> tuple[list[nn.Parameter], FEROptimizer]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    if params is None:
+        params = [nn.Parameter(t.to(memory_format=torch.channels_last) if t.dim() == 4 else t) for t in tensors]
+    settings = {"state_dtype": torch.bfloat16, "foreach": foreach, **settings}
+    return params, FEROptimizer(params, SGD, {"lr": 0.1}, 0.5, memory_size=memory_size, **settings)
+
+
+def gradients(steps: int) -> list[list[Tensor | None]]:
+    """Noisy ones with a mean; the second tensor has none at first."""
+    generator = torch.Generator().manual_seed(1)
+    means = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    found: list[list[Tensor | None]] = [
+        [mean + 2.0 * torch.randn(mean.shape, generator=generator) for mean in means] for _ in range(steps)
+    ]
+    for first in (0, 1, 2):
+        found[first][1] = None
+    return found
+
+
+def feed(params: list[nn.Parameter], optimizer: FEROptimizer, steps: list[list[Tensor | None]]) -> None:
+    for grads in steps:
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad
+        optimizer.step()
+
+
+def memories(optimizer: FEROptimizer) -> list[Tensor]:
+    return [state["memory"] for _, state in sorted(optimizer.state_dict()["state"].items()) if "memory" in state]
+
+
+def roundings(optimizer: FEROptimizer) -> set[int]:
+    return {int(state["rounding"]) for state in optimizer.state_dict()["state"].values() if "rounding" in state}
+
+
+@every_way
+def test_memory_and_cosines_are_those_of_float32_up_to_the_stated_error(foreach: bool):
+    runs = []
+    for dtype in (None, torch.bfloat16):
+        params, optimizer = made(foreach, 300, state_dtype=dtype)
+        feed(params, optimizer, gradients(300))
+        runs.append((params, memories(optimizer)[0], optimizer.consistency_history, optimizer.tensor_cosines[0]))
+    (exact, memory, _, cosine), (params, rounded, _, rounded_cosine) = runs
+    assert (memory.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    stated = math.sqrt(300 / 12) * 2**-7.5
+    assert ((rounded.float() - memory).norm() / memory.norm()).item() == pytest.approx(stated, rel=0.5)
+    assert abs(rounded_cosine - cosine) < stated**2 / 2 + 5 * stated / math.sqrt(len(memory))
+    moved = (exact[0] - made(foreach)[0][0]).norm()
+    assert (params[0] - exact[0]).norm() < 0.5 * stated * moved  # fer_weight is 0.5
+
+
+@every_way
+@pytest.mark.parametrize("way", ["copied", "pickled", "loaded", "loaded from a file"])
+def test_a_run_that_goes_on_is_the_uninterrupted_one_bit_for_bit(foreach: bool, way: str):
+    params, optimizer = made(foreach)
+    steps = gradients(9)
+    feed(params, optimizer, steps[:4])
+    if way in ("copied", "pickled"):
+        copied: Callable[[Any], Any] = copy.deepcopy if way == "copied" else lambda x: pickle.loads(pickle.dumps(x))
+        twins, twin = copied((params, optimizer))
+    else:
+        saved = copy.deepcopy(optimizer.state_dict())
+        if way == "loaded from a file":
+            file = io.BytesIO()
+            torch.save(saved, file)
+            file.seek(0)
+            saved = torch.load(file, weights_only=True)
+        _, twin = made(foreach)
+        twins = twin.param_groups[0]["params"]
+        for mine, theirs in zip(twins, params, strict=True):
+            mine.data.copy_(theirs)
+        twin.load_state_dict(saved)
+    feed(params, optimizer, steps[4:])
+    feed(twins, twin, steps[4:])
+    assert_close(twins, params, **BITWISE)
+    assert_close(memories(twin), memories(optimizer), **BITWISE)
+    assert roundings(twin) == roundings(optimizer)
+    assert len(roundings(optimizer)) == 1
+
+
+@every_way
+def test_inside_another_wrapper_a_run_goes_on_bit_for_bit_too(foreach: bool):
+    ends = []
+    for is_resumed in (False, True):
+        params, inner = made(foreach)
+        outer: Any = WrappedOptimizer(params, lambda _, inner=inner: inner, {}, {})
+        feed(params, outer, gradients(9)[:4])
+        if is_resumed:
+            saved = copy.deepcopy(outer.state_dict())
+            fresh = made(foreach, params=params)[1]
+            outer = WrappedOptimizer(params, lambda _, fresh=fresh: fresh, {}, {})
+            outer.load_state_dict(saved)
+        feed(params, outer, gradients(9)[4:])
+        ends.append(params)
+    assert_close(*ends, **BITWISE)
+
+
+@every_way
+def test_the_noise_is_new_in_each_step_and_draws_from_no_generator(foreach: bool):
+    before = torch.get_rng_state()
+    params, optimizer = made(foreach, 1000)
+    constant = [torch.full(p.shape, 1.003) for p in params]  # a quarter of the way between two neighbors
+    seen = []
+    for _ in range(200):
+        feed(params, optimizer, [constant])
+        seen.append(memories(optimizer)[0].clone().float())
+        for p in params:
+            del optimizer.state[p]["memory"]
+    fractions = (torch.stack(seen) - 1.0) / 2**-7
+    assert set(fractions.unique().tolist()) == {0.0, 1.0}
+    stated = 0.003 * 2**7
+    assert fractions.mean().item() == pytest.approx(stated, abs=0.01)
+    assert fractions.mean(dim=0).std().item() == pytest.approx(math.sqrt(stated * (1 - stated) / 200), rel=0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_way
+@pytest.mark.parametrize("to", [None, torch.bfloat16])
+def test_a_checkpoint_is_loaded_into_the_other_precision(foreach: bool, to: torch.dtype | None):
+    params, optimizer = made(foreach, state_dtype=None if to else torch.bfloat16)
+    steps = gradients(8)
+    feed(params, optimizer, steps[:4])
+    saved = copy.deepcopy(optimizer.state_dict())
+    assert bool(roundings(optimizer)) == (to is None)
+    others, other = made(foreach, state_dtype=to)
+    other.load_state_dict(saved)
+    wanted = to or torch.float32
+    assert_close(memories(other), [m.to(wanted) for m in memories(optimizer)], **BITWISE)
+    feed(others, other, steps[4:])
+    assert {m.dtype for m in memories(other)} == {wanted}
+    assert bool(roundings(other)) == (to is not None)
+
+
+@every_way
+def test_without_it_nothing_is_different(foreach: bool):
+    params, optimizer = made(foreach, state_dtype=None)
+    feed(params, optimizer, gradients(4))
+    assert {m.dtype for m in memories(optimizer)} == {torch.float32}
+    assert not roundings(optimizer)
+
+
+@every_way
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_too_large_for_the_memory_is_passed_on_and_does_not_enter(foreach: bool, dtype: torch.dtype):
+    p = nn.Parameter(torch.zeros(3, dtype=dtype))
+    optimizer = FEROptimizer([p], SGD, {"lr": 1.0}, foreach=foreach, state_dtype=torch.bfloat16)
+    given = torch.full((3,), 1e38, dtype=dtype)  # its square is more than float32 has
+    for grad in (torch.ones(3, dtype=dtype), given):
+        before = p.detach().clone()
+        p.grad = grad
+        optimizer.step()
+    assert_close(before - p.detach(), given, **BITWISE)
+    assert optimizer.state[p]["memory"].tolist() == [1.0, 1.0, 1.0]
+
+
+@every_way
+def test_a_memory_at_the_end_of_the_range_stays_finite(foreach: bool):
+    p = nn.Parameter(torch.zeros(4000))
+    optimizer = FEROptimizer([p], SGD, {"lr": 0.0}, memory_size=3, foreach=foreach, state_dtype=torch.bfloat16)
+    signs = torch.randn(4000, generator=torch.Generator().manual_seed(0)).sign()
+    for _ in range(20):
+        p.grad = 2.8e17 * signs * (1 - 1e-6 * torch.arange(4000))
+        optimizer.step()
+    assert optimizer.state[p]["memory"].isfinite().all()
+    optimizer.state[p]["memory"].copy_(torch.finfo(torch.bfloat16).max * signs)
+    p.grad = signs
+    optimizer.step()
+    assert optimizer.state[p]["memory"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("foreach", "dtype", "state", "transient"),
+    [
+        (False, None, 3.0, 0.0),
+        (False, torch.bfloat16, 2.5, 0.5),
+        (True, None, 3.0, 1.0),
+        (True, torch.bfloat16, 2.5, 2.0),
+    ],
+)
+def test_the_memory_is_the_stated_one(foreach: bool, dtype: torch.dtype | None, state: float, transient: float):
+    contender = step.Contender("", None, None, lambda p: FEROptimizer(p, foreach=foreach, state_dtype=dtype))
+    found = step.measure_memory(contender, [torch.Size((256, 256))] * 4 + [torch.Size((10,))])
+    assert found.state == pytest.approx(state, abs=0.03)
+    assert found.transient <= transient + 0.1
+
+
+@every_way
+def test_half_precision_gradients_keep_their_memory_in_bfloat16_too(foreach: bool):
+    p = nn.Parameter(torch.zeros(3000, dtype=torch.bfloat16))
+    optimizer = FEROptimizer([p], SGD, {"lr": 0.0}, foreach=foreach, state_dtype=torch.bfloat16)
+    for value in (1.0, *[0.0] * 1000):  # rounded to the nearest, it would stay 1
+        p.grad = torch.full_like(p, value)
+        optimizer.step()
+    memory = optimizer.state[p]["memory"]
+    assert memory.dtype == torch.bfloat16
+    assert memory.float().mean().item() == pytest.approx((1 - 1 / 1000) ** 1000, rel=0.02)
