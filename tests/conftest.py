@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,17 @@ from advanced_optimizers.experiments.records.store import RunStore
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported and collected stays until the end: no later search for garbage looks through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that count what they leak see it go."""
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_a_page_opens_again_and_merges(first: Comparison, folder: Path, tmp_path
         reopen(write_mine(tmp_path))
 
 
+@pytest.mark.slow
 def test_workers_get_the_text(folder: Path, tmp_path: Path) -> None:
     found = compare([f"{folder / 'mine.py'}:sharpness"], ["adamw"], out=tmp_path, **{**TINY, "jobs": 2})
     trials = found.trials(found.plan.contenders[0])

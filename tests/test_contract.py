@@ -52,7 +52,7 @@ def test_equals_its_reference(case: Case, settings: Settings, rng, device, dtype
     assert case.reference is not None
     reference = case.reference(params, settings)
     optimizer = case.build(params, **settings)
-    for grads in make_gradients(rng, params, steps=15):
+    for grads in make_gradients(rng, params, steps=10):
         feed(optimizer, params, [grads])
         reference.step(grads)
         for i, p in enumerate(params):

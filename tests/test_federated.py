@@ -183,7 +183,9 @@ def test_what_an_engine_loses_is_left_out_and_named(rng: torch.Generator) -> Non
     assert_close(*states(federation.global_model, others.global_model))
 
 
-@pytest.mark.parametrize("processes", [False, True], ids=["backwards", "processes"])
+@pytest.mark.parametrize(
+    "processes", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["backwards", "processes"]
+)
 def test_every_engine_gives_the_same_rounds(rng: torch.Generator, processes: bool) -> None:
     x, y = samples(rng, 60)
     clients = make_clients(x, y, split_iid(60, 5))
