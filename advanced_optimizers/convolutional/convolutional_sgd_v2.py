@@ -127,7 +127,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, False)
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)

@@ -111,7 +111,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, False)
 
     def get_kernels(self) -> dict[int, Tensor]:
         """The kernels by the place of their parameter in the optimizer: (k,), or (2, k) for two axes.

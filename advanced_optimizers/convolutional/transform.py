@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
+from advanced_optimizers._checks import check_bool
+from advanced_optimizers._flat import Gathered, runs_together
+from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.convolutional.arguments import arguments_of_base, check_smoothing
 from advanced_optimizers.convolutional.kernels import constant, identity, start_of
 from advanced_optimizers.convolutional.smoothing import (
     Seen,
     filter_matrices,
+    permuted,
     seen_by_kernels,
     smooth_axes,
     smooth_filters,
 )
+from advanced_optimizers.convolutional.together import Member, Together
 
 
 class Smoothed(NamedTuple):
@@ -44,6 +50,8 @@ class _Smoothing(GradientTransform):
 
     _START = "uniform"
     _KEPT: frozenset[str] = frozenset({"order"})
+    # What the state of a parameter has once its kernels are its own.
+    _MARK: str | None = None
 
     def __init__(
         self,
@@ -53,8 +61,11 @@ class _Smoothing(GradientTransform):
         own: dict[str, Any],
         base_optimizer: BaseOptimizer,
         base_optimizer_kwargs: dict[str, Any] | None,
+        foreach: bool | None,
     ) -> None:
         self._check_group(own)
+        self._foreach = foreach if foreach is None else check_bool("foreach", foreach)
+        self._gathered: Gathered[Together] = Gathered(self._MARK)
         self._workspace: dict[torch.dtype, Tensor] = {}
         kwargs = arguments_of_base(base_optimizer, base_optimizer_kwargs, lr, momentum)
         super().__init__(params, base_optimizer, kwargs, own)
@@ -85,10 +96,14 @@ class _Smoothing(GradientTransform):
     # ---- smoothing -----------------------------------------------------------------------------------------------
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        smoothed = self._found(params, grads, group)
-        results = {each.param: result for each, result in self._apply(smoothed, group)}
+        given = dict(zip(params, grads, strict=True))
+        together = {p: grad for p, grad in given.items() if runs_together(self._foreach, p.device)}
+        results = self._smooth_together(together, group)
+        alone = [p for p in params if p not in together]
+        smoothed = self._found(alone, [given[p] for p in alone], group)
+        results |= {each.param: result for each, result in self._apply(smoothed, group)}
         self._learn(smoothed, group)
-        return [results.get(p, grad) for p, grad in zip(params, grads, strict=True)]
+        return [results.get(p, grad) for p, grad in given.items()]
 
     def _found(self, params: Iterable[Tensor], grads: Iterable[Tensor], group: dict[str, Any]) -> list[Smoothed]:
         found = []
@@ -138,6 +153,48 @@ class _Smoothing(GradientTransform):
         if kept is None or kept.numel() < x.numel():
             kept = self._workspace[x.dtype] = torch.empty(x.numel(), dtype=x.dtype)
         return kept[: x.numel()].view(x.shape)
+
+    # ---- all tensors of a device together ------------------------------------------------------------------------
+
+    def _smooth_together(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> dict[Tensor, Tensor]:
+        """The smoothed gradients by parameter, of those that are smoothed."""
+        shape = [group[name] for name in ("kernel_size", "axes", "permute_axes")]
+        (place,) = [i for i, each in enumerate(self.param_groups) if each is group]
+        together: dict[tuple[Any, ...], list[Tensor]] = {}
+        for p, grad in grads.items():
+            seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+            if seen is not None and self._has_kernel(p, group):
+                key = (place, *shape, len(seen.axes), p.device, grad.dtype, shards_of(p))
+                together.setdefault(key, []).append(p)
+        results: dict[Tensor, Tensor] = {}
+        for key, params in together.items():
+            dtype = grads[params[0]].dtype
+
+            def build(chosen: list[Tensor], dtype: torch.dtype = dtype) -> list[Together]:
+                return [self._gather([self._member(p, group) for p in chosen], dtype, group)]
+
+            (found,) = self._gathered.find(key, params, self.state, group["params"], build)
+            self._step_together(found, {p: grads[p] for p in params}, group)
+            results |= {p: y for p, y in zip(found.params, found.smoothed, strict=True) if p in grads}
+        return results
+
+    def _has_kernel(self, p: Tensor, group: dict[str, Any]) -> bool:
+        """Whether :meth:`_kernel` has kernels for a parameter."""
+        return start_of(group["kernel"], group["kernel_size"], self._START) != identity(group["kernel_size"])
+
+    def _member(self, p: Tensor, group: dict[str, Any]) -> Member:
+        seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+        assert seen is not None
+        return Member(p, seen, None if group["permute_axes"] is None else self._order(p, seen, group["permute_axes"]))
+
+    def _gather(self, members: list[Member], dtype: torch.dtype, group: dict[str, Any]) -> Together:
+        return Together(members, dtype, group["kernel_size"] // 2)
+
+    def _step_together(self, found: Together, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        shape = (len(found.params), found.axes)
+        kernel = self._kernel(found.params[0], math.prod(shape), group)  # the same for all
+        assert kernel is not None
+        found.step(grads, kernel.unflatten(0, shape), group["norm_preserving"])
 
     # ---- permuted axes -------------------------------------------------------------------------------------------
 
@@ -198,11 +255,17 @@ class _Smoothing(GradientTransform):
                 raise ValueError(f"order must be a tensor of integers of shape (n,), got {order!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_workspace"}
+        return {
+            name: value for name, value in super().__getstate__().items() if name not in ("_workspace", "_gathered")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._workspace = {}
+        self._workspace, self._gathered = {}, Gathered(self._MARK)
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        super()._load_extra(state_dict)
+        self._gathered = Gathered(self._MARK)
 
 
 def batches(smoothed: Iterable[Smoothed]) -> list[list[Smoothed]]:
@@ -212,13 +275,6 @@ def batches(smoothed: Iterable[Smoothed]) -> list[list[Smoothed]]:
         of_filters = (each.seen.shape[1:], each.seen.axes, each.x.dtype, each.x.device, each.kernel.shape)
         found.setdefault(of_filters if each.seen.are_filters else each.param, []).append(each)
     return list(found.values())
-
-
-def permuted(x: Tensor, order: Tensor, seen: Seen, *, back: bool = False) -> Tensor:
-    """The tensor with its smoothed axes in another order, or back in its own."""
-    for axis, of_axis in zip(seen.axes, order.split([seen.shape[axis] for axis in seen.axes]), strict=True):
-        x = x.index_select(axis, of_axis.argsort() if back else of_axis)
-    return x
 
 
 def relative_length(x: Tensor, y: Tensor) -> Tensor:
