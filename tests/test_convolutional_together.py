@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from advanced_optimizers import ConvolutionalSGD
+from advanced_optimizers import ConvolutionalSGD, ConvolutionalSGDv2, LocalLossConvSGD
 from tests.harness import BITWISE
 from tests.test_together import READS, feed, must_not_read, of_one_step, parameters
 
@@ -28,11 +28,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "the identity": {"kernel_size": 3, "kernel": "identity"},
     "one tap": {"kernel_size": 1},
 }
-LEARNING: dict[type, dict[str, Any]] = {ConvolutionalSGD: {}}
+LEARNING: dict[type, dict[str, Any]] = {
+    ConvolutionalSGD: {},
+    LocalLossConvSGD: {"local_lr": 0.1},
+    ConvolutionalSGDv2: {"kernel_lr": 0.1, "noise_estimation_momentum": 0.8, "kernel_every": 2},
+}
 # What a step dispatches besides the base: where nothing is learned, and where something is.
 OPERATIONS: dict[tuple[type, Any], list[int]] = {
     (ConvolutionalSGD, None): [26, 26],
     (ConvolutionalSGD, (-2, -1)): [46, 46],
+    (LocalLossConvSGD, None): [262, 262],
+    (LocalLossConvSGD, (-2, -1)): [378, 378],
+    (ConvolutionalSGDv2, None): [25, 306],
+    (ConvolutionalSGDv2, (-2, -1)): [45, 428],
 }
 
 every_kind = pytest.mark.parametrize("kind", LEARNING)

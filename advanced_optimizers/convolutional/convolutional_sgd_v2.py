@@ -54,6 +54,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         permute_axes: See there.
         base_optimizer: See there.
         base_optimizer_kwargs: See there.
+        foreach: See there.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -113,6 +114,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         permute_axes: int | None = None,
         base_optimizer: BaseOptimizer = torch.optim.SGD,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        foreach: bool | None = None,
     ) -> None:
         own = {
             "kernel_size": kernel_size,
@@ -127,7 +129,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, False)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, foreach)
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
@@ -138,6 +140,10 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
 
     def _weights(self, group: dict[str, Any]) -> Weights:
         return Weights(group["smoothness_weight"], group["signal_weight"])
+
+    def _decay(self, group: dict[str, Any]) -> float | None:
+        decay: float = group["noise_estimation_momentum"]
+        return decay
 
     # ---- the average of past gradients -----------------------------------------------------------------------------
 

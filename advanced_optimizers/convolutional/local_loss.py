@@ -47,6 +47,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
         permute_axes: See there.
         base_optimizer: See there.
         base_optimizer_kwargs: See there.
+        foreach: See there.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -99,6 +100,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
         permute_axes: int | None = None,
         base_optimizer: BaseOptimizer = torch.optim.SGD,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        foreach: bool | None = None,
     ) -> None:
         own = {
             "kernel_size": kernel_size,
@@ -111,7 +113,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, False)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, foreach)
 
     def get_kernels(self) -> dict[int, Tensor]:
         """The kernels by the place of their parameter in the optimizer: (k,), or (2, k) for two axes.

@@ -164,7 +164,8 @@ class _Smoothing(GradientTransform):
         for p, grad in grads.items():
             seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
             if seen is not None and self._has_kernel(p, group):
-                key = (place, *shape, len(seen.axes), p.device, grad.dtype, shards_of(p))
+                own = self._has_own_kernels(p, group)
+                key = (place, *shape, own, len(seen.axes), p.device, grad.dtype, shards_of(p))
                 together.setdefault(key, []).append(p)
         results: dict[Tensor, Tensor] = {}
         for key, params in together.items():
@@ -181,6 +182,10 @@ class _Smoothing(GradientTransform):
     def _has_kernel(self, p: Tensor, group: dict[str, Any]) -> bool:
         """Whether :meth:`_kernel` has kernels for a parameter."""
         return start_of(group["kernel"], group["kernel_size"], self._START) != identity(group["kernel_size"])
+
+    def _has_own_kernels(self, p: Tensor, group: dict[str, Any]) -> bool:
+        """Whether a parameter's kernels may differ from those of others in its group."""
+        return False
 
     def _member(self, p: Tensor, group: dict[str, Any]) -> Member:
         seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
