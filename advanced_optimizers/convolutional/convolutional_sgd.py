@@ -84,7 +84,8 @@ class ConvolutionalSGD(_Smoothing):
 
     Raises:
         TypeError: A value is of the wrong kind.
-        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse, complex or sharded.
+        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse or complex, or its kernels would need
+            rows that other processes have.
 
     Example:
         >>> import torch
@@ -118,7 +119,9 @@ class ConvolutionalSGD(_Smoothing):
         Memory: for each gradient two tensors of its size, float32 if it is in half precision, one of them only during
         the step; and for each axis that is smoothed, indexes of four bytes: as many as the tensor has numbers, and as
         many as its lines have when each is ``kernel_size - 1`` longer. So with kernels much wider than filters are,
-        ``foreach=False`` needs less.
+        ``foreach=False`` needs less. Of sharded tensors (FSDP2), which are handled together in any case, each process
+        smooths its rows: filters along height and width (``axes=(-2, -1)``), matrices along their rows
+        (``axes=(-1,)``). Whatever would run across rows is refused.
     """
 
     def __init__(

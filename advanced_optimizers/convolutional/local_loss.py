@@ -51,7 +51,8 @@ class LocalLossConvSGD(_LearnedSmoothing):
 
     Raises:
         TypeError: A value is of the wrong kind.
-        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse, complex or sharded.
+        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse or complex, or its kernels would need
+            rows that other processes have.
 
     Example:
         >>> import torch
@@ -76,7 +77,8 @@ class LocalLossConvSGD(_LearnedSmoothing):
     Limitations:
         The history of the losses is not part of ``state_dict`` and holds at most 1000 numbers. A gradient that is not
         finite spreads to its neighbors, and its kernel does not learn from it. Memory: on the CPU one tensor for each
-        gradient, kept between steps. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures (whose
+        gradient, kept between steps. Together, and for sharded tensors (FSDP2), see :class:`ConvolutionalSGDv2`; there
+        ``axes`` cannot be None where a tensor is smoothed. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures (whose
         loss is returned and not used), several groups and processes work.
     """
 

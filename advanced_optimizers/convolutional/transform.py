@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
-from advanced_optimizers._checks import check_bool
+from advanced_optimizers._checks import check_bool, is_dtensor
 from advanced_optimizers._flat import Gathered, runs_together
-from advanced_optimizers._sharded import shards_of
+from advanced_optimizers._sharded import is_by_rows, local, shards_of, whole
 from advanced_optimizers.convolutional.arguments import arguments_of_base, check_smoothing
 from advanced_optimizers.convolutional.kernels import constant, identity, start_of
 from advanced_optimizers.convolutional.smoothing import (
@@ -93,11 +93,28 @@ class _Smoothing(GradientTransform):
     def _dtype(p: Tensor) -> torch.dtype:
         return torch.promote_types(p.dtype, torch.float32)
 
+    # ---- sharded tensors -----------------------------------------------------------------------------------------
+
+    def _instead_of_sharded(self, grad: Tensor, group: dict[str, Any]) -> str:
+        seen = seen_by_kernels(grad.shape, group["axes"], group["kernel_size"])
+        shards = shards_of(grad)
+        if seen is None or shards is None or all(placement.is_replicate() for placement in shards.placements):
+            return ""
+        if not is_by_rows(grad):
+            return "shard by rows, along one dimension of the mesh, as fully_shard does"
+        if len(seen.shape) == 3 or 0 not in seen.axes:
+            return ""
+        within = {1: "", 2: "axes=(-1,), which smooths within rows, or "}.get(grad.dim(), "axes=(-2, -1) or ")
+        return (
+            f"with axes={group['axes']!r} its kernels run across rows, some of which other processes have: put the "
+            f"parameter into a group with {within}kernel_size=1, which leaves it as it is, or do not shard it"
+        )
+
     # ---- smoothing -----------------------------------------------------------------------------------------------
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         given = dict(zip(params, grads, strict=True))
-        together = {p: grad for p, grad in given.items() if runs_together(self._foreach, p.device)}
+        together = {p: grad for p, grad in given.items() if is_dtensor(p) or runs_together(self._foreach, p.device)}
         results = self._smooth_together(together, group)
         alone = [p for p in params if p not in together]
         smoothed = self._found(alone, [given[p] for p in alone], group)
@@ -131,7 +148,7 @@ class _Smoothing(GradientTransform):
 
     def _smooth_one(self, each: Smoothed, matrix: Tensor | None, group: dict[str, Any]) -> Tensor:
         """The smoothed gradient, by the small matrix of filters or else by slices."""
-        out, x = self._output(each.param, each.grad), each.x
+        out, x = torch.empty_like(each.grad) if is_dtensor(each.param) else self._output(each.param, each.grad), each.x
         in_place = out.is_contiguous() and out.dtype == x.dtype
         y = out.view(each.seen.shape) if in_place else torch.empty_like(x)
         if matrix is not None:
@@ -188,7 +205,7 @@ class _Smoothing(GradientTransform):
         return False
 
     def _member(self, p: Tensor, group: dict[str, Any]) -> Member:
-        seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+        seen = _seen_here(p, group)
         assert seen is not None
         return Member(p, seen, None if group["permute_axes"] is None else self._order(p, seen, group["permute_axes"]))
 
@@ -222,7 +239,8 @@ class _Smoothing(GradientTransform):
     def get_stats(self) -> dict[str, dict[int, float]]:
         r"""What the present kernels make of the gradients that the parameters have now.
 
-        Call it between a step and the next ``zero_grad``. It smooths all gradients once more.
+        Call it between a step and the next ``zero_grad``. It smooths all gradients once more. Sharded ones are put
+        together for that, so every process must call it.
 
         Returns:
             By name, and then by the place of the parameter in the optimizer, for those that are smoothed:
@@ -234,7 +252,7 @@ class _Smoothing(GradientTransform):
         with torch.no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
-                for each, y in self._apply(self._found(params, [p.grad for p in params], group), group):
+                for each, y in self._apply(self._found(params, [whole(p.grad) for p in params], group), group):
                     g = each.grad.to(each.x.dtype)
                     inner, gg, yy = ((a * b).sum() for a, b in ((g, y), (g, g), (y.to(g.dtype), y.to(g.dtype))))
                     found.append((places[each.param], torch.stack([(yy / gg).sqrt(), inner / (gg * yy).sqrt()]).cpu()))
@@ -271,6 +289,15 @@ class _Smoothing(GradientTransform):
     def _load_extra(self, state_dict: dict[str, Any]) -> None:
         super()._load_extra(state_dict)
         self._gathered = Gathered(self._MARK)
+
+
+def _seen_here(p: Tensor, group: dict[str, Any]) -> Seen | None:
+    """How kernels see the part of a parameter that this process has."""
+    seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+    if seen is None or not is_dtensor(p):
+        return seen
+    inner = seen.shape[1:]
+    return Seen((local(p).numel() // math.prod(inner), *inner), seen.axes)
 
 
 def batches(smoothed: Iterable[Smoothed]) -> list[list[Smoothed]]:
