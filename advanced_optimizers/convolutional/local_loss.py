@@ -78,8 +78,8 @@ class LocalLossConvSGD(_LearnedSmoothing):
         The history of the losses is not part of ``state_dict`` and holds at most 1000 numbers. A gradient that is not
         finite spreads to its neighbors, and its kernel does not learn from it. Memory: on the CPU one tensor for each
         gradient, kept between steps. Together, and for sharded tensors (FSDP2), see :class:`ConvolutionalSGDv2`; there
-        ``axes`` cannot be None where a tensor is smoothed. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures (whose
-        loss is returned and not used), several groups and processes work.
+        ``axes`` cannot be None where a tensor is smoothed. ``torch.compile`` does not compile the smoothing.
+        ``GradScaler``, closures (whose loss is returned and not used), several groups and processes work.
     """
 
     _STEP = "local_lr"
