@@ -216,7 +216,7 @@ State = Mapping[Tensor, dict[str, Any]]
 
 
 class Together(Protocol):
-    """What an optimizer keeps of several tensors in buffers, of which ``state[p]["memory"]`` is a view."""
+    """What an optimizer keeps of several tensors in buffers, of which what is in ``state[p]`` are views."""
 
     params: list[Tensor]
 
@@ -231,9 +231,14 @@ T = TypeVar("T", bound=Together)
 
 
 class Gathered(Generic[T]):
-    """The buffers of an optimizer, by whatever keeps tensors apart, such as their device."""
+    """The buffers of an optimizer, by whatever keeps tensors apart, such as their device.
 
-    def __init__(self) -> None:
+    Args:
+        name: What the state of a parameter has as long as its place must be kept. None keeps every place.
+    """
+
+    def __init__(self, name: str | None = "memory") -> None:
+        self._name = name
         self._found: dict[object, list[T]] = {}
 
     def find(
@@ -258,7 +263,7 @@ class Gathered(Generic[T]):
         if not set(params) <= former or any(each.has_changed(state) for each in found):
             for each in found:
                 each.settle(state)
-            kept = {*params, *(p for p in former if "memory" in state.get(p, {}))}
+            kept = {*params, *(p for p in former if self._name is None or self._name in state.get(p, {}))}
             found = self._found[key] = build([p for p in order if p in kept])
         return found
 

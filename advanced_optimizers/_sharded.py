@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advanced_optimizers._checks import is_dtensor
 
-__all__ = ["Shards", "is_by_rows", "like", "local", "shards_of"]
+__all__ = ["Shards", "is_by_rows", "like", "local", "shards_of", "whole"]
 
 
 class Shards(NamedTuple):
@@ -74,6 +74,11 @@ def local(tensor: Tensor) -> Tensor:
     return tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, sharded or not; of one that is, every process must call it."""
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def like(sharded: Tensor, part: Tensor) -> Tensor:
     """A ``DTensor`` of which this process has ``part``, spread over the processes as ``sharded`` is.
 
@@ -83,9 +88,9 @@ def like(sharded: Tensor, part: Tensor) -> Tensor:
         return part
     from torch.distributed.tensor import DTensor
 
-    whole: Any = sharded
+    other: Any = sharded
     return DTensor.from_local(
-        _from_zero(part), whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+        _from_zero(part), other.device_mesh, other.placements, run_check=False, shape=other.shape, stride=other.stride()
     )
 
 

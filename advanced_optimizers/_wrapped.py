@@ -213,8 +213,8 @@ class WrappedOptimizer(Optimizer):
                 f"other way round, with {type(self).__name__} as the optimizer inside {type(base).__name__}"
             ) from error
 
-    def _instead_of_sharded(self, grad: Tensor) -> str:
-        """What to use instead of a sharded gradient; nothing if it can be handled."""
+    def _instead_of_sharded(self, grad: Tensor, group: dict[str, Any]) -> str:
+        """What to use instead of a sharded gradient of a parameter group; nothing if it can be handled."""
         return "use DistributedDataParallel instead of FSDP2's fully_shard"
 
     def _check_gradients(self, group: dict[str, Any]) -> None:
@@ -222,7 +222,7 @@ class WrappedOptimizer(Optimizer):
             self.base._check_gradients(group)
         for p in group["params"]:
             if p.grad is not None:
-                check_gradient(type(self).__name__, p, p.grad, self._instead_of_sharded)
+                check_gradient(type(self).__name__, p, p.grad, lambda grad: self._instead_of_sharded(grad, group))
 
     def _prepare_for_fused(self, group: dict[str, Any]) -> None:
         """Lays out the state like its parameters, or leaves the fused kernel where a parameter is not dense."""

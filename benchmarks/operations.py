@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,9 +39,11 @@ CONTENDERS: dict[str, Build] = {
     "FER in bfloat16 over Adam, together": lambda p: FEROptimizer(p, foreach=True, state_dtype=torch.bfloat16),
     "Correction over Adam, one by one": lambda p: GradientCorrectionOptimizer(p, foreach=False),
     "Correction over Adam, together": lambda p: GradientCorrectionOptimizer(p, foreach=True),
-    "ConvolutionalSGD": ConvolutionalSGD,
-    "LocalLossConvSGD": LocalLossConvSGD,
-    "ConvolutionalSGDv2": ConvolutionalSGDv2,
+    **{
+        f"{kind.__name__}, {way}": partial(kind, foreach=together, base_optimizer_kwargs={"fused": True})
+        for kind in (ConvolutionalSGD, LocalLossConvSGD, ConvolutionalSGDv2)
+        for way, together in (("one by one", False), ("together", True))
+    },
 }
 
 

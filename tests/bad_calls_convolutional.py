@@ -30,6 +30,7 @@ SHARED: dict[str, tuple[Any, ...]] = {
     "permute_axes": (-1, 1.5, 2**32, "seed", True, NAN),
     "base_optimizer_kwargs": (0.1, "lr", [("lr", 0.1)]),
     "base_optimizer": ("sgd", nn.ReLU, None, 3),
+    "foreach": (1, 0, "yes"),
 }
 OWN: dict[type, dict[str, tuple[Any, ...]]] = {
     ConvolutionalSGD: {
@@ -81,8 +82,8 @@ def in_a_group(kind: Any, settings: dict[str, Any]) -> Any:
 
 def in_groups(kind: type) -> dict[str, tuple[Any, ...]]:
     """The hyperparameters alone, which a group may override."""
-    own = {name: values for name, values in OWN[kind].items() if name != "process_group"}
-    return {name: values for name, values in {**SHARED, **own}.items() if not name.startswith("base_optimizer")}
+    not_in_groups = ("base_optimizer", "base_optimizer_kwargs", "process_group", "foreach")
+    return {name: values for name, values in {**SHARED, **OWN[kind]}.items() if name not in not_in_groups}
 
 
 def loss_row(value: Any, shown: str) -> BadCall:

@@ -64,6 +64,18 @@ def convolution(kind: Callable[..., Optimizer], **settings: Any) -> Callable[[nn
     return lambda model: kind(model.parameters(), 0.1, kernel_size=5, **settings)
 
 
+def within_rows(kind: Callable[..., Optimizer], **settings: Any) -> Callable[[nn.Module], Optimizer]:
+    """Filters along height and width, matrices along their rows."""
+
+    def build(model: nn.Module) -> Optimizer:
+        params = list(model.parameters())
+        filters, others = [p for p in params if p.dim() == 4], [p for p in params if p.dim() != 4]
+        groups = [{"params": filters, "axes": (-2, -1)}, {"params": others, "axes": (-1,)}]
+        return kind(groups, 0.1, kernel_size=5, **settings)
+
+    return build
+
+
 # A name, its model and its optimizer.
 OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optimizer]]] = {
     "adam": (plain, lambda model: Adam(model.parameters())),
@@ -79,6 +91,12 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
     "convolution": (plain, convolution(ConvolutionalSGD)),
     "local convolution": (plain, convolution(LocalLossConvSGD, kernel_every=2)),
     "convolution v2": (plain, convolution(ConvolutionalSGDv2, kernel_every=2)),
+    "convolution within rows": (plain, within_rows(ConvolutionalSGD, norm_preserving=True, permute_axes=3)),
+    "local convolution within rows": (plain, within_rows(LocalLossConvSGD, local_lr=0.1, kernel_every=2)),
+    "convolution v2 within rows": (
+        plain,
+        within_rows(ConvolutionalSGDv2, kernel_lr=0.1, kernel_every=2, noise_estimation_momentum=0.8),
+    ),
     "mu sgd": (scaled, lambda model: MuSGD(model, **MOMENTUM)),
     "mu adam": (scaled, lambda model: MuAdam(model, lr=1e-2)),
     "mu adamw": (scaled, lambda model: MuAdamW(model, lr=1e-2, weight_decay=0.1)),
@@ -289,6 +307,15 @@ def watch_sharded() -> list[float]:
     assert isinstance(optimizer, FEROptimizer)
     run(model, optimizer)
     return optimizer.consistency_history
+
+
+def measure_sharded(name: str) -> dict[str, dict[int, float]]:
+    """What the kernels make of the last gradients."""
+    model = sharded(model_of(name))
+    optimizer: Any = OPTIMIZERS[name][1](model)
+    run(model, optimizer)
+    stats: dict[str, dict[int, float]] = optimizer.get_stats()
+    return stats
 
 
 def refuse_sharded(name: str) -> tuple[str, bool, int]:

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(
 HIDDEN = "correction of hidden states"
 CONVOLUTIONS = ["convolution", "local convolution", "convolution v2"]
 WRAPPERS = ["fer", "fer over sgd", "correction", "fer over correction", *CONVOLUTIONS]
-SHARDED = ["fer", "fer over sgd", "correction", "fer over correction"]
+WITHIN_ROWS = [f"{name} within rows" for name in CONVOLUTIONS]
+SHARDED = ["fer", "fer over sgd", "correction", "fer over correction", *WITHIN_ROWS]
 SCALED = ["mu sgd", "mu adam", "mu adamw", "mu transfer"]
 whole = cache(cases.train_whole)
 
@@ -117,7 +118,17 @@ def test_fsdp2_equals_one_process_with_the_whole_batch(name):
     assert_equals_one_process(name, cases.train_sharded, name)
 
 
-@pytest.mark.parametrize(("name", "by_torch"), [("fer over correction", False), ("fer", True), ("correction", True)])
+@pytest.mark.parametrize(
+    ("name", "by_torch"),
+    [
+        ("fer over correction", False),
+        ("fer", True),
+        ("correction", True),
+        ("convolution v2 within rows", False),
+        ("convolution v2 within rows", True),
+        ("local convolution within rows", True),
+    ],
+)
 def test_fsdp2_goes_on_from_its_state(name, by_torch):
     assert_equals_one_process(name, cases.resume_sharded, name, by_torch)
 
@@ -137,14 +148,29 @@ def test_processes_see_the_same_cosines_and_parts_may_be_empty():
     assert len(first) == cases.STEPS - 1
 
 
+@pytest.mark.parametrize("name", WITHIN_ROWS)
+def test_what_kernels_make_of_sharded_gradients_is_what_they_make_of_whole_ones(name):
+    first, second = values(cases.measure_sharded, name)
+    assert_close(first, second, **BITWISE)
+    model = cases.model_of(name)
+    optimizer: Any = cases.OPTIMIZERS[name][1](model)
+    cases.run(model, optimizer)
+    assert_close(first, optimizer.get_stats(), rtol=0.0, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", [*CONVOLUTIONS, HIDDEN, "fer over convolution"])
 def test_fsdp2_is_refused_by_name_and_nothing_changes(name):
     optimizer = cases.OPTIMIZERS[name][1](cases.model_of(name))
     owner = type(optimizer.base if name.startswith("fer over") else optimizer).__name__
+    first = "(16, 128)" if name == "convolution v2" else "(4, 1, 3, 3)"  # filters have all their neighbors
     for message, stayed, states in values(cases.refuse_sharded, name):
-        assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape (4, 1, 3, 3): ")
+        assert message.startswith(f"{owner} does not support sharded gradients, got a DTensor of shape {first}: ")
         assert stayed
         assert states == 0
+        if name in CONVOLUTIONS:
+            axes = optimizer.param_groups[0]["axes"]
+            assert f"with axes={axes} its kernels run across rows" in message
+            assert f"axes={(-1,) if name == 'convolution v2' else (-2, -1)}" in message
 
 
 def test_nothing_is_imported_to_recognize_a_sharded_tensor(rng):

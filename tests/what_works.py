@@ -147,6 +147,7 @@ TESTS: dict[str, tuple[str, str, str, str, str, str]] = {
     "FSDP2 (`fully_shard`)": (
         "distributed::test_fsdp2_equals_one_process_with_the_whole_batch "
         "distributed::test_fsdp2_goes_on_from_its_state",
+        "distributed::test_fsdp2_equals_one_process_with_the_whole_batch "
         "distributed::test_fsdp2_is_refused_by_name_and_nothing_changes",
         "",
         "localized_processes::test_sharded_parameters_are_refused",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, ParamsT
 from advanced_optimizers._checks import check_range
+from advanced_optimizers._sharded import whole
 from advanced_optimizers.convolutional.arguments import LR, MOMENTUM
 from advanced_optimizers.convolutional.learned import _LearnedSmoothing
 from advanced_optimizers.convolutional.learning import Products, Weights
@@ -54,10 +55,12 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         permute_axes: See there.
         base_optimizer: See there.
         base_optimizer_kwargs: See there.
+        foreach: See there.
 
     Raises:
         TypeError: A value is of the wrong kind.
-        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse, complex or sharded.
+        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse or complex, or its kernels would need
+            rows that other processes have.
 
     Example:
         >>> import torch
@@ -87,8 +90,10 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         A gradient that is not finite spreads to its neighbors; no kernel learns from it, and the average forgets it
         when kernels next learn. Memory: one tensor of the size of each smoothed gradient, float32 for half-precision
         gradients, and on the CPU one more for the result, kept between steps. Filters that are laid out with channels
-        last are copied. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures, several groups and
-        processes work.
+        last are copied. Together, see :class:`ConvolutionalSGD`; while kernels learn, some ten tensors more. Sharded
+        tensors (FSDP2) need ``axes=(-1,)`` where they are matrices; processes add up the inner products of all kernels
+        of a group in one exchange. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures, several
+        groups and processes work.
     """
 
     _START = "gaussian"
@@ -113,6 +118,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         permute_axes: int | None = None,
         base_optimizer: BaseOptimizer = torch.optim.SGD,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        foreach: bool | None = None,
     ) -> None:
         own = {
             "kernel_size": kernel_size,
@@ -127,7 +133,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, foreach)
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)
@@ -138,6 +144,10 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
 
     def _weights(self, group: dict[str, Any]) -> Weights:
         return Weights(group["smoothness_weight"], group["signal_weight"])
+
+    def _decay(self, group: dict[str, Any]) -> float | None:
+        decay: float = group["noise_estimation_momentum"]
+        return decay
 
     # ---- the average of past gradients -----------------------------------------------------------------------------
 
@@ -205,7 +215,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             for p in group["params"]:
                 state = self.state.get(p, {})
                 if "power" in state:
-                    s, g = torch.stack([state["signal"].square().sum(), state["power"]]).tolist()
+                    s, g = torch.stack([whole(state["signal"]).square().sum(), state["power"]]).tolist()
                     ratios[p] = snr(s, g, int(state["seen"]), group["noise_estimation_momentum"])
         params = [p for group in self.param_groups for p in group["params"]]
         stats = super().get_stats()

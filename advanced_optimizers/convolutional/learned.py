@@ -13,7 +13,9 @@ from advanced_optimizers._base import check_shape
 from advanced_optimizers._checks import check_integer, check_range
 from advanced_optimizers.convolutional.history import History
 from advanced_optimizers.convolutional.kernels import all_taps
+from advanced_optimizers.convolutional.learned_together import LearnedTogether, Rule
 from advanced_optimizers.convolutional.learning import Products, Weights, joined, learned, of_filters, of_slices
+from advanced_optimizers.convolutional.together import Member, Together
 from advanced_optimizers.convolutional.transform import Smoothed, _Smoothing, batches
 
 
@@ -21,12 +23,14 @@ class _LearnedSmoothing(_Smoothing):
     """State of a parameter: ``"kernel"`` (axes, r + 1), ``"seen"``, and with a signal ``"signal"`` and ``"power"``."""
 
     _KEPT = frozenset({"order", "kernel", "seen"})
+    _MARK = "kernel"
     # The hyperparameter that is the step of the kernels.
     _STEP = "kernel_lr"
     _THROUGH_NORMALIZATION = False
 
     def __init__(self, *arguments: Any) -> None:
         self._losses = History()
+        self._of_step: list[Tensor] = []  # the losses of a group's kernels in a step
         super().__init__(*arguments)
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -37,6 +41,10 @@ class _LearnedSmoothing(_Smoothing):
 
     def _weights(self, group: dict[str, Any]) -> Weights:
         return Weights(group["smoothness_weight"], 0.0)
+
+    def _decay(self, group: dict[str, Any]) -> float | None:
+        """What remains of the average of past gradients after a step; None if there is none."""
+        return None
 
     # ---- kernels -------------------------------------------------------------------------------------------------
 
@@ -60,6 +68,14 @@ class _LearnedSmoothing(_Smoothing):
         own = self.state[p]["kernel"] = first.clone()
         return own
 
+    def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        self._of_step = []
+        transformed = super()._transform(params, grads, group)
+        if self._of_step:
+            device, dtype = self._of_step[0].device, self._of_step[0].dtype
+            self._losses.append(torch.cat([each.to(device, dtype) for each in self._of_step]).nanmean())
+        return transformed
+
     def _learn(self, smoothed: Sequence[Smoothed], group: dict[str, Any]) -> None:
         if group[self._STEP] == 0.0:
             return
@@ -72,9 +88,7 @@ class _LearnedSmoothing(_Smoothing):
         together: dict[object, list[Smoothed]] = {}
         for each in due:
             together.setdefault((each.x.dtype, each.x.device), []).append(each)
-        losses = [self._learn_together(kernels, group) for kernels in together.values()]
-        if losses:
-            self._losses.append(torch.cat([each.to(losses[0].device, losses[0].dtype) for each in losses]).nanmean())
+        self._of_step += [self._learn_together(kernels, group) for kernels in together.values()]
 
     def _learn_together(self, smoothed: Sequence[Smoothed], group: dict[str, Any]) -> Tensor:
         """One step of the kernels of tensors on one device, of one precision; returns the losses before it."""
@@ -105,6 +119,41 @@ class _LearnedSmoothing(_Smoothing):
     def _signal(self, each: Smoothed) -> Tensor | None:
         """The average of the past gradients of a tensor, as its kernels see it."""
         return None
+
+    # ---- all tensors of a device together ------------------------------------------------------------------------
+
+    def _has_own_kernels(self, p: Tensor, group: dict[str, Any]) -> bool:
+        return group[self._STEP] > 0.0 or (p in self.state and "kernel" in self.state[p])
+
+    def _has_kernel(self, p: Tensor, group: dict[str, Any]) -> bool:
+        return self._has_own_kernels(p, group) or super()._has_kernel(p, group)
+
+    def _gather(self, members: list[Member], dtype: torch.dtype, group: dict[str, Any]) -> Together:
+        if not self._has_own_kernels(members[0].param, group):
+            return super()._gather(members, dtype, group)
+        found = (self._kernel(param, len(seen.axes), group) for param, seen, _ in members)
+        kernels = [kernel for kernel in found if kernel is not None]
+        has_average = self._decay(group) is not None
+        return LearnedTogether(members, dtype, group["kernel_size"] // 2, kernels, self.state, has_average)
+
+    def _step_together(self, found: Together, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        if not isinstance(found, LearnedTogether):
+            super()._step_together(found, grads, group)
+            return
+        losses = found.step_and_learn(grads, group["norm_preserving"], self._rule(group), self.state)
+        self._of_step += [] if losses is None else [losses]
+
+    def _rule(self, group: dict[str, Any]) -> Rule | None:
+        if group[self._STEP] == 0.0:
+            return None
+        return Rule(
+            group[self._STEP],
+            self._weights(group),
+            group["min_gain"],
+            group["kernel_every"],
+            self._THROUGH_NORMALIZATION,
+            self._decay(group),
+        )
 
     # ---- what was learned ----------------------------------------------------------------------------------------
 

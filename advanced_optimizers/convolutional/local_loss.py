@@ -47,10 +47,12 @@ class LocalLossConvSGD(_LearnedSmoothing):
         permute_axes: See there.
         base_optimizer: See there.
         base_optimizer_kwargs: See there.
+        foreach: See there.
 
     Raises:
         TypeError: A value is of the wrong kind.
-        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse, complex or sharded.
+        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse or complex, or its kernels would need
+            rows that other processes have.
 
     Example:
         >>> import torch
@@ -75,8 +77,9 @@ class LocalLossConvSGD(_LearnedSmoothing):
     Limitations:
         The history of the losses is not part of ``state_dict`` and holds at most 1000 numbers. A gradient that is not
         finite spreads to its neighbors, and its kernel does not learn from it. Memory: on the CPU one tensor for each
-        gradient, kept between steps. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures (whose
-        loss is returned and not used), several groups and processes work.
+        gradient, kept between steps. Together, and for sharded tensors (FSDP2), see :class:`ConvolutionalSGDv2`; there
+        ``axes`` cannot be None where a tensor is smoothed. ``torch.compile`` does not compile the smoothing.
+        ``GradScaler``, closures (whose loss is returned and not used), several groups and processes work.
     """
 
     _STEP = "local_lr"
@@ -99,6 +102,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
         permute_axes: int | None = None,
         base_optimizer: BaseOptimizer = torch.optim.SGD,
         base_optimizer_kwargs: dict[str, Any] | None = None,
+        foreach: bool | None = None,
     ) -> None:
         own = {
             "kernel_size": kernel_size,
@@ -111,7 +115,7 @@ class LocalLossConvSGD(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
-        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs)
+        super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, foreach)
 
     def get_kernels(self) -> dict[int, Tensor]:
         """The kernels by the place of their parameter in the optimizer: (k,), or (2, k) for two axes.

@@ -71,6 +71,13 @@ def seen_by_kernels(shape: torch.Size, axes: Axes, kernel_size: int) -> Seen | N
     return Seen(seen, kept) if kept else None
 
 
+def permuted(x: Tensor, order: Tensor, seen: Seen, *, back: bool = False) -> Tensor:
+    """The tensor with its smoothed axes in another order, or back in its own."""
+    for axis, of_axis in zip(seen.axes, order.split([seen.shape[axis] for axis in seen.axes]), strict=True):
+        x = x.index_select(axis, of_axis.argsort() if back else of_axis)
+    return x
+
+
 # ---- one axis ----------------------------------------------------------------------------------------------------
 
 

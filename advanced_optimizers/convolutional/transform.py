@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT
+from advanced_optimizers._checks import check_bool, is_dtensor
+from advanced_optimizers._flat import Gathered, runs_together
+from advanced_optimizers._sharded import is_by_rows, local, shards_of, whole
 from advanced_optimizers.convolutional.arguments import arguments_of_base, check_smoothing
 from advanced_optimizers.convolutional.kernels import constant, identity, start_of
 from advanced_optimizers.convolutional.smoothing import (
     Seen,
     filter_matrices,
+    permuted,
     seen_by_kernels,
     smooth_axes,
     smooth_filters,
 )
+from advanced_optimizers.convolutional.together import Member, Together
 
 
 class Smoothed(NamedTuple):
@@ -44,6 +50,8 @@ class _Smoothing(GradientTransform):
 
     _START = "uniform"
     _KEPT: frozenset[str] = frozenset({"order"})
+    # What the state of a parameter has once its kernels are its own.
+    _MARK: str | None = None
 
     def __init__(
         self,
@@ -53,8 +61,11 @@ class _Smoothing(GradientTransform):
         own: dict[str, Any],
         base_optimizer: BaseOptimizer,
         base_optimizer_kwargs: dict[str, Any] | None,
+        foreach: bool | None,
     ) -> None:
         self._check_group(own)
+        self._foreach = foreach if foreach is None else check_bool("foreach", foreach)
+        self._gathered: Gathered[Together] = Gathered(self._MARK)
         self._workspace: dict[torch.dtype, Tensor] = {}
         kwargs = arguments_of_base(base_optimizer, base_optimizer_kwargs, lr, momentum)
         super().__init__(params, base_optimizer, kwargs, own)
@@ -82,13 +93,34 @@ class _Smoothing(GradientTransform):
     def _dtype(p: Tensor) -> torch.dtype:
         return torch.promote_types(p.dtype, torch.float32)
 
+    # ---- sharded tensors -----------------------------------------------------------------------------------------
+
+    def _instead_of_sharded(self, grad: Tensor, group: dict[str, Any]) -> str:
+        seen = seen_by_kernels(grad.shape, group["axes"], group["kernel_size"])
+        shards = shards_of(grad)
+        if seen is None or shards is None or all(placement.is_replicate() for placement in shards.placements):
+            return ""
+        if not is_by_rows(grad):
+            return "shard by rows, along one dimension of the mesh, as fully_shard does"
+        if len(seen.shape) == 3 or 0 not in seen.axes:
+            return ""
+        within = {1: "", 2: "axes=(-1,), which smooths within rows, or "}.get(grad.dim(), "axes=(-2, -1) or ")
+        return (
+            f"with axes={group['axes']!r} its kernels run across rows, some of which other processes have: put the "
+            f"parameter into a group with {within}kernel_size=1, which leaves it as it is, or do not shard it"
+        )
+
     # ---- smoothing -----------------------------------------------------------------------------------------------
 
     def _transform(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        smoothed = self._found(params, grads, group)
-        results = {each.param: result for each, result in self._apply(smoothed, group)}
+        given = dict(zip(params, grads, strict=True))
+        together = {p: grad for p, grad in given.items() if is_dtensor(p) or runs_together(self._foreach, p.device)}
+        results = self._smooth_together(together, group)
+        alone = [p for p in params if p not in together]
+        smoothed = self._found(alone, [given[p] for p in alone], group)
+        results |= {each.param: result for each, result in self._apply(smoothed, group)}
         self._learn(smoothed, group)
-        return [results.get(p, grad) for p, grad in zip(params, grads, strict=True)]
+        return [results.get(p, grad) for p, grad in given.items()]
 
     def _found(self, params: Iterable[Tensor], grads: Iterable[Tensor], group: dict[str, Any]) -> list[Smoothed]:
         found = []
@@ -116,7 +148,7 @@ class _Smoothing(GradientTransform):
 
     def _smooth_one(self, each: Smoothed, matrix: Tensor | None, group: dict[str, Any]) -> Tensor:
         """The smoothed gradient, by the small matrix of filters or else by slices."""
-        out, x = self._output(each.param, each.grad), each.x
+        out, x = torch.empty_like(each.grad) if is_dtensor(each.param) else self._output(each.param, each.grad), each.x
         in_place = out.is_contiguous() and out.dtype == x.dtype
         y = out.view(each.seen.shape) if in_place else torch.empty_like(x)
         if matrix is not None:
@@ -139,6 +171,53 @@ class _Smoothing(GradientTransform):
             kept = self._workspace[x.dtype] = torch.empty(x.numel(), dtype=x.dtype)
         return kept[: x.numel()].view(x.shape)
 
+    # ---- all tensors of a device together ------------------------------------------------------------------------
+
+    def _smooth_together(self, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> dict[Tensor, Tensor]:
+        """The smoothed gradients by parameter, of those that are smoothed."""
+        shape = [group[name] for name in ("kernel_size", "axes", "permute_axes")]
+        (place,) = [i for i, each in enumerate(self.param_groups) if each is group]
+        together: dict[tuple[Any, ...], list[Tensor]] = {}
+        for p, grad in grads.items():
+            seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+            if seen is not None and self._has_kernel(p, group):
+                own = self._has_own_kernels(p, group)
+                key = (place, *shape, own, len(seen.axes), p.device, grad.dtype, shards_of(p))
+                together.setdefault(key, []).append(p)
+        results: dict[Tensor, Tensor] = {}
+        for key, params in together.items():
+            dtype = grads[params[0]].dtype
+
+            def build(chosen: list[Tensor], dtype: torch.dtype = dtype) -> list[Together]:
+                return [self._gather([self._member(p, group) for p in chosen], dtype, group)]
+
+            (found,) = self._gathered.find(key, params, self.state, group["params"], build)
+            self._step_together(found, {p: grads[p] for p in params}, group)
+            results |= {p: y for p, y in zip(found.params, found.smoothed, strict=True) if p in grads}
+        return results
+
+    def _has_kernel(self, p: Tensor, group: dict[str, Any]) -> bool:
+        """Whether :meth:`_kernel` has kernels for a parameter."""
+        return start_of(group["kernel"], group["kernel_size"], self._START) != identity(group["kernel_size"])
+
+    def _has_own_kernels(self, p: Tensor, group: dict[str, Any]) -> bool:
+        """Whether a parameter's kernels may differ from those of others in its group."""
+        return False
+
+    def _member(self, p: Tensor, group: dict[str, Any]) -> Member:
+        seen = _seen_here(p, group)
+        assert seen is not None
+        return Member(p, seen, None if group["permute_axes"] is None else self._order(p, seen, group["permute_axes"]))
+
+    def _gather(self, members: list[Member], dtype: torch.dtype, group: dict[str, Any]) -> Together:
+        return Together(members, dtype, group["kernel_size"] // 2)
+
+    def _step_together(self, found: Together, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        shape = (len(found.params), found.axes)
+        kernel = self._kernel(found.params[0], math.prod(shape), group)  # the same for all
+        assert kernel is not None
+        found.step(grads, kernel.unflatten(0, shape), group["norm_preserving"])
+
     # ---- permuted axes -------------------------------------------------------------------------------------------
 
     def _order(self, p: Tensor, seen: Seen, seed: int) -> Tensor:
@@ -160,7 +239,8 @@ class _Smoothing(GradientTransform):
     def get_stats(self) -> dict[str, dict[int, float]]:
         r"""What the present kernels make of the gradients that the parameters have now.
 
-        Call it between a step and the next ``zero_grad``. It smooths all gradients once more.
+        Call it between a step and the next ``zero_grad``. It smooths all gradients once more. Sharded ones are put
+        together for that, so every process must call it.
 
         Returns:
             By name, and then by the place of the parameter in the optimizer, for those that are smoothed:
@@ -172,7 +252,7 @@ class _Smoothing(GradientTransform):
         with torch.no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
-                for each, y in self._apply(self._found(params, [p.grad for p in params], group), group):
+                for each, y in self._apply(self._found(params, [whole(p.grad) for p in params], group), group):
                     g = each.grad.to(each.x.dtype)
                     inner, gg, yy = ((a * b).sum() for a, b in ((g, y), (g, g), (y.to(g.dtype), y.to(g.dtype))))
                     found.append((places[each.param], torch.stack([(yy / gg).sqrt(), inner / (gg * yy).sqrt()]).cpu()))
@@ -198,11 +278,26 @@ class _Smoothing(GradientTransform):
                 raise ValueError(f"order must be a tensor of integers of shape (n,), got {order!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_workspace"}
+        return {
+            name: value for name, value in super().__getstate__().items() if name not in ("_workspace", "_gathered")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._workspace = {}
+        self._workspace, self._gathered = {}, Gathered(self._MARK)
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        super()._load_extra(state_dict)
+        self._gathered = Gathered(self._MARK)
+
+
+def _seen_here(p: Tensor, group: dict[str, Any]) -> Seen | None:
+    """How kernels see the part of a parameter that this process has."""
+    seen = seen_by_kernels(p.shape, group["axes"], group["kernel_size"])
+    if seen is None or not is_dtensor(p):
+        return seen
+    inner = seen.shape[1:]
+    return Seen((local(p).numel() // math.prod(inner), *inner), seen.axes)
 
 
 def batches(smoothed: Iterable[Smoothed]) -> list[list[Smoothed]]:
@@ -212,13 +307,6 @@ def batches(smoothed: Iterable[Smoothed]) -> list[list[Smoothed]]:
         of_filters = (each.seen.shape[1:], each.seen.axes, each.x.dtype, each.x.device, each.kernel.shape)
         found.setdefault(of_filters if each.seen.are_filters else each.param, []).append(each)
     return list(found.values())
-
-
-def permuted(x: Tensor, order: Tensor, seen: Seen, *, back: bool = False) -> Tensor:
-    """The tensor with its smoothed axes in another order, or back in its own."""
-    for axis, of_axis in zip(seen.axes, order.split([seen.shape[axis] for axis in seen.axes]), strict=True):
-        x = x.index_select(axis, of_axis.argsort() if back else of_axis)
-    return x
 
 
 def relative_length(x: Tensor, y: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class FEROptimizer(GradientTransform):
         check_range("consistency_threshold", group["consistency_threshold"], low=-1.0, high=1.0)
         check_integer("memory_size", group["memory_size"], low=1)
 
-    def _instead_of_sharded(self, grad: Tensor) -> str:
+    def _instead_of_sharded(self, grad: Tensor, group: dict[str, Any]) -> str:
         return ""
 
     @property

@@ -271,7 +271,7 @@ class GradientCorrectionOptimizer(GradientTransform):
                 "of one process",
             )
 
-    def _instead_of_sharded(self, grad: Tensor) -> str:
+    def _instead_of_sharded(self, grad: Tensor, group: dict[str, Any]) -> str:
         if self._watch is not None:
             return "leave out model, or use DistributedDataParallel"
         return "" if is_by_rows(grad) else "shard by rows, along one dimension of the mesh, as fully_shard does"
