@@ -297,7 +297,7 @@ class FEROptimizer(GradientTransform):
         )
         self._cosines.append(correction.cosine)
         corrected = grad
-        g = _wide(grad)
+        g = grad if grad.dtype == memory.dtype else grad.to(memory.dtype)
         if correction.gradient != 1.0 or correction.memory != 0.0:
             corrected = self._output(p, grad)
             wide = corrected if g is grad else torch.empty_like(memory)
