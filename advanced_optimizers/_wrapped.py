@@ -232,9 +232,10 @@ class WrappedOptimizer(Optimizer):
             if not is_dense(p):  # the kernel would overwrite what lies between the elements
                 group["fused"] = False
                 return
-            for state in (self.state.get(p), self.base.state.get(p)):
-                if state:
-                    match_layout(state, p)
+            state = self.state.get(p)
+            if state:
+                match_layout(state, p)
+                match_layout(state.get(BASE, {}), p)
 
     def _share_state(self) -> None:
         if isinstance(self.base, WrappedOptimizer):

@@ -15,6 +15,7 @@ from advanced_optimizers._flat import Gathered, Ring, precise, runs_together
 from advanced_optimizers._rounding import Noise, Rounded, Steps, check_number, check_state_dtype
 from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.fer_optimizer.formula import consistency_correction
+from advanced_optimizers.fer_optimizer.products import as_numbers, combine, inner_products
 from advanced_optimizers.fer_optimizer.together import Together
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
@@ -201,6 +202,8 @@ class FEROptimizer(GradientTransform):
             shards = shards_of(p)
             if shards is not None or runs_together(self._foreach, p.device):
                 together.setdefault((p.device, grad.dtype, shards), {})[p] = grad
+        if not together and self._state_dtype is None:
+            return super()._transform_all(parts)
         corrected: dict[Tensor, Tensor] = {}
         for key, grads in together.items():
             corrected |= self._correct_together(key, grads)
@@ -256,9 +259,9 @@ class FEROptimizer(GradientTransform):
         corrected: dict[Tensor, Tensor] = {}
         for chunk in _chunks(params, grads):
             memories = [self._memory(p, grad) for p, grad in chunk]
-            products = [_products(grad, memory) for (_, grad), memory in zip(chunk, memories, strict=True)]
-            values = torch.stack(products).tolist()  # one device sync per chunk
-            for (p, grad), memory, (gm, gg, mm) in zip(chunk, memories, values, strict=True):
+            pairs = zip(chunk, memories, strict=True)
+            products = [inner_products(_wide(grad), memory) for (_, grad), memory in pairs]
+            for (p, grad), memory, (gm, gg, mm) in zip(chunk, memories, as_numbers(products), strict=True):
                 corrected[p] = self._correct(p, grad, memory, gm, gg, mm, group)
         return [corrected[p] for p in params]
 
@@ -291,14 +294,14 @@ class FEROptimizer(GradientTransform):
         )
         self._cosines.append(correction.cosine)
         corrected = grad
+        g = grad if grad.dtype == memory.dtype else grad.to(memory.dtype)
         if correction.gradient != 1.0 or correction.memory != 0.0:
             corrected = self._output(p, grad)
-            same = grad.dtype == memory.dtype
-            wide = corrected if same else torch.empty_like(memory)
-            torch.mul(grad.to(memory.dtype), correction.gradient, out=wide).add_(memory, alpha=correction.memory)
-            if not same:
+            wide = corrected if g is grad else torch.empty_like(memory)
+            combine(g, correction.gradient, memory, correction.memory, out=wide)
+            if wide is not corrected:
                 corrected.copy_(wide)
-        memory.lerp_(grad.to(memory.dtype), 1.0 / group["memory_size"])
+        memory.lerp_(g, 1.0 / group["memory_size"])
         self._keep(p, memory)
         return corrected
 
@@ -379,15 +382,6 @@ def _memory_dtype(grad: Tensor) -> torch.dtype:
     return torch.promote_types(grad.dtype, torch.float32)
 
 
-def _products(grad: Tensor, memory: Tensor | None) -> Tensor:
-    """The inner products (g, m), (g, g) and (m, m) as a tensor of three; without a memory those with m are 0."""
-    g = grad.to(_memory_dtype(grad))
-    if memory is None:
-        flat = g.reshape(-1)
-        gg = torch.dot(flat, flat)
-        return torch.stack([torch.zeros_like(gg), gg, torch.zeros_like(gg)])
-    m = memory
-    if g.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (g, m)):
-        g, m = g.permute(0, 2, 3, 1), m.permute(0, 2, 3, 1)  # flattens without a copy
-    g, m = g.reshape(-1), m.reshape(-1)
-    return torch.stack([torch.dot(g, m), torch.dot(g, g), torch.dot(m, m)])
+def _wide(grad: Tensor) -> Tensor:
+    dtype = _memory_dtype(grad)
+    return grad if grad.dtype == dtype else grad.to(dtype)  # a call that changes nothing costs as much as a dot product

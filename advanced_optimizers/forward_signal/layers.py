@@ -99,8 +99,11 @@ class SigPropLayer(nn.Module):
         """Passes both streams through the layer and compares them; no gradient flows back into ``h`` or ``t``."""
         with _autocast_without_cache(h.device.type):
             h1, t1 = self(h.detach()), self.targets(t.detach())
-            loss = self.loss(h1, t1[: self.num_classes], t[: self.num_classes], y)
+            loss = self.loss(h1, self._of_classes(t1), self._of_classes(t), y)
         return Signals(h1, t1, loss)
+
+    def _of_classes(self, t: Tensor) -> Tensor:
+        return t if len(t) == self.num_classes else t[: self.num_classes]  # a slice of all rows has a gradient to copy
 
     def extra_repr(self) -> str:
         """The loss, for ``repr``."""
@@ -223,6 +226,9 @@ def _target_mode(block: nn.Module) -> Iterator[None]:
 
 
 def _set_attributes(module: nn.Module, values: dict[str, Any]) -> None:
+    if type(module).__setattr__ is nn.Module.__setattr__:
+        vars(module).update(values)  # ends there too, after a search for parameters, buffers and modules of that name
+        return
     for name, value in values.items():
         setattr(module, name, value)
 

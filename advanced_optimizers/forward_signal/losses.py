@@ -46,8 +46,8 @@ def similarities(h: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:
     """
     rows, columns = _as_rows(h, t)
     scale = 1.0 / (temperature * math.sqrt(rows.shape[1]))
-    # addmm multiplies and scales in one operation; with beta=0 it adds nothing.
-    return at_least_float32(torch.addmm(rows.new_zeros(()), rows, columns.T, beta=0.0, alpha=scale))
+    # The targets are scaled, which are few; scaled with the products, the activations' gradient would cost a pass more.
+    return at_least_float32(rows @ (columns * scale).T)
 
 
 def positives(name: str, affinity: Tensor, counts: Tensor, top_k: int) -> Tensor:
@@ -161,4 +161,5 @@ def _as_rows(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 def at_least_float32(signal: Tensor) -> Tensor:
     """Returns the tensor in float32, or unchanged if its precision is wider."""
-    return signal.to(torch.promote_types(signal.dtype, torch.float32))
+    wide = torch.promote_types(signal.dtype, torch.float32)
+    return signal if signal.dtype == wide else signal.to(wide)
