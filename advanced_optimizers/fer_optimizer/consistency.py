@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from typing import Any
 
@@ -133,6 +134,8 @@ class FEROptimizer(GradientTransform):
         self._check_group(defaults)
         self._foreach = foreach if foreach is None else check_bool("foreach", foreach)
         self._state_dtype = check_state_dtype(state_dtype)
+        # The squared length of a gradient that is finite, and stays so in what the memory is rounded from.
+        self._largest = sys.float_info.max if self._state_dtype is None else torch.finfo(torch.float32).max
         self._steps = Steps()
         self._rounded = Rounded(self._steps)
         self._compiling: dict[str, Any] | None = None
@@ -284,7 +287,7 @@ class FEROptimizer(GradientTransform):
     def _correct(
         self, p: Tensor, grad: Tensor, memory: Tensor | None, gm: float, gg: float, mm: float, group: dict[str, Any]
     ) -> Tensor:
-        if not gg <= torch.finfo(_memory_dtype(grad) if self._state_dtype is None else torch.float32).max:
+        if not gg <= self._largest:
             return grad
         if memory is None:
             self._keep(p, grad.to(_memory_dtype(grad), copy=True))
