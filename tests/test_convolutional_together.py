@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from advanced_optimizers import ConvolutionalSGD, ConvolutionalSGDv2, LocalLossConvSGD
 from tests.harness import BITWISE
-from tests.test_together import READS, feed, must_not_read, of_one_step, parameters
+from tests.test_together import READS, feed, must_not_read, of_one_step, parameters, train_with_graph
 
 SHAPES = ((), (3,), (5, 7), (0,), (5000,), (90, 70), (4, 3, 3, 3), (6, 4, 5), (8, 4, 1, 1), (2, 3, 20, 20), (1, 9))
 FILTERS = 6
@@ -248,17 +248,5 @@ def test_a_captured_step_of_a_kernel_that_stays_is_the_step():
     params = [nn.Parameter(p.detach().cuda()) for p in parameters(torch.float32, shapes)]
     twins = [nn.Parameter(p.detach().clone()) for p in params]
     optimizer, plain = (ConvolutionalSGD(each, axes=(-2, -1), norm_preserving=True) for each in (params, twins))
-    rng = torch.Generator().manual_seed(0)
-    grads = [[torch.randn(p.shape, generator=rng).cuda() for p in params] for _ in range(5)]
-    feed(plain, twins, grads)
-    feed(optimizer, params, grads[:2])
-    given = [grad.clone() for grad in grads[2]]
-    for p, grad in zip(params, given, strict=True):
-        p.grad = grad
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):  # records, and does nothing yet
-        optimizer.step()
-    for each in grads[2:]:
-        torch._foreach_copy_(given, each)
-        graph.replay()
+    train_with_graph(optimizer, params, plain, twins)
     assert_close(params, twins)

@@ -36,7 +36,7 @@ class Lines:
         size, numbers = self._padded.blocks * self._padded.block, layout.blocks * layout.block
         dtype = torch.int32 if max(size + 2 * radius, numbers) <= LARGEST_INT32 else torch.int64
         self._into = torch.zeros(size + 2 * radius, dtype=dtype, device=device)
-        self._back = torch.full((numbers,), size, dtype=dtype, device=device)  # a zero, where there is no tensor
+        self._back = torch.full((numbers,), size, dtype=dtype, device=device)  # a zero, for what lies between tensors
         ends = [*self._padded.starts[1:], size]
         for (lines, n), place, own, start, end in zip(
             shapes, places, layout.starts, self._padded.starts, ends, strict=True

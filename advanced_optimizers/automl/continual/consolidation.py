@@ -149,7 +149,8 @@ class ElasticWeightConsolidation:
                 the classes of one task. Labels of ``empirical`` count among them.
 
         Raises:
-            TypeError: The loader yields no batches of tensors, labels are not integers, or ``logits`` is no function.
+            TypeError: The loader yields no batches of tensors, labels are not integers, or ``logits`` is not a
+                function.
             ValueError: The loader is empty, a label is out of range, or an output is not logits.
             RuntimeError: A gradient is not finite.
         """
