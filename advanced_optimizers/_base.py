@@ -102,16 +102,16 @@ class GradientTransform(WrappedOptimizer):
         return kept
 
     def _update(self) -> None:
-        # A parameter that was replaced, as pruning does, must not be kept alive.
-        for p in self._scratch.keys() - {p for group in self.param_groups for p in group["params"]}:
-            del self._scratch[p]
+        if self._scratch:  # a parameter that was replaced, as pruning does, must not be kept alive
+            for p in self._scratch.keys() - {p for group in self.param_groups for p in group["params"]}:
+                del self._scratch[p]
         originals: list[tuple[Tensor, Tensor]] = []
         parts: list[Part] = []
         try:
             for group in self.param_groups:
-                params = [p for p in group["params"] if p.grad is not None]
-                originals += [(p, p.grad) for p in params]
-                parts.append(Part(params, [p.grad for p in params], group))
+                pairs = [(p, grad) for p in group["params"] if (grad := p.grad) is not None]
+                originals += pairs
+                parts.append(Part([p for p, _ in pairs], [grad for _, grad in pairs], group))
             for part, transformed in zip(parts, self._transform_all(parts), strict=True):
                 for p, grad in zip(part.params, transformed, strict=True):
                     p.grad = grad

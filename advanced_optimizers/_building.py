@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.optim import Optimizer
 
 from advanced_optimizers._checks import check_range
@@ -176,7 +176,8 @@ def is_dense(tensor: Tensor) -> bool:
     The fused kernels walk through memory from the first element on, whatever the strides say. A parameter of a lazy
     module will be dense once it has a shape.
     """
-    if isinstance(tensor, UninitializedParameter) or tensor.is_contiguous():
+    # The type first: asking a parameter whether it is an instance takes longer than asking for its layout.
+    if (type(tensor) is not Parameter and isinstance(tensor, UninitializedParameter)) or tensor.is_contiguous():
         return True
     expected = 1
     for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):

@@ -259,12 +259,13 @@ class Gathered(Generic[T]):
             build: Makes the buffers for parameters, anew where they hold others than before or the state was replaced.
         """
         found = self._found.get(key, [])
-        former = {p for each in found for p in each.params}
-        if not set(params) <= former or any(each.has_changed(state) for each in found):
+        former = {id(p): p for each in found for p in each.params}  # a tensor's own hash takes several times as long
+        if any(id(p) not in former for p in params) or any(each.has_changed(state) for each in found):
             for each in found:
                 each.settle(state)
-            kept = {*params, *(p for p in former if self._name is None or self._name in state.get(p, {}))}
-            found = self._found[key] = build([p for p in order if p in kept])
+            kept = {id(p) for p in former.values() if self._name is None or self._name in state.get(p, {})}
+            kept |= {id(p) for p in params}
+            found = self._found[key] = build([p for p in order if id(p) in kept])
         return found
 
     def settle(self, state: State) -> None:

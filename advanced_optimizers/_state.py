@@ -27,6 +27,8 @@ def share_state(own: State, base: State, last: dict[Any, Any]) -> dict[Any, Any]
     Returns:
         The dicts that are shared now, by parameter.
     """
+    if _is_as_it_was(own, base, last):
+        return last
     ours = {p: state[BASE] for p, state in own.items() if isinstance(state, dict) and BASE in state}
     if len(ours) == len(base) and all(base.get(p) is state for p, state in ours.items()):
         return ours
@@ -43,6 +45,14 @@ def share_state(own: State, base: State, last: dict[Any, Any]) -> dict[Any, Any]
         else:
             own.setdefault(p, {})[BASE] = base[p] = kept
     return {p: state[BASE] for p, state in own.items() if isinstance(state, dict) and BASE in state}
+
+
+def _is_as_it_was(own: State, base: State, last: dict[Any, Any]) -> bool:
+    """Whether nothing was replaced, by the order of the parameters: to look each of them up takes long."""
+    return len(own) == len(base) == len(last) and all(
+        p is q is r and isinstance(state, dict) and state.get(BASE) is theirs is shared
+        for (p, state), (q, theirs), (r, shared) in zip(own.items(), base.items(), last.items(), strict=True)
+    )
 
 
 # ---- layout ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from advanced_optimizers._rounding import Noise, Rounded, Steps, check_number, c
 from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.fer_optimizer.formula import consistency_correction
 from advanced_optimizers.fer_optimizer.products import as_numbers, combine, inner_products
-from advanced_optimizers.fer_optimizer.together import Together
+from advanced_optimizers.fer_optimizer.together import Setting, Together
 
 __all__ = ["FEROptimizer", "create_fer_optimizer"]
 
@@ -200,40 +200,47 @@ class FEROptimizer(GradientTransform):
     # ---- all tensors of a device together ------------------------------------------------------------------------
 
     def _transform_all(self, parts: list[Part]) -> list[list[Tensor]]:
-        together: dict[object, dict[Tensor, Tensor]] = {}
+        # By id: a tensor's own hash takes several times as long.
+        together: dict[object, dict[int, tuple[Tensor, Tensor]]] = {}
         for p, grad in (pair for part in parts for pair in zip(part.params, part.grads, strict=True)):
             shards = shards_of(p)
             if shards is not None or runs_together(self._foreach, p.device):
-                together.setdefault((p.device, grad.dtype, shards), {})[p] = grad
+                together.setdefault((p.device, grad.dtype, shards), {})[id(p)] = p, grad
         if not together and self._state_dtype is None:
             return super()._transform_all(parts)
-        corrected: dict[Tensor, Tensor] = {}
-        for key, grads in together.items():
-            corrected |= self._correct_together(key, grads)
-        others = [[each for each in zip(*part[:2], strict=True) if each[0] not in corrected] for part in parts]
+        corrected: dict[int, Tensor] = {}
+        for key, pairs in together.items():
+            corrected |= self._correct_together(key, pairs)
+        others = [[each for each in zip(*part[:2], strict=True) if id(each[0]) not in corrected] for part in parts]
         if self._state_dtype is not None:
             order = [p for group in self.param_groups for p in group["params"]]
-            self._rounded.begin_step([p for pairs in others for p, _ in pairs], order)
-        for part, pairs in zip(parts, others, strict=True):
-            params, grads_left = [p for p, _ in pairs], [grad for _, grad in pairs]
-            corrected.update(zip(params, self._transform(params, grads_left, part.group), strict=True))
-        return [[corrected[p] for p in part.params] for part in parts]
+            self._rounded.begin_step([p for left in others for p, _ in left], order)
+        for part, left in zip(parts, others, strict=True):
+            if left:
+                params, grads = [p for p, _ in left], [grad for _, grad in left]
+                corrected.update(zip(map(id, params), self._transform(params, grads, part.group), strict=True))
+        return [[corrected[id(p)] for p in part.params] for part in parts]
 
-    def _correct_together(self, key: object, grads: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        of_params = {p: group for group in self.param_groups for p in group["params"]}
+    def _correct_together(self, key: object, pairs: dict[int, tuple[Tensor, Tensor]]) -> dict[int, Tensor]:
+        params = [p for p, _ in pairs.values()]
+        order = [p for group in self.param_groups for p in group["params"]]
 
         def build(params: list[Tensor]) -> list[Together]:
-            noise = None if self._state_dtype is None else Noise(params, list(of_params), self._steps)
-            together = Together(params, self.state, next(iter(grads.values())).dtype, noise)
+            noise = None if self._state_dtype is None else Noise(params, order, self._steps)
+            _, grad = next(iter(pairs.values()))
+            together = Together(params, self.state, grad.dtype, noise)
             if self._compiling is not None:
                 together.compile(self._compiling)
             return [together]
 
-        (found,) = self._together.find(key, list(grads), self.state, list(of_params), build)
-        names = ("fer_weight", "consistency_threshold", "memory_size")
-        settings = [tuple(of_params[p][name] for name in names) for p in found.params]
-        self._cosines_together.append(found.step(grads, settings))
-        return {p: corrected for p, corrected in zip(found.params, found.corrected, strict=True) if p in grads}
+        (found,) = self._together.find(key, params, self.state, order, build)
+        settings: dict[int, Setting] = {}
+        for group in self.param_groups:
+            settings |= dict.fromkeys(map(id, group["params"]), _setting(group))
+        grads = {of_p: grad for of_p, (_, grad) in pairs.items()}
+        self._cosines_together.append(found.step(grads, [settings[id(p)] for p in found.params]))
+        corrected = zip(map(id, found.params), found.corrected, strict=True)
+        return {of_p: each for of_p, each in corrected if of_p in grads}
 
     def _remember_together(self) -> None:
         """Keeps the step's cosines where they are; whoever asks for the history waits for the device."""
@@ -368,6 +375,10 @@ def create_fer_optimizer(
     return FEROptimizer(
         params, torch.optim.Adam, {"lr": lr}, fer_weight=fer_weight, consistency_threshold=consistency_threshold
     )
+
+
+def _setting(group: dict[str, Any]) -> Setting:
+    return group["fer_weight"], group["consistency_threshold"], group["memory_size"]
 
 
 def _chunks(params: list[Tensor], grads: list[Tensor]) -> list[list[tuple[Tensor, Tensor]]]:

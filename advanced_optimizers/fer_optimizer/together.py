@@ -119,23 +119,23 @@ class Together:
         if self._shards is None:
             self._arithmetic = torch.compile(self._correct, dynamic=False, **options)
 
-    def step(self, grads: dict[Tensor, Tensor], settings: list[Setting]) -> Tensor:
+    def step(self, grads: dict[int, Tensor], settings: list[Setting]) -> Tensor:
         """Corrects the gradients into :attr:`corrected`, then moves the memories.
 
         Args:
-            grads: The gradients by parameter, of all parameters or some.
+            grads: The gradients by the ``id`` of their parameter, of all parameters or some.
             settings: The hyperparameters of each parameter.
 
         Returns:
             (1, tensors), the cosines; NaN where there was nothing to compare.
         """
         self._use(settings)
-        here = [p in grads for p in self.params]
+        here = [id(p) in grads for p in self.params]
         if here != self._here:
             self._here = here
             self._is_here = None if all(here) else torch.tensor([here], device=self._layout.device)
         into = [gradient for gradient, is_here in zip(self._gradients, here, strict=True) if is_here]
-        torch._foreach_copy_(into, [local(grads[p]) for p in self.params if p in grads])
+        torch._foreach_copy_(into, [local(grads[id(p)]) for p in self.params if id(p) in grads])
         if self._noise is not None:
             self._noise.draw()
         return self._arithmetic()
