@@ -1,4 +1,4 @@
-"""The command line: python -m benchmarks [--quick] [--only PART ...] [--output FOLDER]."""
+"""The command line: python -m benchmarks [--quick] [--only PART ...] [--device DEVICE] [--output FOLDER]."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
 
 from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.records.paths import ProjectError, output_root, project_root, this_project
@@ -23,6 +25,9 @@ from benchmarks import (
     tasks,
 )
 from benchmarks.result import LOAD_AT_START, Result
+
+# The parts that can also be measured on an accelerator.
+ON_DEVICES: dict[str, Callable[..., Result]] = {"step": step.run}
 
 PARTS: dict[str, Callable[[bool], Result]] = {
     "step": step.run,
@@ -56,13 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
     if not (options.quick or options.output or _is_committed()):
         parser.error("the project's measurements name a commit, so commit the changes first, or name an --output")
+    parts = options.only or PARTS
+    if options.device != "cpu" and not set(parts) <= set(ON_DEVICES):
+        parser.error(f"--device needs --only with any of {', '.join(ON_DEVICES)}")
+    try:
+        torch.zeros(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device must be one that torch can use here, got {options.device!r} ({_first_line(error)})")
     if LOAD_AT_START > BUSY:
         busy = f"{LOAD_AT_START:.1f} processes were busy in the last minute"
         print(f"warning: {busy}; on a quiet machine the numbers would be different\n", file=sys.stderr)
     failed = []
-    for part in options.only or PARTS:
+    for part in parts:
         try:
-            result = PARTS[part](options.quick)
+            on_cpu = options.device == "cpu"
+            result = PARTS[part](options.quick) if on_cpu else ON_DEVICES[part](options.quick, options.device)
         except DataError as error:  # the other parts need no data files
             failed.append(part)
             print(f"error: {part} was not measured: {error}\n", file=sys.stderr)
@@ -70,6 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(result.text, flush=True)
         print(f"Written: {', '.join(str(path) for path in result.save(folder))}\n", flush=True)
     return 1 if failed else 0
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _is_committed() -> bool:
@@ -97,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="PART", help=f"any of {', '.join(PARTS)}; default: all"
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help=f"where to measure {', '.join(ON_DEVICES)}: cpu or cuda; default: cpu",
     )
     default = "results/benchmarks of the project; with --quick, the same in .scratch/quick"
     parser.add_argument("--output", type=Path, metavar="FOLDER", help=f"default: {default}")

@@ -66,8 +66,13 @@ def aligned(rows: Rows) -> str:
 
 
 def cpu_environment() -> dict[str, Any]:
+    """Returns :func:`environment_of` the processor."""
+    return environment_of("cpu")
+
+
+def environment_of(device: str) -> dict[str, Any]:
     """Returns what a run's record says about versions and hardware, and how many processes were busy before."""
-    return {**environment(torch.device("cpu")), "load_at_start": LOAD_AT_START}
+    return {**environment(torch.device(device)), "load_at_start": LOAD_AT_START}
 
 
 def number_of_threads(threads: int) -> str:

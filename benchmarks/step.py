@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from advanced_optimizers._base import GradientTransform
 from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.zero_shot_transfer import MuAdam, MuSGD, set_base_shapes
 from benchmarks.memory import AllocationTrace, state_bytes
-from benchmarks.result import Result, Rows, cpu_environment, number_of_threads
+from benchmarks.result import Result, Rows, environment_of, number_of_threads
 from benchmarks.timing import (
     COPY,
     FLOAT_BYTES,
@@ -91,12 +91,14 @@ class Contender:
         base: The contender that is its base optimizer; None for a base.
         words: How many numbers its formula must move for each parameter and step; None where they were not counted.
         build: Makes it for a list of parameters.
+        compiled: Whether its step is compiled; what memory it takes is not known then.
     """
 
     name: str
     base: str | None
     words: float | None
     build: Callable[[list[nn.Parameter]], Any]
+    compiled: bool = False
 
 
 class Memory(NamedTuple):
@@ -113,24 +115,35 @@ class Memory(NamedTuple):
     transient: float
 
 
-def run(quick: bool) -> Result:
-    """Times the contenders in turns; the quick profile has a narrow ResNet-18, which says nothing of the real one."""
+def run(quick: bool, device: str = "cpu") -> Result:
+    """Times the contenders in turns; the quick profile has a narrow ResNet-18, which says nothing of the real one.
+
+    An accelerator takes a repeat's steps one after the other before it is waited for, as in training.
+
+    Args:
+        quick: Whether to take seconds.
+        device: Where the parameters are: ``cpu`` or ``cuda``.
+    """
     width, repeats = (0.125, 2) if quick else (1.0, 20)
     shapes = [p.shape for p in build_model("resnet18", (3, 32, 32), 10, width).parameters()]
     parameters = sum(shape.numel() for shape in shapes)
-    contenders = available_contenders()
+    on_cpu = device == "cpu"
+    contenders = available_contenders() if on_cpu else [*available_contenders(), *compiled_contenders()]
     traced = shapes[: len(shapes) // 4] if quick else shapes
-    measured_memory = {c.name: measure_memory(c, traced) for c in contenders}
-    steps: dict[str, Timed] = {c.name: timed(prepared(c, shapes).step) for c in contenders}
-    seconds = interleaved({**steps, **memory_passes(parameters)}, repeats * STEPS_PER_REPEAT)
-    means = {name: block_means(values, STEPS_PER_REPEAT) for name, values in seconds.items()}
+    memory = {c.name: None if c.compiled else measure_memory(c, traced, device) for c in contenders}
+    at_once = 1 if on_cpu else STEPS_PER_REPEAT
+    work = {c.name: prepared(c, shapes, device).step for c in contenders} | memory_passes(parameters, device)
+    turns: dict[str, Timed] = {name: timed(partial(_several, at_once, each, device)) for name, each in work.items()}
+    seconds = interleaved(turns, repeats * STEPS_PER_REPEAT // at_once)
+    seconds = {name: [value / at_once for value in values] for name, values in seconds.items()}
+    means = {name: block_means(values, STEPS_PER_REPEAT // at_once) for name, values in seconds.items()}
     speeds = {name: bandwidth(parameters, spread(seconds[name]).median) for name in (COPY, IN_PLACE)}
     measurements = [
         {
             **_times(c, means),
             "words_per_parameter": c.words,
             "floor_seconds": None if c.words is None else floor_seconds(c.words, parameters, max(speeds.values())),
-            "memory_buffers": measured_memory[c.name]._asdict(),
+            "memory_buffers": found._asdict() if (found := memory[c.name]) else None,
             "bandwidth_bytes_per_second": speeds,
             "parameters": parameters,
             "tensors": len(shapes),
@@ -138,12 +151,19 @@ def run(quick: bool) -> Result:
         for c in contenders
     ]
     return Result(
-        name="optimizer_step",
-        caption=_caption(len(shapes), parameters, repeats, speeds),
+        name="optimizer_step" if on_cpu else f"optimizer_step_{device}",
+        caption=_caption(len(shapes), parameters, repeats, speeds, device),
         rows=_rows(measurements),
         measurements=measurements,
-        environment=cpu_environment(),
+        environment=environment_of(device),
     )
+
+
+def _several(count: int, work: Callable[[], object], device: str) -> None:
+    for _ in range(count):
+        work()
+    if device != "cpu":
+        torch.accelerator.synchronize()
 
 
 def available_contenders() -> list[Contender]:
@@ -182,6 +202,27 @@ def available_contenders() -> list[Contender]:
     ]
 
 
+def compiled_contenders() -> list[Contender]:
+    """Returns Adam with its step compiled, and FER over Adam with what :meth:`.FEROptimizer.compile` compiles of it."""
+    (fer,) = (c for c in available_contenders() if c.name == "FER over Adam")
+    return [
+        Contender("Adam, compiled", None, ADAM_WORDS, _compiled_adam, compiled=True),
+        replace(fer, name=f"{fer.name}, compiled", build=partial(_compiled, fer.build), compiled=True),
+    ]
+
+
+def _compiled_adam(params: list[nn.Parameter]) -> Adam:
+    optimizer = Adam(params)
+    optimizer.step = torch.compile(optimizer.step)  # type: ignore[method-assign]
+    return optimizer
+
+
+def _compiled(build: Callable[[list[nn.Parameter]], Any], params: list[nn.Parameter]) -> Any:
+    optimizer = build(params)
+    optimizer.compile()
+    return optimizer
+
+
 def exported_transforms() -> list[type[GradientTransform]]:
     """Returns the package's public gradient transforms, in the order of their names."""
     public = (getattr(advanced_optimizers, name) for name in advanced_optimizers.__all__)
@@ -217,22 +258,22 @@ def floor_seconds(words: float, parameters: int, bytes_per_second: float) -> flo
     return words * FLOAT_BYTES * parameters / bytes_per_second
 
 
-def prepared(contender: Contender, shapes: Iterable[torch.Size]) -> Any:
+def prepared(contender: Contender, shapes: Iterable[torch.Size], device: str = "cpu") -> Any:
     """Returns the optimizer after steps with gradients that differ from one another.
 
     FER corrects a gradient that disagrees with its memory, as nearly every gradient of a small batch does. If the
     gradients were the same from the start, they would all agree with it and FER would skip the correction; and gradient
     correction would have nothing to learn.
     """
-    params, *gradients = _random(shapes)
+    params, *gradients = _random(shapes, device)
     optimizer = contender.build(params)
     _step_unlike(optimizer, params, gradients)
     return optimizer
 
 
-def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory:
+def measure_memory(contender: Contender, shapes: Iterable[torch.Size], device: str = "cpu") -> Memory:
     """Counts what the optimizer holds after its first steps, and what else further steps take."""
-    params, *gradients = _random(shapes)
+    params, *gradients = _random(shapes, device)
     buffer = sum(p.numel() for p in params) * FLOAT_BYTES
     with AllocationTrace() as trace:
         optimizer = contender.build(params)
@@ -246,10 +287,10 @@ def measure_memory(contender: Contender, shapes: Iterable[torch.Size]) -> Memory
     return Memory(*(round(size / buffer, 3) + 0.0 for size in (state, held - state, transient)))
 
 
-def _random(shapes: Iterable[torch.Size]) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor]]:
+def _random(shapes: Iterable[torch.Size], device: str) -> tuple[list[nn.Parameter], list[Tensor], list[Tensor]]:
     """Returns parameters and two sets of gradients, the same for every contender."""
     generator = torch.Generator().manual_seed(0)
-    params, first, second = ([torch.randn(s, generator=generator) for s in shapes] for _ in range(3))
+    params, first, second = ([torch.randn(s, generator=generator).to(device) for s in shapes] for _ in range(3))
     return [nn.Parameter(p) for p in params], first, second
 
 
@@ -278,11 +319,13 @@ def _times(contender: Contender, means: dict[str, list[float]]) -> dict[str, Any
     }
 
 
-def _caption(tensors: int, parameters: int, repeats: int, speeds: dict[str, float]) -> str:
+def _caption(tensors: int, parameters: int, repeats: int, speeds: dict[str, float], device: str) -> str:
+    threads = number_of_threads(torch.get_num_threads())
+    machine = threads if device == "cpu" else torch.cuda.get_device_name(device)
     moved = ", ".join(f"{name} {speed / 1e9:.0f} GB/s" for name, speed in speeds.items())
     return (
         f"Optimizer step: {tensors} tensors of ResNet-18, {parameters / 1e6:.1f} M parameters, "
-        f"{number_of_threads(torch.get_num_threads())}, "
+        f"{machine}, "
         f"median of {repeats} repeats of {STEPS_PER_REPEAT} steps, all contenders in turn. Ratios: to {REFERENCE} "
         "(with quartiles) and to the contender's own base, repeat by repeat. Floor: the bytes that the formula must "
         f"move at the faster of the measured bandwidths ({moved}). Memory in buffers as large as all gradients: state "
@@ -303,7 +346,10 @@ def _rows(measurements: list[dict[str, Any]]) -> Rows:
                 "x own base": f"{to_base['median']:.2f}" if to_base else "",
                 "Floor, ms": f"{m['floor_seconds'] * 1e3:.2f}" if m["floor_seconds"] else "",
                 "x floor": f"{m['median_seconds'] / m['floor_seconds']:.2f}" if m["floor_seconds"] else "",
-                **{name.capitalize(): f"{value:.2f}" for name, value in m["memory_buffers"].items()},
+                **{
+                    name.capitalize(): f"{m['memory_buffers'][name]:.2f}" if m["memory_buffers"] else ""
+                    for name in Memory._fields
+                },
             }
         )
     return rows

@@ -82,15 +82,15 @@ def block_sums(values: Sequence[float], size: int) -> list[float]:
 COPY, IN_PLACE = "copy", "in-place scaling"
 
 
-def memory_passes(elements: int) -> dict[str, Timed]:
+def memory_passes(elements: int, device: str = "cpu") -> dict[str, Callable[[], object]]:
     """Returns the two simplest passes over ``elements`` float32 numbers; each reads and writes every number once.
 
     There are two, because a copy writes to memory that it has not read, and many processors fetch such memory first:
     three transfers instead of two. An optimizer's updates in place do not pay this cost, so a copy alone would give a
     floor that they can undercut.
     """
-    source, target = torch.ones(elements), torch.empty(elements)
-    return {COPY: timed(lambda: target.copy_(source)), IN_PLACE: timed(lambda: source.mul_(1.0))}
+    source, target = torch.ones(elements, device=device), torch.empty(elements, device=device)
+    return {COPY: lambda: target.copy_(source), IN_PLACE: lambda: source.mul_(1.0)}
 
 
 def bandwidth(elements: int, seconds: float) -> float:

@@ -85,3 +85,23 @@ class TestCommand:
         with pytest.raises(SystemExit):
             command.main(["--only", "stpe"])
         assert "stpe" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--device", "cuda"], "--device needs --only with any of step"),
+            (["--device", "cuda", "--only", "step", "data"], "--device needs --only with any of step"),
+            (["--device", "abacus", "--only", "step"], "--device must be one that torch can use here, got 'abacus'"),
+        ],
+    )
+    def test_a_device_that_nothing_can_be_measured_on_is_refused(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            command.main(["--quick", *arguments])
+        assert message in capsys.readouterr().err
+
+    def test_a_device_is_given_to_what_is_measured(self, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
+        monkeypatch.setattr(command, "ON_DEVICES", {"step": lambda quick, device: a_result(f"on-{device}")})
+        assert command.main(["--only", "step", "--device", "meta"]) == 0
+        assert [path.name for path in project.rglob("*.json")] == ["on-meta.json"]

@@ -86,7 +86,7 @@ class TestTiming:
 
     def test_a_memory_pass_reads_and_writes_every_number_once(self) -> None:
         assert bandwidth(elements=1000, seconds=1e-6) == pytest.approx(8e9)  # 1000 numbers of 4 bytes, twice
-        assert all(run() > 0.0 for run in memory_passes(1000).values())
+        assert all(timed(run)() > 0.0 for run in memory_passes(1000).values())
 
 
 class TestMemory:
