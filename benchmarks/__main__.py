@@ -15,6 +15,7 @@ from advanced_optimizers.experiments.records.paths import ProjectError, output_r
 from benchmarks import (
     data_pipeline,
     depth_memory,
+    devices,
     epochs,
     imports,
     locality,
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "depth": depth_memory.run,
     "pipeline": pipeline.run,
     "tasks": tasks.run,
+    "devices": devices.run,
 }
 
 RESULTS = Path("results") / "benchmarks"

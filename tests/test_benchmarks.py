@@ -16,16 +16,18 @@ import torch
 from torch import nn
 
 from advanced_optimizers import FEROptimizer
+from advanced_optimizers.experiments.data.datasets import DataError
 from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from advanced_optimizers.experiments.training.loop import train
 from benchmarks import __main__ as command
-from benchmarks import data_pipeline, epochs, imports, step, tasks
+from benchmarks import data_pipeline, devices, epochs, imports, step, tasks
 from benchmarks.memory import AllocationTrace, state_bytes
 from benchmarks.result import Result, aligned
 from benchmarks.timing import bandwidth, block_means, block_sums, interleaved, memory_passes, ratios, spread, timed
+from tests.experiments_helpers import PYPROJECT
 
 SMOOTHING = ("ConvolutionalSGD", "LocalLossConvSGD")
 SHAPES = [torch.Size(shape) for shape in ((40, 30), (30,), (6, 4, 3, 3), (1,))]
@@ -42,7 +44,7 @@ def a_result(name: str = "part") -> Result:
     )
 
 
-def measure(part: str, folder: Path) -> dict[str, Any]:
+def measure(part: str, folder: Path, rows: int | None = None) -> dict[str, Any]:
     """Runs one part through the command line, quickly, and reads its file back."""
     assert command.main(["--quick", "--only", part, "--output", str(folder)]) == 0
     (path,) = folder.glob("*.json")
@@ -50,7 +52,7 @@ def measure(part: str, folder: Path) -> dict[str, Any]:
     assert {"torch", "threads", "device_name", "git_commit", "load_at_start"} <= content["environment"].keys()
     table = path.with_suffix(".md").read_text()
     assert content["caption"] in table
-    assert table.count("\n|") == 2 + len(content["measurements"])
+    assert table.count("\n|") == 2 + (rows or len(content["measurements"]))
     return content
 
 
@@ -373,3 +375,26 @@ def test_a_result_is_saved_whole(tmp_path: Path) -> None:
     assert content == {"measurements": [{"ms": 2.5}], "environment": {"torch": "2"}, "caption": "What it shows."}
     assert table_path.read_text() == a_result().text
     assert sorted(path.suffix for path in json_path.parent.iterdir()) == [".json", ".md"]
+
+
+class TestDevices:
+    def test_the_same_processor_repeats_its_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+        monkeypatch.chdir(tmp_path)
+        content = measure("devices", tmp_path / "out", rows=3)
+        assert all(first == second for first, second in (row["accuracies"] for row in content["measurements"]))
+
+    def test_only_runs_from_an_accelerator_are_repeated(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no record"):
+            devices.repeated_configs("full", RunStore(tmp_path))
+        config = devices.repeated_configs("quick", RunStore(tmp_path))[0]
+        with pytest.raises(DataError, match=f"the run {config.run_id} .* has no record from an accelerator"):
+            devices._check_recorded([config], RunStore(tmp_path))
+
+    def test_a_difference_is_that_of_the_means(self) -> None:
+        pairs = [(0.80, 0.79), (0.82, 0.81), (0.84, 0.80)]
+        rows = devices._rows([{"algorithm": "sgd", "accuracies": pair} for pair in pairs])
+        assert [row["Algorithm"] for row in rows] == ["sgd", "all"]
+        # The mean of 1, 1 and 4 points is 2; 2.92 is the 95th percentile of t with two degrees of freedom.
+        assert rows[0]["Difference, points"] == f"+2.00 [{2 - 2.92 * 3**0.5 / 3**0.5:+.2f}, {2 + 2.92:+.2f}]"
+        assert (rows[0]["Recorded, %"], rows[0]["Again, %"], rows[0]["n"]) == ("82.00", "80.00", "3")
