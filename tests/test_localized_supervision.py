@@ -114,7 +114,7 @@ def test_one_run_in_which_it_never_turned_leaves_the_claim_untested() -> None:
     verdict = decide(0.01, [1, 2, 0, 3, 1])
     assert verdict.status == "inconclusive"
     assert verdict.sentence.startswith("Untested")
-    assert "supervised-2; reversed-2" in verdict.sentence
+    assert "in 2 of 10 supervised runs" in verdict.sentence
 
 
 def test_runs_that_scatter_over_the_whole_scale_have_a_verdict() -> None:

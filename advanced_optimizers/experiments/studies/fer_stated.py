@@ -236,7 +236,6 @@ TOPIC = Topic(
             label_noises=EACH_NOISE,
             metrics=("test_accuracy", "relative_flipping_error"),
             curves=("test_accuracy", "relative_flipping_error"),
-            in_progress=True,
         ),
     ),
     claims=(*_claims_on(MNIST.name), *_claims_on(CIFAR.name)),

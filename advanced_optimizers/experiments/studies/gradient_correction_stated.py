@@ -233,7 +233,6 @@ TOPIC = Topic(
             longer={(model, name): SHORTER for model in ("mlp", "convnet") for name in _SHORTER_AS},
             tuned_as=_SHORTER_AS,
             targets={**TARGETS, "digits-mlp": 0.9, "digits-convnet": 0.9},
-            in_progress=True,
         ),
         *in_both_profiles(
             name="correction-stated",
@@ -250,7 +249,6 @@ TOPIC = Topic(
             # One more channel in the last stage: 1463 more parameters where the correction of all weights adds 840.
             wider={("convnet", "adam-slightly-wider"): 1.01},
             curves=("test_accuracy", "prediction_gain"),
-            in_progress=True,
         ),
     ),
     claims=_CLAIMS,

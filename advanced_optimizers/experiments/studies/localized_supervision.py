@@ -17,7 +17,7 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.claim import Claim, each, improvement_rule
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData, Verdict, select_pair
-from advanced_optimizers.experiments.evidence.metrics import Metric, first_few
+from advanced_optimizers.experiments.evidence.metrics import Metric
 from advanced_optimizers.experiments.evidence.rules import compare_accuracy
 from advanced_optimizers.experiments.studies.baselines import (
     CIFAR,
@@ -128,9 +128,10 @@ def compare_where_turned(data: RunData, *, comparisons: Sequence[Comparison]) ->
     if not verdict.evidence:  # runs are missing, or diverged
         return verdict
     supervised = pd.concat([select_pair(data.frame, c)[0] for c in comparisons])
-    idle = [str(run_id) for run_id in supervised.loc[~(supervised["turned"] > 0), "run_id"]]
+    idle = int((~(supervised["turned"] > 0)).sum())
     if idle:
-        return Verdict("inconclusive", f"Untested: the updates were never turned around in {first_few(idle)}.")
+        reason = f"Untested: in {idle} of {len(supervised)} supervised runs the updates were never turned around."
+        return Verdict("inconclusive", reason)
     return verdict
 
 
@@ -171,7 +172,6 @@ TOPIC = Topic(
         algorithms=("sgd", *_ALGORITHMS),
         tuned_as=dict.fromkeys(_ALGORITHMS, "sgd"),
         curves=("test_accuracy", "localized_direction"),
-        in_progress=True,
     ),
     claims=_CLAIMS,
     metrics=(Metric("turned", "epochs with localized updates turned around", True, "", "", 1.0, 0),),

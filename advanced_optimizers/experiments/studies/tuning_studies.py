@@ -255,7 +255,6 @@ TOPIC = Topic(
             algorithms=_RETUNED,
             variants=_TUNINGS,
             left_out=_but(_RETUNED_ON, _RETUNED),
-            in_progress=True,
         ),
         *variants_in_both_profiles(
             TrialLength,
@@ -265,7 +264,6 @@ TOPIC = Topic(
             quick=(DIGITS, DIGITS_CONV),
             algorithms=_BLIND,
             variants=_LENGTHS,
-            in_progress=True,
         ),
         *variants_in_both_profiles(
             Untuned,
