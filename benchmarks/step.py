@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -41,7 +42,8 @@ from benchmarks.timing import (
 )
 
 REFERENCE = "Adam, for loop"
-PEERS = "pytorch_optimizer"
+# What is measured of others, by package.
+PEERS = {"pytorch_optimizer": ("Lookahead", "OrthoGrad"), "schedulefree": ("AdamW, schedule-free",)}
 # A repeat is the mean of five steps, because Lookahead moves its slow weights at every fifth step.
 STEPS_PER_REPEAT = 5
 UNLIKE_STEPS = 8
@@ -51,6 +53,7 @@ UNLIKE_STEPS = 8
 #                  reads                 writes               words
 #   SGD momentum   g, p, buffer          p, buffer                5
 #   Adam           g, p, m, v            p, m, v                  7
+#   schedule-free  g, p, z, v            p, z, v                  7
 #   FER            g, memory             memory, g'               4  and the base reads g' instead of g
 #   Correction     g, memory             memory, g'           4.5  with another g written and read at every fourth step
 #   Convolutional  g                     g'                       2  and the base reads g' instead of g, as below
@@ -180,13 +183,20 @@ def available_contenders() -> list[Contender]:
         ),
         Contender("MuAdam, fused", "Adam, fused", ADAM_WORDS, lambda p: MuAdam(mu_model(p), fused=True)),
     ]
-    if importlib.util.find_spec(PEERS) is None:
-        print(f"Lookahead and OrthoGrad are left out: {PEERS} is not installed; install the extra 'peers' to get it\n")
-        return own
+    return [*own, *(contender for package in PEERS for contender in _peers(package))]
+
+
+def _peers(package: str) -> list[Contender]:
+    names = " and ".join(PEERS[package])
+    if importlib.util.find_spec(package) is None:
+        left_out = f"{names} {'are' if len(PEERS[package]) > 1 else 'is'} left out"
+        print(f"{left_out}: {package} is not installed; install the extra 'peers' to get it\n")
+        return []
+    if package == "schedulefree":
+        return [Contender(names, None, ADAM_WORDS, _schedule_free)]
     from pytorch_optimizer import Lookahead, OrthoGrad
 
     return [
-        *own,
         Contender(
             "Lookahead over Adam",
             "Adam, fused",
@@ -200,6 +210,12 @@ def available_contenders() -> list[Contender]:
             lambda p: OrthoGrad(Adam(p, fused=True)),
         ),
     ]
+
+
+def _schedule_free(params: list[nn.Parameter]) -> Any:
+    optimizer = importlib.import_module("schedulefree").AdamWScheduleFree(params)
+    optimizer.train()
+    return optimizer
 
 
 def compiled_contenders() -> list[Contender]:

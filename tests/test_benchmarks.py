@@ -196,8 +196,10 @@ class TestStep:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         names = [c.name for c in step.available_contenders()]
         assert "FER over Adam" in names
-        assert not any("Lookahead" in name or "OrthoGrad" in name for name in names)
-        assert "Lookahead and OrthoGrad are left out: pytorch_optimizer is not installed" in capsys.readouterr().out
+        assert not any("Lookahead" in name or "OrthoGrad" in name or "schedule-free" in name for name in names)
+        printed = capsys.readouterr().out
+        assert "Lookahead and OrthoGrad are left out: pytorch_optimizer is not installed" in printed
+        assert "AdamW, schedule-free is left out: schedulefree is not installed" in printed
 
     @pytest.mark.slow
     def test_measurements(self, tmp_path: Path) -> None:

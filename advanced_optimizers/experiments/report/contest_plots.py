@@ -62,7 +62,8 @@ def forest(rulings: Sequence[Ruling], families: Families, *, labels: Labels) -> 
         marks: dict[str, Any] = {"decided": {"linestyle": "", "marker": "o"}}
         marks["undecided"] = {**marks["decided"], "markerfacecolor": "white"}
         if margin:
-            marks[f"margin of {100 * margin:g} points"] = {"color": _BAND, "linewidth": 6}
+            unit = "point" if margin == 0.01 else "points"
+            marks[f"margin of {100 * margin:g} {unit}"] = {"color": _BAND, "linewidth": 6}
         mark_legend(drawn.figure, marks)
     return drawn.figure
 
