@@ -22,18 +22,28 @@ of a tensor round them alike, and a CUDA graph draws new ones at each replay wit
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from advanced_optimizers._building import is_dense
 from advanced_optimizers._checks import check_integer, check_range
-from advanced_optimizers._flat import BLOCK
+from advanced_optimizers._flat import BLOCK, owners
 from advanced_optimizers._sharded import local, shards_of
 
-__all__ = ["Noise", "Rounded", "Steps", "check_number", "check_state_dtype", "round_stochastically"]
+__all__ = [
+    "BlockNoise",
+    "Noise",
+    "Rounded",
+    "Steps",
+    "check_number",
+    "check_rounding",
+    "check_state_dtype",
+    "round_stochastically",
+]
 
 # Of a multiplicative generator modulo 2^64, from Steele and Vigna, "Computationally easy, spectrally good multipliers
 # for congruential pseudorandom number generators" (2022); here as a signed number.
@@ -62,6 +72,14 @@ def check_number(name: str, value: Any) -> int:
     if number % 2 == 0:
         raise ValueError(f"{name} must be odd, as every one that was saved is, got {value!r}")
     return number
+
+
+def check_rounding(state: dict[str, Any], dtype: torch.dtype | None) -> None:
+    """Checks what the loaded state of a parameter says of its rounding; takes it out where nothing is rounded."""
+    if "rounding" in state:
+        check_number("rounding", state["rounding"])
+    if dtype is None:
+        state.pop("rounding", None)
 
 
 def round_stochastically(numbers: Tensor, noise: Tensor) -> None:
@@ -145,6 +163,7 @@ class Noise:
         self._columns, self._rows = self._numbers.split([BLOCK, sum(rows)])
         self._rows = self._rows.unsqueeze(1)
         self._apart = dict(zip(params, self._rows.split(rows), strict=True))
+        self._first = dict(zip(params, itertools.accumulate(rows, initial=0), strict=False))  # each tensor's first row
 
     def __contains__(self, p: Tensor) -> bool:
         return p in self._apart
@@ -157,6 +176,20 @@ class Noise:
         """(blocks, block), those of a :class:`Layout` of the tensors; the caller's to write to."""
         return self._columns ^ self._rows
 
+    def in_blocks(self, params: Sequence[Tensor], counts: Tensor, block: int) -> BlockNoise:
+        """The same numbers for some of the tensors where they lie in smaller blocks.
+
+        Args:
+            params: These tensors, one after the other.
+            counts: (tensors,), how many blocks each has.
+            block: The numbers of a block, which divides :data:`BLOCK`.
+        """
+        tensor, in_row = owners(counts), BLOCK // block
+        within = torch.arange(len(tensor)) - (counts.cumsum(0) - counts)[tensor]
+        row = torch.tensor([self._first[p] for p in params])[tensor] + within // in_row
+        column, row = (each.to(self.power.device, torch.int32) for each in (within % in_row, row))
+        return BlockNoise(self._columns.view(in_row, block), self._rows, column, row)
+
     def of(self, p: Tensor) -> Iterator[Tensor]:
         """Those of one tensor in the order of its memory, (elements,) in pieces of a size that its device likes."""
         rows, left = self._apart[p], local(p).numel()
@@ -164,6 +197,26 @@ class Noise:
             piece = (self._columns[:left] ^ some).view(-1)[:left]
             yield piece
             left -= len(piece)
+
+
+class BlockNoise(NamedTuple):
+    """The numbers of :class:`Noise` for tensors in smaller blocks.
+
+    Attributes:
+        columns: (BLOCK / block, block), those of the columns.
+        rows: (rows, 1), those of the rows.
+        column: (blocks,), the place of each block among the columns.
+        row: (blocks,), its row.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    column: Tensor
+    row: Tensor
+
+    def of_all(self) -> Tensor:
+        """(blocks, block), those of this step; the caller's to write to."""
+        return self.columns.index_select(0, self.column).bitwise_xor_(self.rows.index_select(0, self.row))
 
 
 class Rounded:
@@ -196,6 +249,13 @@ class Rounded:
         if self._scratch.dtype != dtype or self._scratch.numel() < kept.numel():
             self._scratch = torch.empty(kept.numel(), dtype=dtype)
         return self._scratch.as_strided(kept.shape, kept.stride()).copy_(kept)
+
+    def keep(self, state: dict[str, Any], name: str, numbers: Tensor, p: Tensor) -> None:
+        """Keeps numbers of a parameter, which may be overwritten, in its state, with what a resumed run needs."""
+        if name not in state:
+            state[name] = torch.empty_like(p, dtype=torch.bfloat16)
+        state["rounding"] = self._steps.on(p.device)
+        self.write(state[name], numbers, p)
 
     def write(self, kept: Tensor, numbers: Tensor, p: Tensor) -> None:
         """Keeps numbers of a parameter, which may be overwritten."""

@@ -39,6 +39,9 @@ CONTENDERS: dict[str, Build] = {
     "FER in bfloat16 over Adam, together": lambda p: FEROptimizer(p, foreach=True, state_dtype=torch.bfloat16),
     "Correction over Adam, one by one": lambda p: GradientCorrectionOptimizer(p, foreach=False),
     "Correction over Adam, together": lambda p: GradientCorrectionOptimizer(p, foreach=True),
+    "Correction in bfloat16 over Adam, together": lambda p: GradientCorrectionOptimizer(
+        p, foreach=True, state_dtype=torch.bfloat16
+    ),
     **{
         f"{kind.__name__}, {way}": partial(kind, foreach=together, base_optimizer_kwargs={"fused": True})
         for kind in (ConvolutionalSGD, LocalLossConvSGD, ConvolutionalSGDv2)

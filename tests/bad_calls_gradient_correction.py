@@ -77,10 +77,22 @@ def loaded(**changed: Any) -> None:
     made.load_state_dict({**made.state_dict(), **changed})
 
 
+def loaded_rounding(rounding: Any) -> None:
+    p = nn.Parameter(torch.zeros(2, 2))
+    made = GradientCorrectionOptimizer([p], state_dtype=torch.bfloat16)
+    p.grad = torch.ones(2, 2)
+    made.step()
+    saved = made.state_dict()
+    saved["state"][0] = {**saved["state"][0], "rounding": rounding}
+    made.load_state_dict(saved)
+
+
 CLASS = "GradientCorrectionOptimizer"
 IN_A_GROUP = {name: values[:2] for name, values in SETTINGS.items()}
 BAD_CALLS = [
     *rows(CLASS, optimizer, SETTINGS),
+    *rows(CLASS, optimizer, {"state_dtype": (torch.float16, torch.float32, torch.int32, "bfloat16", 16, True, float)}),
+    *rows(f"{CLASS}.load_state_dict", loaded_rounding, {"rounding": (None, "1", 1.5, True, 2, 2**64 + 1)}),
     *rows(f"{CLASS}, a group", in_a_group, IN_A_GROUP),
     *rows(f"{CLASS}.add_param_group", added, IN_A_GROUP),
     *rows(

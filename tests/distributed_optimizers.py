@@ -103,6 +103,11 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
     "mu transfer": (lambda: mlp(32), transferred),
 }
 
+IN_BFLOAT16: dict[str, Callable[[nn.Module], Optimizer]] = {
+    "fer": lambda model: FEROptimizer(model.parameters(), fer_weight=0.5, memory_size=10, state_dtype=torch.bfloat16),
+    "correction": lambda model: correction(model.parameters(), state_dtype=torch.bfloat16),
+}
+
 
 def model_of(name: str) -> nn.Module:
     torch.manual_seed(0)
@@ -276,27 +281,24 @@ def resume_sharded(name: str, by_torch: bool) -> list[Tensor]:
     return parameters_of(model)
 
 
-def resume_sharded_in_bfloat16(by_torch: bool) -> tuple[bool, bool]:
+def resume_sharded_in_bfloat16(name: str, by_torch: bool) -> tuple[bool, bool]:
     """Whether halves of a run make the whole one bit for bit, and whether the memories are in bfloat16."""
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
-    def build(model: nn.Module) -> FEROptimizer:
-        return FEROptimizer(model.parameters(), fer_weight=0.5, memory_size=10, state_dtype=torch.bfloat16)
-
     ends = []
     for is_resumed in (False, True):
-        model = sharded(model_of("fer"))
-        optimizer = build(model)
+        model = sharded(model_of(name))
+        optimizer = IN_BFLOAT16[name](model)
         run(model, optimizer, slice(STEPS // 2))
         if is_resumed:
-            first, optimizer = optimizer, build(model)
+            first, optimizer = optimizer, IN_BFLOAT16[name](model)
             if by_torch:
                 set_optimizer_state_dict(model, optimizer, deepcopy(get_optimizer_state_dict(model, first)))
             else:
                 optimizer.load_state_dict(deepcopy(first.state_dict()))
         run(model, optimizer, slice(STEPS // 2, None))
         ends.append(parameters_of(model))
-    kept = {state["memory"].dtype for state in optimizer.state.values()}
+    kept = {state[large].dtype for state in optimizer.state.values() for large in ("memory", "last") if large in state}
     return all(map(torch.equal, *ends)), kept == {torch.bfloat16}
 
 

@@ -134,8 +134,9 @@ def test_fsdp2_goes_on_from_its_state(name, by_torch):
 
 
 @pytest.mark.parametrize("by_torch", [False, True])
-def test_fsdp2_goes_on_bit_for_bit_with_its_memory_in_bfloat16(by_torch):
-    assert values(cases.resume_sharded_in_bfloat16, by_torch) == [(True, True)] * 2
+@pytest.mark.parametrize("name", cases.IN_BFLOAT16)
+def test_fsdp2_goes_on_bit_for_bit_with_its_memory_in_bfloat16(name, by_torch):
+    assert values(cases.resume_sharded_in_bfloat16, name, by_torch) == [(True, True)] * 2
 
 
 def test_processes_see_the_same_cosines_and_parts_may_be_empty():

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import math
-import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +12,6 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer
-from advanced_optimizers._base import WrappedOptimizer
 from benchmarks import step
 
 BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
@@ -58,10 +53,6 @@ def memories(optimizer: FEROptimizer) -> list[Tensor]:
     return [state["memory"] for _, state in sorted(optimizer.state_dict()["state"].items()) if "memory" in state]
 
 
-def roundings(optimizer: FEROptimizer) -> set[int]:
-    return {int(state["rounding"]) for state in optimizer.state_dict()["state"].values() if "rounding" in state}
-
-
 @every_way
 def test_memory_and_cosines_are_those_of_float32_up_to_the_stated_error(foreach: bool):
     runs = []
@@ -76,52 +67,6 @@ def test_memory_and_cosines_are_those_of_float32_up_to_the_stated_error(foreach:
     assert abs(rounded_cosine - cosine) < stated**2 / 2 + 5 * stated / math.sqrt(len(memory))
     moved = (exact[0] - made(foreach)[0][0]).norm()
     assert (params[0] - exact[0]).norm() < 0.5 * stated * moved  # fer_weight is 0.5
-
-
-@every_way
-@pytest.mark.parametrize("way", ["copied", "pickled", "loaded", "loaded from a file"])
-def test_a_run_that_goes_on_is_the_uninterrupted_one_bit_for_bit(foreach: bool, way: str):
-    params, optimizer = made(foreach)
-    steps = gradients(9)
-    feed(params, optimizer, steps[:4])
-    if way in ("copied", "pickled"):
-        copied: Callable[[Any], Any] = copy.deepcopy if way == "copied" else lambda x: pickle.loads(pickle.dumps(x))
-        twins, twin = copied((params, optimizer))
-    else:
-        saved = copy.deepcopy(optimizer.state_dict())
-        if way == "loaded from a file":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file, weights_only=True)
-        _, twin = made(foreach)
-        twins = twin.param_groups[0]["params"]
-        for mine, theirs in zip(twins, params, strict=True):
-            mine.data.copy_(theirs)
-        twin.load_state_dict(saved)
-    feed(params, optimizer, steps[4:])
-    feed(twins, twin, steps[4:])
-    assert_close(twins, params, **BITWISE)
-    assert_close(memories(twin), memories(optimizer), **BITWISE)
-    assert roundings(twin) == roundings(optimizer)
-    assert len(roundings(optimizer)) == 1
-
-
-@every_way
-def test_inside_another_wrapper_a_run_goes_on_bit_for_bit_too(foreach: bool):
-    ends = []
-    for is_resumed in (False, True):
-        params, inner = made(foreach)
-        outer: Any = WrappedOptimizer(params, lambda _, inner=inner: inner, {}, {})
-        feed(params, outer, gradients(9)[:4])
-        if is_resumed:
-            saved = copy.deepcopy(outer.state_dict())
-            fresh = made(foreach, params=params)[1]
-            outer = WrappedOptimizer(params, lambda _, fresh=fresh: fresh, {}, {})
-            outer.load_state_dict(saved)
-        feed(params, outer, gradients(9)[4:])
-        ends.append(params)
-    assert_close(*ends, **BITWISE)
 
 
 @every_way
@@ -141,31 +86,6 @@ def test_the_noise_is_new_in_each_step_and_draws_from_no_generator(foreach: bool
     assert fractions.mean().item() == pytest.approx(stated, abs=0.01)
     assert fractions.mean(dim=0).std().item() == pytest.approx(math.sqrt(stated * (1 - stated) / 200), rel=0.1)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@every_way
-@pytest.mark.parametrize("to", [None, torch.bfloat16])
-def test_a_checkpoint_is_loaded_into_the_other_precision(foreach: bool, to: torch.dtype | None):
-    params, optimizer = made(foreach, state_dtype=None if to else torch.bfloat16)
-    steps = gradients(8)
-    feed(params, optimizer, steps[:4])
-    saved = copy.deepcopy(optimizer.state_dict())
-    assert bool(roundings(optimizer)) == (to is None)
-    others, other = made(foreach, state_dtype=to)
-    other.load_state_dict(saved)
-    wanted = to or torch.float32
-    assert_close(memories(other), [m.to(wanted) for m in memories(optimizer)], **BITWISE)
-    feed(others, other, steps[4:])
-    assert {m.dtype for m in memories(other)} == {wanted}
-    assert bool(roundings(other)) == (to is not None)
-
-
-@every_way
-def test_without_it_nothing_is_different(foreach: bool):
-    params, optimizer = made(foreach, state_dtype=None)
-    feed(params, optimizer, gradients(4))
-    assert {m.dtype for m in memories(optimizer)} == {torch.float32}
-    assert not roundings(optimizer)
 
 
 @every_way

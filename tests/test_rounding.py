@@ -116,6 +116,21 @@ def test_the_noise_of_a_tensor_is_its_part_of_that_of_all(size: int):
     assert torch.equal(pieces, noise.of_all()[1:].flatten()[:size])
 
 
+@pytest.mark.parametrize("block", [1, 4, 64])
+def test_the_noise_in_small_blocks_is_the_same(block: int):
+    params, noise, _ = noise_of([(5,), (BLOCK + block,), (0,), (block,), (3 * BLOCK,)])
+    chosen = [params[place] for place in (3, 1, 4, 2)]
+    counts = torch.tensor([max(1, p.numel() // block) for p in chosen])  # one without numbers has an empty block
+    in_blocks = noise.in_blocks(chosen, counts, block)
+    noise.draw()
+    pieces = [
+        each[: p.numel()]
+        for p, each in zip(chosen, in_blocks.of_all().flatten().split((counts * block).tolist()), strict=True)
+    ]
+    for p, piece in zip(chosen, pieces, strict=True):
+        assert torch.equal(piece, torch.cat([*noise.of(p)]))
+
+
 def test_nothing_draws_from_the_generators_of_the_user():
     before = torch.get_rng_state()
     drawn(2)

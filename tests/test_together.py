@@ -30,6 +30,9 @@ BUILDS: dict[str, Build] = {
     "correction": lambda params, **settings: GradientCorrectionOptimizer(
         params, SGD, {"lr": 0.1}, train_every=2, predictor_lr=0.1, **settings
     ),
+    "correction in bfloat16": lambda params, **settings: BUILDS["correction"](
+        params, state_dtype=torch.bfloat16, **settings
+    ),
 }
 HISTORIES: dict[type, Callable[[Any], Any]] = {
     FEROptimizer: lambda optimizer: optimizer.consistency_history,
@@ -43,7 +46,12 @@ MEMORIES = {
     (GradientCorrectionOptimizer, 4): 3,
 }
 # What a step dispatches besides the base: where nothing is trained, and where it is.
-OPERATIONS = {"fer": (38, 38), "fer in bfloat16": (49, 49), "correction": (145, 352)}
+OPERATIONS = {
+    "fer": (38, 38),
+    "fer in bfloat16": (49, 49),
+    "correction": (145, 352),
+    "correction in bfloat16": (169, 376),
+}
 every_build = pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 
 
@@ -182,7 +190,7 @@ def test_a_copy_and_a_loaded_twin_go_on_bit_for_bit_and_leave_the_original_alone
 @pytest.mark.parametrize("way", ["step", "fer's own"])
 @every_build
 def test_nothing_is_compiled_again_after_the_second_step(build: Build, way: str):
-    if way == "fer's own" and build is BUILDS["correction"]:
+    if way == "fer's own" and build in (BUILDS["correction"], BUILDS["correction in bfloat16"]):
         pytest.skip("gradient correction has nothing of its own to compile")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

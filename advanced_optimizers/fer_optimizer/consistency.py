@@ -13,7 +13,7 @@ from torch import Tensor
 from advanced_optimizers._base import BaseOptimizer, GradientTransform, ParamsT, Part, check_shape
 from advanced_optimizers._checks import check_bool, check_integer, check_iterable, check_range
 from advanced_optimizers._flat import Gathered, Ring, precise, runs_together
-from advanced_optimizers._rounding import Noise, Rounded, Steps, check_number, check_state_dtype
+from advanced_optimizers._rounding import Noise, Rounded, Steps, check_rounding, check_state_dtype
 from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.fer_optimizer.formula import consistency_correction
 from advanced_optimizers.fer_optimizer.products import as_numbers, combine, inner_products
@@ -285,11 +285,7 @@ class FEROptimizer(GradientTransform):
         if self._state_dtype is None:
             self.state[p]["memory"] = memory
         else:
-            state = self.state[p]
-            if "memory" not in state:
-                state["memory"] = torch.empty_like(p, dtype=self._state_dtype)
-            state["rounding"] = self._steps.on(p.device)
-            self._rounded.write(state["memory"], memory, p)
+            self._rounded.keep(self.state[p], "memory", memory, p)
 
     def _correct(
         self, p: Tensor, grad: Tensor, memory: Tensor | None, gm: float, gg: float, mm: float, group: dict[str, Any]
@@ -326,10 +322,7 @@ class FEROptimizer(GradientTransform):
                 f"FEROptimizer keeps a 'memory' of each parameter, and 'rounding' with state_dtype, got "
                 f"{sorted(map(str, state))}"
             )
-        if "rounding" in state:
-            check_number("rounding", state["rounding"])
-        if self._state_dtype is None:
-            state.pop("rounding", None)
+        check_rounding(state, self._state_dtype)
         if "memory" in state:
             check_shape("memory", state["memory"], p.shape)
             state["memory"] = state["memory"].to(self._state_dtype or _memory_dtype(p))

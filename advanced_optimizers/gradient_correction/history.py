@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import check_shape
 from advanced_optimizers._checks import check_iterable
+from advanced_optimizers._rounding import Rounded, check_rounding
 from advanced_optimizers.gradient_correction.predictor import GCODE, GCW
 
 
@@ -85,9 +86,18 @@ def squares(t: Tensor) -> Tensor:
 
 
 def update_memory(
-    p: Tensor, grad: Tensor, gg: Tensor, state: dict[str, Any], decay: float, scratch: Tensor | None
+    p: Tensor,
+    grad: Tensor,
+    gg: Tensor,
+    state: dict[str, Any],
+    decay: float,
+    scratch: Tensor | None,
+    rounded: Rounded | None = None,
 ) -> TensorStep | None:
     r"""Adds a gradient to its memory, :math:`m \leftarrow \rho\, m + (1 - \rho)\, g`, and computes the inner products.
+
+    A rounded memory is only read here: :func:`moved_memory` moves it, so that the gradient is mixed with what it is
+    before it is rounded.
 
     Args:
         p: The parameter.
@@ -96,26 +106,54 @@ def update_memory(
         state: What the optimizer keeps of the parameter.
         decay: :math:`\rho`.
         scratch: Memory for elementwise products, in their precision; None allocates new memory.
+        rounded: How memories are kept in bfloat16; None keeps them in float32 or better.
 
     Returns:
         None for the first gradient: it is its own memory, so there is nothing to predict from.
     """
     g = grad.to(gg.dtype)
     if "memory" not in state:
-        state["memory"], state["seen"] = g.clone(), torch.ones((), dtype=torch.int64)
-        state["products"] = torch.stack([gg, gg, gg])
+        if rounded is None:
+            state["memory"] = g.clone()
+        else:
+            rounded.keep(state, "memory", g.clone(), p)
+        state["seen"], state["products"] = torch.ones((), dtype=torch.int64), torch.stack([gg, gg, gg])
         return None
     state["seen"] += 1
-    memory, products, mix = state["memory"], state["products"], state.pop("mix", None)
-    memory.lerp_(g, 1.0 - decay)
-    mm = squares(memory)
-    gm = with_former_memory(gg, products[2], mm, decay)
+    former, mix = state["products"], state.pop("mix", None)
+    if rounded is None:
+        mm = squares(state["memory"].lerp_(g, 1.0 - decay))
+        gm = with_former_memory(gg, former[2], mm, decay)
+        state["products"] = torch.stack([gg, decay * gm + (1.0 - decay) * gg, mm])
+    else:  # rounding has changed the former memory, and so its products
+        memory = rounded.read(state["memory"], g.dtype)
+        gm = torch.mul(g, memory, out=scratch).sum(dim=_all_but_first(p))
+        state["products"] = torch.stack([gg, gm, squares(memory)])
+        move_products(state["products"], 1.0 - decay)
     previous = None
     if mix is not None:
         with_gradient = torch.mul(g, state["last"], out=scratch).sum(dim=_all_but_first(p))
-        previous = PreviousStep(products, mix, with_gradient, gm)
-    state["products"] = torch.stack([gg, decay * gm + (1.0 - decay) * gg, mm])
+        previous = PreviousStep(former, mix, with_gradient, gm)
     return TensorStep(p, grad, state, state["products"], previous)
+
+
+def moved_memory(step: TensorStep, decay: float, rounded: Rounded) -> Tensor:
+    """The memory that :func:`update_memory` left where it was after it has moved, to be kept by ``rounded``."""
+    g = step.grad.to(step.products.dtype)
+    return rounded.read(step.state["memory"], g.dtype).lerp_(g, 1.0 - decay)
+
+
+def move_products(products: Tensor, rate: Tensor | float) -> None:
+    """Makes inner products with the memory m those with m + r (g - m), in place.
+
+    Args:
+        products: (3, ...): gradient with itself, gradient with memory, memory with itself.
+        rate: r, which can be broadcast to each of them.
+    """
+    gg, gm, mm = products.unbind()
+    mm.lerp_(gm, rate)
+    gm.lerp_(gg, rate)
+    mm.lerp_(gm, rate).relu_()  # it is not negative, up to rounding
 
 
 def with_former_memory(gg: Tensor, former: Tensor, mm: Tensor, decay: float) -> Tensor:
@@ -130,7 +168,10 @@ def with_former_memory(gg: Tensor, former: Tensor, mm: Tensor, decay: float) -> 
 
 
 def keep_for_training(step: TensorStep, mix: Tensor) -> None:
-    """Keeps what is needed to train on this step once the next gradient is there; ``mix`` has shape (C, 2)."""
+    """Keeps what is needed to train on this step once the next gradient is there; ``mix`` has shape (C, 2).
+
+    In bfloat16, the gradient is rounded to the nearest, unlike the memory: of a copy no error adds up.
+    """
     step.state["mix"] = mix.T.contiguous()
     step.state["last"] = step.state.get("last", torch.empty_like(step.state["memory"])).copy_(step.grad)
 
@@ -139,8 +180,15 @@ def _all_but_first(t: Tensor) -> tuple[int, ...]:
     return tuple(range(1, t.dim()))
 
 
-def check_state(p: Tensor, state: dict[str, Any]) -> None:
-    """Raises an error unless ``state``, as loaded, can be what was kept of ``p``; adapts it to p's precision."""
+def check_state(p: Tensor, state: dict[str, Any], dtype: torch.dtype | None) -> None:
+    """Raises an error unless ``state``, as loaded, can be what was kept of ``p``; adapts it to the precision here.
+
+    Args:
+        p: The parameter.
+        state: The state.
+        dtype: The precision of what is as large as the parameter; None for float32 or better, as all else has.
+    """
+    check_rounding(state, dtype)
     for name in state.keys() & {"memory", "last"}:
         check_shape(name, state[name], p.shape)
     for name, rows in (("products", 3), ("mix", 2)):
@@ -157,7 +205,7 @@ def check_state(p: Tensor, state: dict[str, Any]) -> None:
     wide = torch.promote_types(p.dtype, torch.float32)
     for name, value in state.items():
         if isinstance(value, Tensor) and value.is_floating_point():
-            state[name] = value.to(wide)
+            state[name] = value.to(dtype if dtype is not None and name in ("memory", "last") else wide)
 
 
 def check_extra(state_dict: dict[str, Any], shapes: list[torch.Size]) -> None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from advanced_optimizers._checks import is_dtensor
 from advanced_optimizers._flat import Gathered, Ring, State, runs_together
+from advanced_optimizers._rounding import Noise, Steps
 from advanced_optimizers._sharded import shards_of
 from advanced_optimizers.gradient_correction.history import CorrectionRecord, says_something
 from advanced_optimizers.gradient_correction.predictor import Predictor
@@ -26,17 +27,14 @@ class OnDevice:
 
     Args:
         foreach: As the optimizer got it.
+        steps: The optimizer's, where memories are rounded to bfloat16; None keeps them in float32 or better.
     """
 
-    def __init__(self, foreach: bool | None) -> None:
-        self._foreach = foreach
+    def __init__(self, foreach: bool | None, steps: Steps | None) -> None:
+        self._foreach, self._steps = foreach, steps
         self._gathered: Gathered[Together] = Gathered()
         self._rings: list[Ring] = []  # one, once something was measured
         self.measured: list[Tensor] = []
-
-    def anew(self) -> OnDevice:
-        """The same without tensors."""
-        return OnDevice(self._foreach)
 
     def takes(self, p: Tensor) -> bool:
         """Whether a parameter is handled together with others."""
@@ -64,13 +62,19 @@ class OnDevice:
             dtype, used = key[2], [predictor for predictor, _ in settings.predictors]
 
             def build(chosen: list[Tensor], dtype: torch.dtype = dtype, used: list[Predictor] = used) -> list[Together]:
-                return [Together(some, owner.state, dtype, used) for some in buckets(chosen, FEW)]
+                return [
+                    Together(some, owner.state, dtype, used, self._noise(some, owner)) for some in buckets(chosen, FEW)
+                ]
 
             for found in self._gathered.find(key, params, owner.state, group["params"], build):
                 new, measured = found.step({p: grads[p] for p in found.params if p in grads}, settings)
                 corrected |= new
                 self.measured += [] if measured is None else [measured]
         return corrected
+
+    def _noise(self, params: list[Tensor], owner: Optimizer) -> Noise | None:
+        order = [p for group in owner.param_groups for p in group["params"]]
+        return None if self._steps is None else Noise(params, order, self._steps)
 
     def settle(self, state: State) -> None:
         """Brings everything into the state that is saved and copied; waits for the device."""

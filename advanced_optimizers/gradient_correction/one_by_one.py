@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advanced_optimizers._rounding import Rounded
 from advanced_optimizers.gradient_correction.history import (
     TensorStep,
     keep_for_training,
+    moved_memory,
     squares,
     update_memory,
 )
@@ -27,9 +29,14 @@ Output = Callable[[Tensor, Tensor], Tensor]
 
 
 class OneByOne:
-    """The tensors of an optimizer that are not handled together. Their predictors are, since these cost little else."""
+    """The tensors of an optimizer that are not handled together. Their predictors are, since these cost little else.
 
-    def __init__(self) -> None:
+    Args:
+        rounded: How memories are kept in bfloat16; None keeps them in float32 or better.
+    """
+
+    def __init__(self, rounded: Rounded | None) -> None:
+        self._rounded = rounded
         self._batches: dict[object, Batch] = {}
 
     def correct(
@@ -51,11 +58,14 @@ class OneByOne:
             The gradients that change, by parameter, and measurements (tensors, 6).
         """
         found = [(p, grad, squares(grad)) for p, grad in grads.items()]
-        finite = torch.stack([gg.sum() for _, _, gg in found]).isfinite().tolist()  # one device sync
+        lengths = torch.stack([gg.sum() for _, _, gg in found])
+        if self._rounded is not None:
+            lengths = lengths.float()  # which has to hold what the memory is rounded from
+        finite = lengths.isfinite().tolist()  # one device sync
         steps: dict[object, dict[Tensor, TensorStep]] = {}
         for p, grad, gg in itertools.compress(found, finite):
             scratch = output(p, grad) if grad.dtype == gg.dtype else None
-            step = update_memory(p, grad, gg, states[p], settings.decay, scratch)
+            step = update_memory(p, grad, gg, states[p], settings.decay, scratch, self._rounded)
             if step is not None:
                 steps.setdefault((gg.dtype, gg.device), {})[p] = step
         corrected: dict[Tensor, Tensor] = {}
@@ -82,8 +92,13 @@ class OneByOne:
         corrected = {}
         for i, step in enumerate(steps):
             count = len(step.param)
+            memory = step.state["memory"]
+            if self._rounded is not None:
+                memory = moved_memory(step, settings.decay, self._rounded)
             if changed[i]:
-                corrected[step.param] = _mix_rows(step, of_gradient[i, :count], of_memory[i, :count], output)
+                corrected[step.param] = _mix_rows(step, memory, of_gradient[i, :count], of_memory[i, :count], output)
+            if self._rounded is not None:
+                self._rounded.keep(step.state, "memory", memory, step.param)
             if (int(step.state["seen"]) + 1) % settings.every == 0:
                 keep_for_training(step, mix[i, :count])
         return corrected
@@ -100,9 +115,9 @@ class OneByOne:
         return self._batches[key]
 
 
-def _mix_rows(step: TensorStep, of_gradient: Tensor, of_memory: Tensor, output: Output) -> Tensor:
+def _mix_rows(step: TensorStep, memory: Tensor, of_gradient: Tensor, of_memory: Tensor, output: Output) -> Tensor:
     """The corrected gradient, from the coefficients (C,) of the gradient's rows and of the memory's rows."""
-    grad, memory = step.grad, step.state["memory"]
+    grad = step.grad
     a, b = (coefficients.view(-1, *[1] * (grad.dim() - 1)) for coefficients in (of_gradient, of_memory))
     out = output(step.param, grad)
     wide = out if grad.dtype == memory.dtype else torch.empty_like(memory)

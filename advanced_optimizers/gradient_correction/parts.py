@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._flat import Places, Sums, owners
+from advanced_optimizers._rounding import Noise, round_stochastically
 from advanced_optimizers._sharded import like, local, shards_of
 
 # The largest block of a row; and how many sums over blocks are added at once, whatever other tensors there are.
@@ -24,17 +25,26 @@ class Part:
         params: The parameters.
         block: That size.
         dtype: The precision of their gradients.
+        noise: What memories in bfloat16 are rounded with; None keeps them, and the gradients that are kept for
+            training, in float32 or better.
     """
 
-    def __init__(self, params: list[Tensor], block: int, dtype: torch.dtype) -> None:
+    def __init__(self, params: list[Tensor], block: int, dtype: torch.dtype, noise: Noise | None) -> None:
         self.params = params
         parts = [local(p) for p in params]
         places = Places(parts, block, by_rows=True)
         self.rows = torch.tensor([max(part.shape[0], 1) for part in parts])  # a process without any has an empty one
         self.blocks_of_rows = (places.counts // self.rows).repeat_interleave(self.rows)
         wide = torch.promote_types(dtype, torch.float32)
-        self.numbers = places.zeros(wide, 3)
-        self.work, self.last, self.memory = self.numbers.unbind()
+        self.noise = None if noise is None else noise.in_blocks(params, places.counts, block)
+        if noise is None:
+            numbers = places.zeros(wide, 3)
+            self.work, self._kept = numbers[0], numbers[1:]
+        else:
+            self.work, self._kept = places.zeros(wide), places.zeros(torch.bfloat16, 2)
+        self.last, self.memory = self._kept.unbind()
+        # Whose lengths are computed, and where they are among the products: at once in one buffer.
+        self._measured = [(numbers[::2], slice(1, 4, 2))] if noise is None else [(self.work, 1), (self.memory, 3)]
         self.narrow = None if dtype == wide else places.zeros(dtype)
         self.gradients = places.views(self.work)
         self.memories, self.lasts, self.corrected = (
@@ -44,20 +54,26 @@ class Part:
 
     def use(self, of_blocks: Tensor) -> None:
         """Computes products of blocks into (4, blocks) from now on: last and gradient, and as :class:`Parts` says."""
-        self._ends, self._of_ends = self.numbers[::2], of_blocks[1::2]
+        self._lengths = [(numbers, of_blocks[rows]) for numbers, rows in self._measured]
         # Of the gradient with the last one and with the memory, or with the memory alone.
-        self._inner = {True: (self.numbers[1:], of_blocks[::2]), False: (self.numbers[2:], of_blocks[2:3])}
+        self._inner = {True: (self._kept, of_blocks[::2]), False: (self._kept[1:], of_blocks[2:3])}
 
     def multiply(self, with_last: bool) -> None:
         """The lengths of the gradient's and the memory's blocks, and the inner products."""
-        torch.linalg.vector_norm(self._ends, dim=2, out=self._of_ends)
+        for numbers, lengths in self._lengths:
+            torch.linalg.vector_norm(numbers, dim=-1, dtype=lengths.dtype, out=lengths)
         others, products = self._inner[with_last]
         torch.sum(self.work * others, dim=2, out=products)
 
     def move(self, of_gradient: Tensor, of_memory: Tensor, rate: Tensor) -> None:
         """The memory goes toward the gradient, which then becomes the mix of both; coefficients are (blocks, 1)."""
-        self.memory.lerp_(torch.where(rate > 0.0, self.work, self.memory), rate)
-        self.work.mul_(of_gradient).addcmul_(self.memory, of_memory)
+        memory = self.memory.to(self.work.dtype)  # itself, unless it is kept in bfloat16
+        memory.lerp_(torch.where(rate > 0.0, self.work, memory), rate)
+        self.work.mul_(of_gradient).addcmul_(memory, of_memory)
+        if self.noise is not None:
+            memory = memory.float()
+            round_stochastically(memory, self.noise.of_all())
+            self.memory.copy_(memory)
         if self.narrow is not None:
             self.narrow.copy_(self.work)
 
@@ -74,14 +90,15 @@ class Parts:
     Args:
         params: The parameters, with at least two rows each; all are whole, or all are sharded in the same way.
         dtype: The precision of their gradients.
+        noise: As for :class:`Part`.
     """
 
-    def __init__(self, params: Sequence[Tensor], dtype: torch.dtype) -> None:
+    def __init__(self, params: Sequence[Tensor], dtype: torch.dtype, noise: Noise | None = None) -> None:
         of_block: dict[int, list[Tensor]] = {}
         for p in params:
             length = p.numel() // p.shape[0]
             of_block.setdefault(min(BLOCK, length & -length), []).append(p)  # the largest power of two that divides it
-        parts = self._parts = [Part(of_params, block, dtype) for block, of_params in of_block.items()]
+        parts = self._parts = [Part(of_params, block, dtype, noise) for block, of_params in of_block.items()]
         self.params, self._gradients, self.memories, self.lasts, self.corrected = (
             [each for part in parts for each in getattr(part, name)]
             for name in ("params", "gradients", "memories", "lasts", "corrected")

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._flat import State
+from advanced_optimizers._rounding import Noise
 from advanced_optimizers._sharded import local
+from advanced_optimizers.gradient_correction.history import move_products
 from advanced_optimizers.gradient_correction.mixing import combine, make_safe
 from advanced_optimizers.gradient_correction.parts import Parts
 from advanced_optimizers.gradient_correction.predictor import (
@@ -93,6 +95,7 @@ class Together:
         state: The optimizer's; what is there is taken over.
         dtype: The precision of the gradients.
         predictors: Those that correct them.
+        noise: What memories in bfloat16 are rounded with; None keeps them in float32 or better.
     """
 
     def __init__(
@@ -101,11 +104,15 @@ class Together:
         state: MutableMapping[Tensor, dict[str, Any]],
         dtype: torch.dtype,
         predictors: list[Predictor],
+        noise: Noise | None = None,
     ) -> None:
-        self._parts = Parts(params, dtype)
+        self._noise = noise
+        self._parts = Parts(params, dtype, noise)
         self.params = self._parts.params
         self._strides = [p.stride() for p in self.params]
         self._predictors = predictors
+        # The squared length of a gradient that is finite, and stays so in what the memory is rounded from.
+        self._largest = torch.finfo(self._parts.dtype if noise is None else torch.float32).max
         counts, dtype, device = self._parts.counts, self._parts.dtype, self._parts.device
         self._batch = batch_of(counts, dtype, device)
         shape = (len(counts), int(counts.max()))
@@ -155,6 +162,8 @@ class Together:
         state["products"] = self._products[:, i, : self.params[i].shape[0]]
         for name, (values, steps) in self._of_each.items():
             state[name], state[f"{name}_steps"] = values[i], steps[i]
+        if self._noise is not None:
+            state["rounding"] = self._noise.power
 
     def has_changed(self, state: State) -> bool:
         """Whether a parameter has another layout, or its memory was replaced, as loading and copying do."""
@@ -187,12 +196,14 @@ class Together:
             The corrected gradients by parameter, and the measurements (T, 6) of a step with training.
         """
         self._parts.take(grads)
+        if self._noise is not None:
+            self._noise.draw()
         present = [p in grads for p in self.params]
         is_here = None if all(present) else torch.tensor(present, device=self._known.device)[:, None]
         due = self._count(present, settings.every)
         products, inner = self._parts.products(with_last=any(self._waits))
         squared = products[0].sum(dim=1, keepdim=True)
-        finite = squared <= torch.finfo(squared.dtype).max
+        finite = squared <= self._largest
         if is_here is not None:
             finite &= is_here
         valid = finite & self._known
@@ -223,10 +234,7 @@ class Together:
             rate: (T, 1), r.
             finite: (T, 1), which tensors have a gradient that counts.
         """
-        gg, gm, mm = products.unbind()
-        mm.lerp_(gm, rate)
-        gm.lerp_(gg, rate)
-        mm.lerp_(gm, rate).relu_()  # it is not negative, up to rounding
+        move_products(products, rate)
         torch.where(finite, products, self._products, out=self._products)
         self._known.logical_or_(finite)
 

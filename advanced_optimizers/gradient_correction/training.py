@@ -68,7 +68,7 @@ def load_learned(steps: Sequence[TensorStep], predictors: Sequence[Predictor]) -
     for state in (step.state for step in steps):
         for predictor in predictors:
             if predictor.name not in state:
-                values = predictor.initial_values(state["memory"].dtype, state["memory"].device)
+                values = predictor.initial_values(state["products"].dtype, state["products"].device)
                 state[predictor.name], state[f"{predictor.name}_steps"] = values, values.new_zeros(1)
     names = [predictor.name for predictor in predictors]
     return Learned(
