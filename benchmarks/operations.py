@@ -47,6 +47,9 @@ CONTENDERS: dict[str, Build] = {
         for kind in (ConvolutionalSGD, LocalLossConvSGD, ConvolutionalSGDv2)
         for way, together in (("one by one", False), ("together", True))
     },
+    "ConvolutionalSGDv2 in bfloat16, together": lambda p: ConvolutionalSGDv2(
+        p, foreach=True, base_optimizer_kwargs={"fused": True}, state_dtype=torch.bfloat16
+    ),
 }
 
 

@@ -45,6 +45,7 @@ OWN: dict[type, dict[str, tuple[Any, ...]]] = {
         "smoothness_weight": STEPS,
         "signal_weight": STEPS,
         "kernel_every": COUNTS,
+        "state_dtype": (torch.float16, torch.float32, torch.int32, "bfloat16", 16, True, float),
     },
 }
 
@@ -82,7 +83,7 @@ def in_a_group(kind: Any, settings: dict[str, Any]) -> Any:
 
 def in_groups(kind: type) -> dict[str, tuple[Any, ...]]:
     """The hyperparameters alone, which a group may override."""
-    not_in_groups = ("base_optimizer", "base_optimizer_kwargs", "process_group", "foreach")
+    not_in_groups = ("base_optimizer", "base_optimizer_kwargs", "process_group", "foreach", "state_dtype")
     return {name: values for name, values in {**SHARED, **OWN[kind]}.items() if name not in not_in_groups}
 
 
@@ -133,6 +134,7 @@ BAD_CALLS: list[BadCall] = [
     loss_row(True, "True"),
     load_row(ConvolutionalSGDv2, "kernel", torch.ones(3), "tensor([1., 1., 1.])"),
     load_row(ConvolutionalSGDv2, "kernel", None, "None"),
+    load_row(ConvolutionalSGDv2, "rounding", 2, "2"),
     load_row(ConvolutionalSGDv2, "signal", torch.ones(3), "(3,)"),
     load_row(ConvolutionalSGDv2, "signal", [1.0], "[1.0]"),
     load_row(ConvolutionalSGDv2, "seen", torch.tensor(-1), "-1"),

@@ -106,6 +106,9 @@ OPTIMIZERS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], Optim
 IN_BFLOAT16: dict[str, Callable[[nn.Module], Optimizer]] = {
     "fer": lambda model: FEROptimizer(model.parameters(), fer_weight=0.5, memory_size=10, state_dtype=torch.bfloat16),
     "correction": lambda model: correction(model.parameters(), state_dtype=torch.bfloat16),
+    "convolution v2 within rows": within_rows(
+        ConvolutionalSGDv2, kernel_lr=0.1, kernel_every=2, noise_estimation_momentum=0.8, state_dtype=torch.bfloat16
+    ),
 }
 
 
@@ -298,7 +301,12 @@ def resume_sharded_in_bfloat16(name: str, by_torch: bool) -> tuple[bool, bool]:
                 optimizer.load_state_dict(deepcopy(first.state_dict()))
         run(model, optimizer, slice(STEPS // 2, None))
         ends.append(parameters_of(model))
-    kept = {state[large].dtype for state in optimizer.state.values() for large in ("memory", "last") if large in state}
+    kept = {
+        state[large].dtype
+        for state in optimizer.state.values()
+        for large in ("memory", "last", "signal")
+        if large in state
+    }
     return all(map(torch.equal, *ends)), kept == {torch.bfloat16}
 
 

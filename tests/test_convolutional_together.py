@@ -41,6 +41,7 @@ OPERATIONS: dict[tuple[type, Any], list[int]] = {
     (LocalLossConvSGD, (-2, -1)): [378, 378],
     (ConvolutionalSGDv2, None): [25, 306],
     (ConvolutionalSGDv2, (-2, -1)): [45, 428],
+    (ConvolutionalSGDv2, "bfloat16"): [56, 440],
 }
 
 every_kind = pytest.mark.parametrize("kind", LEARNING)
@@ -110,13 +111,13 @@ def test_what_is_not_finite_stays_in_its_tensor_and_near_its_place(kind: Any, ax
     assert all(not p.isfinite().all() for p in (runs[1][place] for place in (4, 5, FILTERS)))
 
 
-@every_kind
-@pytest.mark.parametrize("axes", [None, (-2, -1)])
-def test_operations_do_not_grow_with_the_tensors_and_none_waits(kind: Any, axes: Any, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("kind", "of"), OPERATIONS)
+def test_operations_do_not_grow_with_the_tensors_and_none_waits(kind: Any, of: Any, monkeypatch: pytest.MonkeyPatch):
+    settings = {"axes": (-2, -1), "state_dtype": torch.bfloat16} if of == "bfloat16" else {"axes": of}
     counts = []
     for count in (3, 20):
         params = parameters(torch.float32, [(8, 4, 3, 3), (16, 10), (7,)] * count)
-        optimizer = build(kind, params, axes=axes, kernel_size=5, foreach=True)
+        optimizer = build(kind, params, kernel_size=5, foreach=True, **settings)
         rng = torch.Generator().manual_seed(0)
         grads = [[torch.randn(p.shape, generator=rng) for p in params] for _ in range(8)]
         feed(optimizer, params, grads[:4])
@@ -125,7 +126,7 @@ def test_operations_do_not_grow_with_the_tensors_and_none_waits(kind: Any, axes:
                 patch.setattr(Tensor, read, must_not_read)
             counts.append([of_one_step(optimizer, params, each) for each in grads[4:6]])
     assert counts[0] == counts[1]
-    assert [step.total() for step in counts[0]] == OPERATIONS[kind, axes]
+    assert [step.total() for step in counts[0]] == OPERATIONS[kind, of]
 
 
 @every_kind

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam
 from torch.testing import assert_close
 
-from advanced_optimizers import FEROptimizer, GradientCorrectionOptimizer
+from advanced_optimizers import ConvolutionalSGDv2, FEROptimizer, GradientCorrectionOptimizer
 from advanced_optimizers._base import WrappedOptimizer
 from benchmarks import step
 
@@ -49,11 +49,17 @@ def fer(params: Sequence[Tensor], **settings: Any) -> FEROptimizer:
     return FEROptimizer(params, SGD, {"lr": 0.1}, 0.5, memory_size=20, **{"state_dtype": torch.bfloat16, **settings})
 
 
+def version2(params: Sequence[Tensor], **settings: Any) -> ConvolutionalSGDv2:
+    settings = {"state_dtype": torch.bfloat16, "kernel_every": 2, "noise_estimation_momentum": 0.9, **settings}
+    return ConvolutionalSGDv2(params, 0.1, 0.0, kernel_size=3, kernel_lr=0.1, **settings)
+
+
 SUBJECTS = {
     "fer": Subject(fer, partial(FEROptimizer, fer_weight=0.5), ("memory",)),
     "correction": Subject(
         correction, partial(GradientCorrectionOptimizer, gcw_strength=1.0, gcode_strength=1.0), ("memory", "last")
     ),
+    "version 2": Subject(version2, partial(ConvolutionalSGDv2, kernel_lr=0.1), ("signal",)),
 }
 every_subject = pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
 every_way = pytest.mark.parametrize("foreach", [False, True], ids=["one by one", "together"])
@@ -192,7 +198,7 @@ def test_both_ways_round_alike_but_for_what_one_of_them_lays_out_anew(subject: S
     assert_close(*runs, rtol=1e-12, atol=1e-12)
 
 
-@every_subject
+@pytest.mark.parametrize("subject", [SUBJECTS["fer"], SUBJECTS["correction"]], ids=["fer", "correction"])
 @every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_gradient_too_large_to_be_kept_does_not_enter(subject: Subject, foreach: bool, dtype: torch.dtype):
@@ -208,13 +214,22 @@ def test_a_gradient_too_large_to_be_kept_does_not_enter(subject: Subject, foreac
 # ---- how exact, and how large ------------------------------------------------------------------------------------
 
 
+def correction_of_decay(params: Sequence[Tensor], decay: float, **settings: Any) -> GradientCorrectionOptimizer:
+    return correction(params, history_decay=decay, **settings)
+
+
+def version2_of_decay(params: Sequence[Tensor], decay: float, **settings: Any) -> ConvolutionalSGDv2:
+    return version2(params, noise_estimation_momentum=decay, **settings)
+
+
 @every_way
 @pytest.mark.parametrize("decay", [0.9, 0.99])
-def test_errors_of_gradient_correction_are_the_stated_ones(foreach: bool, decay: float):
+@pytest.mark.parametrize("build", [correction_of_decay, version2_of_decay])
+def test_errors_are_the_stated_ones(build: Callable[..., Any], decay: float, foreach: bool):
     states = []
     for dtype in (None, torch.bfloat16):
         p = nn.Parameter(torch.zeros(40, 500))
-        optimizer = correction([p], history_decay=decay, state_dtype=dtype, foreach=foreach)
+        optimizer = build([p], decay, state_dtype=dtype, foreach=foreach)
         generator = torch.Generator().manual_seed(0)
         mean = torch.randn(p.shape, generator=generator)
         for _ in range(round(4 / (1 - decay))):
@@ -222,12 +237,13 @@ def test_errors_of_gradient_correction_are_the_stated_ones(foreach: bool, decay:
             optimizer.step()
         states.append(optimizer.state_dict()["state"][0])
     exact, rounded = states
-    errors = {name: rounded[name].float() - exact[name] for name in ("memory", "last")}
+    errors = {name: rounded[name].float() - exact[name] for name in ("memory", "last", "signal") if name in exact}
     relative = {name: (error.norm() / exact[name].norm()).item() for name, error in errors.items()}
     stated = 2**-7.5 / math.sqrt(6 * (1 - decay**2))
-    assert relative == pytest.approx({"memory": stated, "last": 2**-7.5 / math.sqrt(12)}, rel=0.1)
-    length = exact["memory"].square().mean().sqrt()
-    assert abs(errors["memory"].mean() / length) < 5 * stated / math.sqrt(p.numel())
+    of_all = {"memory": stated, "last": 2**-7.5 / math.sqrt(12), "signal": stated}
+    assert relative == pytest.approx({name: of_all[name] for name in relative}, rel=0.1)
+    average = "memory" if "memory" in exact else "signal"
+    assert abs(errors[average].mean() / exact[average].square().mean().sqrt()) < 5 * stated / math.sqrt(p.numel())
 
 
 def trained(build: Callable[..., Any], **settings: Any) -> float:
@@ -257,21 +273,33 @@ def test_training_ends_within_a_thousandth_of_float32_s_loss_and_farther_from_th
 
 
 @pytest.mark.parametrize(
-    ("foreach", "dtype", "state", "kept_besides", "transient"),
+    ("kind", "foreach", "dtype", "state", "kept_besides", "transient"),
     [
-        (False, None, 4.0, 1.0, 1.0),
-        (False, torch.bfloat16, 3.0, 1.3, 1.0),
-        (True, None, 5.0, 0.3, 2.0),
-        (True, torch.bfloat16, 3.0, 1.4, 2.1),
+        (GradientCorrectionOptimizer, False, None, 4.0, 1.0, 1.0),
+        (GradientCorrectionOptimizer, False, torch.bfloat16, 3.0, 1.3, 1.0),
+        (GradientCorrectionOptimizer, True, None, 5.0, 0.3, 2.0),
+        (GradientCorrectionOptimizer, True, torch.bfloat16, 3.0, 1.4, 2.1),
+        (ConvolutionalSGDv2, False, None, 2.0, 1.3, 0.25),
+        (ConvolutionalSGDv2, False, torch.bfloat16, 1.5, 1.5, 0.5),
+        (ConvolutionalSGDv2, True, None, 2.0, 5.1, 5.1),
+        (ConvolutionalSGDv2, True, torch.bfloat16, 1.5, 5.2, 5.1),
     ],
 )
-def test_gradient_correction_takes_the_stated_memory(
-    foreach: bool, dtype: torch.dtype | None, state: float, kept_besides: float, transient: float
+def test_the_memory_is_the_stated_one(
+    kind: Any, foreach: bool, dtype: torch.dtype | None, state: float, kept_besides: float, transient: float
 ):
-    contender = step.Contender(
-        "", None, None, lambda p: GradientCorrectionOptimizer(p, foreach=foreach, state_dtype=dtype)
-    )
+    contender = step.Contender("", None, None, lambda p: kind(p, foreach=foreach, state_dtype=dtype))
     found = step.measure_memory(contender, [torch.Size((256, 256))] * 4 + [torch.Size((10,))])
     assert found.state == pytest.approx(state, abs=0.03)
     assert found.scratch <= kept_besides + 0.05
     assert found.transient <= transient + 0.05
+
+
+def test_statistics_read_the_average_in_float32():
+    stats = []
+    for dtype in (None, torch.bfloat16):
+        params = parameters()
+        optimizer = version2(params, state_dtype=dtype, foreach=False, noise_estimation_momentum=0.8)
+        feed(params, optimizer, gradients(40))
+        stats.append(optimizer.get_stats())
+    assert_close(stats[1], stats[0], rtol=0.01, atol=0.0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import BaseOptimizer, ParamsT
 from advanced_optimizers._checks import check_range
+from advanced_optimizers._rounding import Noise, Rounded, Steps, check_rounding, check_state_dtype
 from advanced_optimizers._sharded import whole
 from advanced_optimizers.convolutional.arguments import LR, MOMENTUM
 from advanced_optimizers.convolutional.learned import _LearnedSmoothing
@@ -56,11 +57,15 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         base_optimizer: See there.
         base_optimizer_kwargs: See there.
         foreach: See there.
+        state_dtype: ``torch.bfloat16`` keeps the average in half the space, rounded stochastically: with 0.99 as
+            ``noise_estimation_momentum`` its numbers have relative errors of about 1.6% with mean 0. Kernels learn in
+            float32 as without it. float16 is refused, since it has no numbers below 6e-8. None, the default, keeps the
+            average in float32, or float64 for float64 gradients.
 
     Raises:
         TypeError: A value is of the wrong kind.
-        ValueError: A value is out of range; at :meth:`step`, a gradient is sparse or complex, or its kernels would need
-            rows that other processes have.
+        ValueError: A value is out of range, or ``state_dtype`` is another type; at :meth:`step`, a gradient is sparse
+            or complex, or its kernels would need rows that other processes have.
 
     Example:
         >>> import torch
@@ -89,15 +94,19 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
     Limitations:
         A gradient that is not finite spreads to its neighbors; no kernel learns from it, and the average forgets it
         when kernels next learn. Memory: one tensor of the size of each smoothed gradient, float32 for half-precision
-        gradients, and on the CPU one more for the result, kept between steps. Filters that are laid out with channels
-        last are copied. Together, see :class:`ConvolutionalSGD`; while kernels learn, some ten tensors more. Sharded
-        tensors (FSDP2) need ``axes=(-1,)`` where they are matrices; processes add up the inner products of all kernels
-        of a group in one exchange. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures, several
-        groups and processes work.
+        gradients, and on the CPU one more for the result, kept between steps. With ``state_dtype`` the average has half
+        the size, and where gradients are noisy a relative error of :math:`\varepsilon = 2^{-7.5} / \sqrt{6\,(1 -
+        \beta^2)}`, less elsewhere: a cosine with it is smaller by :math:`\varepsilon^2 / 2`. The noise of the rounding
+        is that of :class:`FEROptimizer`, so nobody's random numbers are used and a run that is resumed goes on bit for
+        bit; numbers above 3.39e38 count as not finite. Filters that are laid out with channels last are copied.
+        Together, see :class:`ConvolutionalSGD`; while kernels learn, some ten tensors more. Sharded tensors (FSDP2)
+        need ``axes=(-1,)`` where they are matrices; processes add up the inner products of all kernels of a group in
+        one exchange. ``torch.compile`` does not compile the smoothing. ``GradScaler``, closures, several groups and
+        processes work.
     """
 
     _START = "gaussian"
-    _KEPT = frozenset({"order", "kernel", "seen", "signal", "power"})
+    _KEPT = frozenset({"order", "kernel", "seen", "signal", "power", "rounding"})
 
     def __init__(
         self,
@@ -119,6 +128,7 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         base_optimizer: BaseOptimizer = torch.optim.SGD,
         base_optimizer_kwargs: dict[str, Any] | None = None,
         foreach: bool | None = None,
+        state_dtype: torch.dtype | None = None,
     ) -> None:
         own = {
             "kernel_size": kernel_size,
@@ -133,6 +143,9 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             "norm_preserving": norm_preserving,
             "permute_axes": permute_axes,
         }
+        self._state_dtype = check_state_dtype(state_dtype)
+        self._steps = Steps()
+        self._rounded = Rounded(self._steps)
         super().__init__(params, lr, momentum, own, base_optimizer, base_optimizer_kwargs, foreach)
 
     def _check_group(self, group: dict[str, Any]) -> None:
@@ -149,19 +162,40 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
         decay: float = group["noise_estimation_momentum"]
         return decay
 
+    def _update(self) -> None:
+        super()._update()
+        self._steps.advance()
+
     # ---- the average of past gradients -----------------------------------------------------------------------------
+
+    def _noise(self, params: list[Tensor]) -> Noise | None:
+        return None if self._state_dtype is None else Noise(params, self._params(), self._steps)
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _learn(self, smoothed: Sequence[Smoothed], group: dict[str, Any]) -> None:
         super()._learn(smoothed, group)
         if group["kernel_lr"] == 0.0:
             return
+        if self._state_dtype is not None:
+            self._rounded.begin_step([each.param for each in smoothed], self._params())
         for each in smoothed:
-            x, state = each.x.view(each.param.shape), self.state[each.param]
-            if "signal" not in state:
-                state["signal"] = x.clone()
-                state.setdefault("power", x.new_zeros(()))  # torch's flat checkpoints keep a first step's names
-            else:
-                state["signal"].lerp_(x, 1.0 - group["noise_estimation_momentum"])
+            self._average(each.param, each.x.view(each.param.shape), 1.0 - group["noise_estimation_momentum"])
+
+    def _average(self, p: Tensor, x: Tensor, rate: float) -> None:
+        """Adds a gradient to the average; the first one is the average."""
+        state = self.state[p]
+        is_first = "signal" not in state
+        if is_first:
+            state.setdefault("power", x.new_zeros(()))  # torch's flat checkpoints keep a first step's names
+        if self._state_dtype is not None:
+            average = x.clone() if is_first else self._rounded.read(state["signal"], x.dtype).lerp_(x, rate)
+            self._rounded.keep(state, "signal", average, p)
+        elif is_first:
+            state["signal"] = x.clone()
+        else:
+            state["signal"].lerp_(x, rate)
 
     def _signal(self, each: Smoothed) -> Tensor | None:
         """The average as the kernels see it: a copy where a fused base optimizer has laid it out like its parameter."""
@@ -215,11 +249,33 @@ class ConvolutionalSGDv2(_LearnedSmoothing):
             for p in group["params"]:
                 state = self.state.get(p, {})
                 if "power" in state:
-                    s, g = torch.stack([whole(state["signal"]).square().sum(), state["power"]]).tolist()
+                    s, g = torch.stack(
+                        [whole(state["signal"]).to(state["power"].dtype).square().sum(), state["power"]]
+                    ).tolist()
                     ratios[p] = snr(s, g, int(state["seen"]), group["noise_estimation_momentum"])
-        params = [p for group in self.param_groups for p in group["params"]]
+        params = self._params()
         stats = super().get_stats()
         return {**stats, "snr": {place: ratios.get(params[place], math.nan) for place in stats["cosine"]}}
+
+    # ---- checkpoints and copies ------------------------------------------------------------------------------------
+
+    def _check_state(self, p: Tensor, state: dict[str, Any]) -> None:
+        super()._check_state(p, state)
+        check_rounding(state, self._state_dtype)
+        if "signal" in state and self._state_dtype is not None:
+            state["signal"] = state["signal"].to(self._state_dtype)
+
+    def _load_extra(self, state_dict: dict[str, Any]) -> None:
+        super()._load_extra(state_dict)
+        self._steps = Steps.of(self.state)
+        self._rounded = Rounded(self._steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_rounded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rounded = Rounded(self._steps)
 
 
 def snr(of_average: float, of_gradient: float, seen: int, beta: float) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advanced_optimizers._base import check_shape
 from advanced_optimizers._checks import check_integer, check_range
+from advanced_optimizers._rounding import Noise
 from advanced_optimizers.convolutional.history import History
 from advanced_optimizers.convolutional.kernels import all_taps
 from advanced_optimizers.convolutional.learned_together import LearnedTogether, Rule
@@ -134,7 +135,12 @@ class _LearnedSmoothing(_Smoothing):
         found = (self._kernel(param, len(seen.axes), group) for param, seen, _ in members)
         kernels = [kernel for kernel in found if kernel is not None]
         has_average = self._decay(group) is not None
-        return LearnedTogether(members, dtype, group["kernel_size"] // 2, kernels, self.state, has_average)
+        noise = self._noise([member.param for member in members])
+        return LearnedTogether(members, dtype, group["kernel_size"] // 2, kernels, self.state, has_average, noise)
+
+    def _noise(self, params: list[Tensor]) -> Noise | None:
+        """What averages in bfloat16 are rounded with; None if there are none."""
+        return None
 
     def _step_together(self, found: Together, grads: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
         if not isinstance(found, LearnedTogether):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advanced_optimizers._flat import precise
+from advanced_optimizers._rounding import Noise, round_stochastically
 from advanced_optimizers._sharded import like, local
 from advanced_optimizers.convolutional.learning import Products, Weights, learned
 from advanced_optimizers.convolutional.together import Member, Together
@@ -48,6 +49,7 @@ class LearnedTogether(Together):
         kernels: The kernels of each, (axes, r + 1).
         state: The optimizer's; what is there is taken over.
         has_average: Whether averages are kept.
+        noise: What averages in bfloat16 are rounded with; None keeps them in float32 or better.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class LearnedTogether(Together):
         kernels: Sequence[Tensor],
         state: States,
         has_average: bool,
+        noise: Noise | None = None,
     ) -> None:
         super().__init__(members, dtype, radius)
+        self._noise = noise
         self.kernels = torch.stack(list(kernels))
         wide = precise(self._layout.device)
         self._numbers = torch.tensor([p.numel() for p in self.params]).to(self._layout.device, wide)
@@ -69,10 +73,12 @@ class LearnedTogether(Together):
         kept["seen"] = self._seen
         self._signal, self._power = None, self.kernels.new_zeros(len(members))
         if has_average:
-            self._signal = self._layout.zeros(self._work.dtype)
+            self._signal = self._layout.zeros(self._work.dtype if noise is None else torch.bfloat16)
             views = self._layout.views(self._signal)
             kept["signal"] = [like(p, view) for p, view in zip(self.params, views, strict=True)]
             kept["power"] = self._power
+        if noise is not None:
+            kept["rounding"] = [noise.power] * len(members)
         self._kept = [{name: values[i] for name, values in kept.items()} for i in range(len(members))]
         self._has_average = ["signal" in state[p] for p in self.params]
         for p, own, shared in zip(self.params, self._kept, self._shared, strict=True):
@@ -138,7 +144,7 @@ class LearnedTogether(Together):
         Of :math:`a_j = \langle x, B_j x\rangle` those beyond r follow from :math:`B_r B_n = B_{r+n} + B_{r-n}`.
         """
         of_axes = [self._along(axis, x, signal) for axis in range(self.axes)]
-        common = [_inner(x, x), x.sum(dim=1)] + ([] if signal is None else [_inner(signal, signal)])
+        common = [_inner(x, x), x.sum(dim=1)] + ([] if signal is None else [_inner(signal, signal.to(x.dtype))])
         sums = self._summed(torch.stack([*(row for rows in of_axes for row in rows), *common]).to(self._numbers.dtype))
         *of_axes_, of_all = sums.split([*(len(rows) for rows in of_axes), len(common)])
         radius = self.kernels.shape[2] - 1
@@ -184,16 +190,23 @@ class LearnedTogether(Together):
 
     def _average(self, x: Tensor, signal: Tensor, here: list[bool], decay: float) -> None:
         """Adds gradients to their averages; the first one is the average."""
+        average = signal.to(x.dtype)  # itself, unless it is kept in bfloat16
         if all(here) and all(self._has_average):
-            signal.lerp_(x, 1.0 - decay)
-            return
-        kinds = [
-            (1.0 - decay if has else 1.0) if is_here else 0.0
-            for has, is_here in zip(self._has_average, here, strict=True)
-        ]
-        (rate,) = self._layout.spread(torch.tensor([kinds], dtype=x.dtype, device=x.device))
-        signal.copy_(torch.where(rate == 1.0, x, torch.where(rate == 0.0, signal, signal.lerp(x, rate))))
-        self._has_average = [has or is_here for has, is_here in zip(self._has_average, here, strict=True)]
+            average.lerp_(x, 1.0 - decay)
+        else:
+            kinds = [
+                (1.0 - decay if has else 1.0) if is_here else 0.0
+                for has, is_here in zip(self._has_average, here, strict=True)
+            ]
+            (rate,) = self._layout.spread(torch.tensor([kinds], dtype=x.dtype, device=x.device))
+            average = torch.where(rate == 1.0, x, torch.where(rate == 0.0, average, average.lerp(x, rate)))
+            self._has_average = [has or is_here for has, is_here in zip(self._has_average, here, strict=True)]
+        if self._noise is not None:
+            self._noise.draw()
+            average = average.float()
+            round_stochastically(average, self._noise.of_all())
+        if average is not signal:
+            signal.copy_(average)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def _ends(a: Tensor, b: Tensor) -> Tensor:
 def of_slices(g: Tensor, signal: Tensor | None, kernel: Tensor, seen: Seen) -> Products:
     """The products of a tensor that is smoothed by slices; one row for each of its axes."""
     radius = kernel.shape[1] - 1
+    signal = None if signal is None else signal.to(g.dtype)
     auto, with_gradient, with_signal = [], [], []
     for i, dim in enumerate(seen.axes):
         x = g
@@ -118,7 +119,7 @@ def of_filters(g: Sequence[Tensor], signals: Sequence[Tensor | None], kernels: T
 
     Args:
         g: The gradients, each (filters, h, w).
-        signals: The averages, of the same shapes.
+        signals: The averages, of the same shapes; each is widened alone where they are narrower.
         kernels: (tensors, axes, r + 1).
         seen: How one of them is seen; the others may have other numbers of filters.
 
@@ -131,7 +132,7 @@ def of_filters(g: Sequence[Tensor], signals: Sequence[Tensor | None], kernels: T
     own = torch.stack([_moments(each, each) for each in g]).view(shape)
     crossed = torch.stack(
         [
-            _moments(s, each) if s is not None else torch.zeros_like(own[0]).view(height * width, -1)
+            _moments(s.to(each.dtype), each) if s is not None else torch.zeros_like(own[0]).view(height * width, -1)
             for s, each in zip(signals, g, strict=True)
         ]
     ).view(shape)
@@ -161,7 +162,8 @@ def _moments(a: Tensor, b: Tensor) -> Tensor:
 def _with_sizes(rows: list[Tensor], g: Tensor, signal: Tensor | None) -> Products:
     """Adds what all axes of a tensor share."""
     gg = torch.dot(g.view(-1), g.view(-1))
-    ss = torch.zeros_like(gg) if signal is None else torch.dot(signal.view(-1), signal.view(-1))
+    s = torch.zeros_like(gg) if signal is None else signal.to(g.dtype).view(-1)
+    ss = s if signal is None else torch.dot(s, s)
     mean = g.sum().square() / (g.numel() * gg)
     auto, with_gradient, with_signal = rows
     gradient, signals, means = (each.expand(len(auto)) for each in (gg, ss, mean))
