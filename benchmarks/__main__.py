@@ -44,6 +44,9 @@ PARTS: dict[str, Callable[[bool], Result]] = {
     "devices": devices.run,
 }
 
+# Parts that are measured only where they are named: they train for hours.
+ON_REQUEST = ("devices",)
+
 RESULTS = Path("results") / "benchmarks"
 SOURCE = Path(__file__).resolve().parent.parent
 
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--output must not be {folder} with --quick: it holds the full measurements")
     if not (options.quick or options.output or _is_committed()):
         parser.error("the project's measurements name a commit, so commit the changes first, or name an --output")
-    parts = options.only or PARTS
+    parts = options.only or [part for part in PARTS if part not in ON_REQUEST]
     if options.device != "cpu" and not set(parts) <= set(ON_DEVICES):
         parser.error(f"--device needs --only with any of {', '.join(ON_DEVICES)}")
     try:
@@ -115,7 +118,11 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="takes seconds, to see that everything works; do not cite the numbers"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"any of {', '.join(PARTS)}; default: all"
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        metavar="PART",
+        help=f"any of {', '.join(PARTS)}; default: all but {', '.join(ON_REQUEST)}",
     )
     parser.add_argument(
         "--device",

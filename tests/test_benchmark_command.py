@@ -81,6 +81,16 @@ class TestCommand:
         assert "epochs was not measured: mnist is not there" in captured.err
         assert "FER over SGD" in captured.out
 
+    def test_what_trains_for_hours_is_measured_only_where_it_is_named(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parts = {name: lambda quick, name=name: a_result(name) for name in ("step", "devices")}
+        monkeypatch.setattr(command, "PARTS", parts)
+        assert command.main(["--quick"]) == 0
+        assert [path.stem for path in project.rglob("*.json")] == ["step"]
+        assert command.main(["--quick", "--only", "devices"]) == 0
+        assert sorted(path.stem for path in project.rglob("*.json")) == ["devices", "step"]
+
     def test_an_unknown_part_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             command.main(["--only", "stpe"])
