@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from advanced_optimizers import FEROptimizer
 from benchmarks import step
+from tests.test_state_dtype import BITWISE, gradients
 
-BITWISE: dict[str, Any] = {"rtol": 0.0, "atol": 0.0, "equal_nan": True}
 SHAPES = ((5000,), (30, 20), (), (4, 3, 3, 3), (0,))
 every_way = pytest.mark.parametrize("foreach", [False, True], ids=["one by one", "together"])
 
@@ -28,18 +28,6 @@ def made(
         params = [nn.Parameter(t.to(memory_format=torch.channels_last) if t.dim() == 4 else t) for t in tensors]
     settings = {"state_dtype": torch.bfloat16, "foreach": foreach, **settings}
     return params, FEROptimizer(params, SGD, {"lr": 0.1}, 0.5, memory_size=memory_size, **settings)
-
-
-def gradients(steps: int) -> list[list[Tensor | None]]:
-    """Noisy ones with a mean; the second tensor has none at first."""
-    generator = torch.Generator().manual_seed(1)
-    means = [torch.randn(shape, generator=generator) for shape in SHAPES]
-    found: list[list[Tensor | None]] = [
-        [mean + 2.0 * torch.randn(mean.shape, generator=generator) for mean in means] for _ in range(steps)
-    ]
-    for first in (0, 1, 2):
-        found[first][1] = None
-    return found
 
 
 def feed(params: list[nn.Parameter], optimizer: FEROptimizer, steps: list[list[Tensor | None]]) -> None:
@@ -58,7 +46,7 @@ def test_memory_and_cosines_are_those_of_float32_up_to_the_stated_error(foreach:
     runs = []
     for dtype in (None, torch.bfloat16):
         params, optimizer = made(foreach, 300, state_dtype=dtype)
-        feed(params, optimizer, gradients(300))
+        feed(params, optimizer, gradients(300, SHAPES))
         runs.append((params, memories(optimizer)[0], optimizer.consistency_history, optimizer.tensor_cosines[0]))
     (exact, memory, _, cosine), (params, rounded, _, rounded_cosine) = runs
     assert (memory.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)

@@ -74,10 +74,10 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(t) for t in tensors]
 
 
-def gradients(steps: int) -> list[list[Tensor | None]]:
+def gradients(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[list[Tensor | None]]:
     """Noisy ones with a mean; the second tensor has none at first."""
     generator = torch.Generator().manual_seed(1)
-    means = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    means = [torch.randn(shape, generator=generator) for shape in shapes]
     found: list[list[Tensor | None]] = [
         [mean + 2.0 * torch.randn(mean.shape, generator=generator) for mean in means] for _ in range(steps)
     ]
