@@ -101,8 +101,8 @@ from advanced_optimizers.experiments.demonstrations.trajectories import (
     descend_all,
     steps_to_stay,
 )
-from advanced_optimizers.experiments.report import surface_plots
 from advanced_optimizers.experiments.report.display import show_drawing
+from advanced_optimizers.experiments.report.figures import surface_plots
 
 
 def show_ways(key, steps, caption):
@@ -273,7 +273,7 @@ assert apart(constant) < 1e-12 < 0.1 < apart(dropping)
 # largest stable rate is the *lower* one, as the largest eigenvalue of a step shows: above 1 it diverges.
 
 # %%
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 
 rates, factors = torch.linspace(0.001, 0.08, 80), {}
 kinds = {"GD": (0.0, False), "Momentum": (0.9, False), "Nesterov": (0.9, True)}

@@ -117,8 +117,8 @@ def check(base_units):
 
 
 # %%
-from advanced_optimizers.experiments.report import notes, sweep_plots
 from advanced_optimizers.experiments.report.display import show_drawing
+from advanced_optimizers.experiments.report.figures import notes, sweep_plots
 
 checks = {"SGD, standard parametrization": check(None), "SGD, muP": check(64)}
 layers = {"1": "first layer", "3": "second layer", "5": "output"}

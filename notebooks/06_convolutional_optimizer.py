@@ -131,7 +131,7 @@ from advanced_optimizers.experiments.demonstrations.convolution import (
     white_side_tap,
 )
 from advanced_optimizers.experiments.report.display import show_drawing
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 
 omega = np.linspace(0, np.pi, 181)
 

@@ -87,7 +87,7 @@ from advanced_optimizers.experiments.demonstrations.priors import (
     selected,
 )
 from advanced_optimizers.experiments.report.display import show_drawing
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 
 strengths = [0.05 * k for k in range(1, 21)]
 found = {kind: [one_weight(kind, s) for s in strengths] for kind in ("l2", "l1")}

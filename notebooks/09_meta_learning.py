@@ -104,7 +104,7 @@ print(f"squared error after five steps {loss.item():.2f}")
 
 # %%
 from advanced_optimizers.experiments.report.display import show_drawing
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 
 x, y = sinusoid_tasks(1, 10, generator, grid=100)
 answers = maml.outputs_by_step((x[:, :10], y[:, :10]), x[:, 10:], 10)[0, :, :, 0]

@@ -68,7 +68,7 @@ from torch.nn.functional import one_hot
 from advanced_optimizers.experiments.data import load
 from advanced_optimizers.experiments.data.captions import Captioner
 from advanced_optimizers.experiments.report.display import show_drawing
-from advanced_optimizers.experiments.report.picture_plots import picture_grid
+from advanced_optimizers.experiments.report.figures.picture_plots import picture_grid
 
 digits = load("digits")
 captioner = Captioner.of(digits.images, digits.num_classes)

@@ -70,7 +70,7 @@ from advanced_optimizers.automl import (
     gaussian_noise,
 )
 from advanced_optimizers.experiments.report.display import show_drawing
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 
 DELTA = 1e-5
 epsilons = torch.logspace(-1, 1.5, 60).tolist()
@@ -155,7 +155,7 @@ print(f"epsilon {cost.epsilon(DELTA):.2f}, test accuracy {accuracy:.0%}")
 
 # %%
 from advanced_optimizers.automl import invert_gradient, per_sample_gradients
-from advanced_optimizers.experiments.report.picture_plots import picture_grid
+from advanced_optimizers.experiments.report.figures.picture_plots import picture_grid
 
 chosen = torch.tensor([(labels == digit).nonzero()[0, 0] for digit in range(10)])
 gradients = per_sample_gradients(model, images[chosen], labels[chosen])

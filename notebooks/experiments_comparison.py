@@ -123,7 +123,7 @@ from advanced_optimizers.experiments.report.display import (
     show_protocol,
     show_table,
 )
-from advanced_optimizers.experiments.report.picture_plots import picture_grid
+from advanced_optimizers.experiments.report.figures.picture_plots import picture_grid
 
 for name in ("mnist", "cifar10-jpeg") if PROFILE == "full" else ("digits",):
     found = data.load(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import blocks as report_blocks
+from advanced_optimizers.experiments.report.blocks import blocks as report_blocks
 from advanced_optimizers.experiments.report.report import FILES, run_report
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task

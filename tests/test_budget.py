@@ -9,7 +9,7 @@ import pytest
 
 from advanced_optimizers.experiments.data.datasets import VALIDATION_FRACTION
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.report.budget import search_spaces_table, trials_table
+from advanced_optimizers.experiments.report.blocks.budget import search_spaces_table, trials_table
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
 from tests.report_project import STUDY

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.calibration import calibrate, machine_of, measured_seconds
-from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.results.study_results import StudyResults
 from advanced_optimizers.experiments.studies.registry import get_study
 from tests.synthetic_runs import make_config, make_measurements, make_record
 

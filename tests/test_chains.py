@@ -15,7 +15,7 @@ from scipy import stats
 
 from advanced_optimizers.experiments.evidence.chains import chained_ratio, compare_fastest
 from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
-from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.results.study_results import StudyResults
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 
 TASK = "cifar10-jpeg-convnet"

@@ -9,9 +9,9 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.claim import Claim, FormerRule
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
-from advanced_optimizers.experiments.report import claim_blocks
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.changed_rules import changed_rules_table, former_rules_table
+from advanced_optimizers.experiments.report.blocks import claim_blocks
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.tables.changed_rules import changed_rules_table, former_rules_table
 
 TIE = "A tie counted as a failure."
 LATE = "The ratio could not exceed 1."

@@ -15,7 +15,7 @@ from advanced_optimizers.experiments.data import datasets as data
 from advanced_optimizers.experiments.data.datasets import DATASETS
 from advanced_optimizers.experiments.records.paths import project_root, run_store
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.results.results import results_of
 from advanced_optimizers.experiments.studies import registry
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, get_study, register
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study

@@ -8,14 +8,14 @@ import pandas as pd
 
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import Verdict
-from advanced_optimizers.experiments.report.claim_tables import (
+from advanced_optimizers.experiments.report.tables.claim_tables import (
     claims_table,
     headlines_table,
     rules_table,
     shared_sentences,
     verdict_counts_table,
 )
-from advanced_optimizers.experiments.report.difference_table import differences_table
+from advanced_optimizers.experiments.report.tables.difference_table import differences_table
 
 SHARED = "Otherwise inconclusive."
 CLAIMS = {

@@ -14,7 +14,7 @@ from advanced_optimizers.experiments.data.task_sequences import stages_of
 from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import plots
+from advanced_optimizers.experiments.report.figures import plots
 from advanced_optimizers.experiments.studies import continual_runs
 from advanced_optimizers.experiments.studies.claims.continual import PARAMETERS, PERMUTED
 from advanced_optimizers.experiments.studies.continual import TRIAL_SEED, ContinualStudy

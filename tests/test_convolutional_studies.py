@@ -21,8 +21,8 @@ from advanced_optimizers.experiments.evidence.comparisons import Comparison, Run
 from advanced_optimizers.experiments.evidence.stated import always_positive, compare_stated, value_within
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.results import results_of
-from advanced_optimizers.experiments.report.stated_values import stated_figures, stated_table
+from advanced_optimizers.experiments.report.results.results import results_of
+from advanced_optimizers.experiments.report.results.stated_values import stated_figures, stated_table
 from advanced_optimizers.experiments.studies.claims.convolutional import BENCHMARK, SGD, VERSION_2, compare_steps
 from advanced_optimizers.experiments.studies.convolutional import BASE
 from advanced_optimizers.experiments.studies.convolutional_batches import STATED

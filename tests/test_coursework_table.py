@@ -9,7 +9,7 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, RunData
 from advanced_optimizers.experiments.evidence.labels import labels
-from advanced_optimizers.experiments.report.stated_seconds import stated_seconds_table
+from advanced_optimizers.experiments.report.tables.stated_seconds import stated_seconds_table
 from advanced_optimizers.experiments.studies import fer, gradient_correction
 from advanced_optimizers.experiments.studies.claims.localized_learning import COURSEWORK_RATIO
 from advanced_optimizers.experiments.studies.coursework_table import SECONDS, compare_order

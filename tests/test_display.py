@@ -13,9 +13,9 @@ import pytest
 
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import display
-from advanced_optimizers.experiments.report.recorded import RecordedStudy
-from advanced_optimizers.experiments.report.study_results import StudyResults
-from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.report.results.recorded import RecordedStudy
+from advanced_optimizers.experiments.report.results.study_results import StudyResults
+from advanced_optimizers.experiments.report.results.sweep_results import SweepResults
 from advanced_optimizers.experiments.studies.running import StudyError
 from tests import synthetic_runs, synthetic_sweeps
 from tests.experiments_helpers import TINY, TINY_RUNS, TINY_TRIALS

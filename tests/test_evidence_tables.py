@@ -14,9 +14,9 @@ from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.metrics import METRICS
 from advanced_optimizers.experiments.evidence.statistics import mean
 from advanced_optimizers.experiments.records.frames import records_frame
-from advanced_optimizers.experiments.report.evidence_tables import claims_table, evidence_table
-from advanced_optimizers.experiments.report.table_files import render_tables, to_markdown, with_runs
-from advanced_optimizers.experiments.report.tables import summary_table
+from advanced_optimizers.experiments.report.tables.evidence_tables import claims_table, evidence_table
+from advanced_optimizers.experiments.report.tables.table_files import render_tables, to_markdown, with_runs
+from advanced_optimizers.experiments.report.tables.tables import summary_table
 from advanced_optimizers.experiments.studies.registry import CLAIMS, decide_claims
 from tests.synthetic_runs import make_measurements, make_records
 

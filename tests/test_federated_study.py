@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from advanced_optimizers.experiments.data import load
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.plots import trade_off
+from advanced_optimizers.experiments.report.figures.plots import trade_off
 from advanced_optimizers.experiments.studies.claims.federated import MNIST_MEGABYTES
 from advanced_optimizers.experiments.studies.federated import EPOCHS, FederatedStudy
 from advanced_optimizers.experiments.studies.federated_runs import FederatedRun, clients_of, read_sets

@@ -21,11 +21,11 @@ from advanced_optimizers.experiments.evidence.comparisons import Comparison, Run
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.rules import compare_overhead
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
-from advanced_optimizers.experiments.report import plots
-from advanced_optimizers.experiments.report.families import Families
-from advanced_optimizers.experiments.report.figure_style import HOUSE_STYLE, MAX_LINES, arrange, make_styles
-from advanced_optimizers.experiments.report.recorded import StudyFigure
-from advanced_optimizers.experiments.report.verdict_plot import ShortClaim
+from advanced_optimizers.experiments.report.figures import plots
+from advanced_optimizers.experiments.report.figures.families import Families
+from advanced_optimizers.experiments.report.figures.style import HOUSE_STYLE, MAX_LINES, arrange, make_styles
+from advanced_optimizers.experiments.report.figures.verdict_plot import ShortClaim
+from advanced_optimizers.experiments.report.results.recorded import StudyFigure
 from advanced_optimizers.experiments.studies.contenders import CONTENDERS
 from advanced_optimizers.experiments.studies.registry import STUDIES
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
@@ -116,7 +116,8 @@ class TestStyles:
 
     def test_importing_the_figures_changes_no_global_style(self) -> None:
         code = (
-            "import matplotlib as m; before = dict(m.rcParams); import advanced_optimizers.experiments.report.plots;"
+            "import matplotlib as m; before = dict(m.rcParams);"
+            "import advanced_optimizers.experiments.report.figures.plots;"
             "assert before == dict(m.rcParams)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.gains import Gain, error_ratio
-from advanced_optimizers.experiments.report.gain_table import gains_figure, gains_table
+from advanced_optimizers.experiments.report.blocks.gain_table import gains_figure, gains_table
 from advanced_optimizers.experiments.studies.registry import STUDIES, TOPICS
 
 GAIN = Gain(

@@ -16,7 +16,7 @@ from advanced_optimizers.experiments.records.config import BaseConfig, KindConfi
 from advanced_optimizers.experiments.records.record import RecordError, RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report.lookup import Wanted, describe_runs
-from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.results.results import results_of
 from advanced_optimizers.experiments.studies import registry
 from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.reproducing import reproduce

@@ -15,7 +15,7 @@ from advanced_optimizers.experiments.data.captions import Captioner, pair_up, sh
 from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.tables import metrics_table
+from advanced_optimizers.experiments.report.tables.tables import metrics_table
 from advanced_optimizers.experiments.studies.claims.multimodal import MATCHING, joint_alone
 from advanced_optimizers.experiments.studies.multimodal_runs import (
     FUSIONS,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from advanced_optimizers.experiments.report.blocks import ReportContext
-from advanced_optimizers.experiments.report.numbering import Edition, slug
-from advanced_optimizers.experiments.report.recorded import StudyFigure
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext
+from advanced_optimizers.experiments.report.documents.numbering import Edition, slug
 from advanced_optimizers.experiments.report.report import check_report, update_report
+from advanced_optimizers.experiments.report.results.recorded import StudyFigure
 
 TEXT = """# Title
 

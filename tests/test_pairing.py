@@ -8,7 +8,7 @@ import numpy as np
 
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, Evidence
 from advanced_optimizers.experiments.evidence.statistics import compare_paired
-from advanced_optimizers.experiments.report.pairing import pairing_words
+from advanced_optimizers.experiments.report.blocks.pairing import pairing_words
 
 
 def evidence(name: str, correlation: float) -> Evidence:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
-from advanced_optimizers.experiments.report.study_results import StudyResults
+from advanced_optimizers.experiments.report.results.study_results import StudyResults
 from advanced_optimizers.experiments.studies.claims.pipeline import compare_pipeline
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from benchmarks.pipeline import PARALLEL_TORCH, PIPELINE, REFERENCE

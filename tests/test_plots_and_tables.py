@@ -19,8 +19,9 @@ from advanced_optimizers.experiments.evidence.comparisons import RunData, baseli
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.metrics import Labels
 from advanced_optimizers.experiments.records.frames import curves_frame, records_frame
-from advanced_optimizers.experiments.report import notes, plots, table_files, tables
-from advanced_optimizers.experiments.report.figure_style import make_styles, wrapped
+from advanced_optimizers.experiments.report.figures import notes, plots
+from advanced_optimizers.experiments.report.figures.style import make_styles, wrapped
+from advanced_optimizers.experiments.report.tables import table_files, tables
 from advanced_optimizers.experiments.studies.registry import CLAIMS, get_study
 from tests.figure_texts import text_problems
 from tests.synthetic_runs import EPOCHS, GAINS, make_config, make_measurements, make_record, make_records

@@ -18,8 +18,8 @@ from advanced_optimizers.automl.privacy import PrivacyCost, train_private
 from advanced_optimizers.experiments.evidence.comparisons import RunData
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.against_plots import metric_against
-from advanced_optimizers.experiments.report.tables import metrics_table
+from advanced_optimizers.experiments.report.figures.against_plots import metric_against
+from advanced_optimizers.experiments.report.tables.tables import metrics_table
 from advanced_optimizers.experiments.studies.claims.privacy import never_above
 from advanced_optimizers.experiments.studies.privacy import NOISE
 from advanced_optimizers.experiments.studies.privacy_attacks import GradientInversion, Sensitivity

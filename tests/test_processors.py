@@ -9,7 +9,7 @@ import pytest
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, metric_evidence
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.report.processors import across_processors
+from advanced_optimizers.experiments.report.blocks.processors import across_processors
 from tests.synthetic_runs import make_records
 
 TASK = "mnist-mlp"

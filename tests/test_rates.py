@@ -25,10 +25,10 @@ from advanced_optimizers.experiments.evidence.rates import (
 )
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import rate_plots
-from advanced_optimizers.experiments.report.figure_style import MAX_LINES
-from advanced_optimizers.experiments.report.rate_results import RateResults
-from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.figures import rate_plots
+from advanced_optimizers.experiments.report.figures.style import MAX_LINES
+from advanced_optimizers.experiments.report.results.rate_results import RateResults
+from advanced_optimizers.experiments.report.results.results import results_of
 from advanced_optimizers.experiments.studies.rate_sweep import RateSweep
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES
 from tests.figure_texts import text_problems

@@ -10,7 +10,7 @@ import pytest
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.results.results import results_of
 from advanced_optimizers.experiments.studies.halving import HalvingStudy, Rung
 from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.registry import get_study

@@ -18,14 +18,14 @@ from advanced_optimizers.experiments.evidence.labels import label, labels
 from advanced_optimizers.experiments.evidence.robustness import changes
 from advanced_optimizers.experiments.evidence.statistics import Interval, compare_unpaired, holm
 from advanced_optimizers.experiments.evidence.tunability import rate_sensitivity
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.contest_plots import Change, forest, robustness
-from advanced_optimizers.experiments.report.families import Families
-from advanced_optimizers.experiments.report.measured import ONE_RUN_PATH
-from advanced_optimizers.experiments.report.multiples import Line, line_multiples
-from advanced_optimizers.experiments.report.referee_results import RefereeResults
-from advanced_optimizers.experiments.report.table_files import to_markdown
-from advanced_optimizers.experiments.report.translation import russian
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.documents.translation import russian
+from advanced_optimizers.experiments.report.figures.contest_plots import Change, forest, robustness
+from advanced_optimizers.experiments.report.figures.families import Families
+from advanced_optimizers.experiments.report.figures.multiples import Line, line_multiples
+from advanced_optimizers.experiments.report.results.measured import ONE_RUN_PATH
+from advanced_optimizers.experiments.report.results.referee_results import RefereeResults
+from advanced_optimizers.experiments.report.tables.table_files import to_markdown
 from advanced_optimizers.experiments.studies.referee import Referee
 from advanced_optimizers.experiments.studies.registry import get_study
 from tests.figure_texts import text_problems

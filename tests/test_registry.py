@@ -13,7 +13,7 @@ import pytest
 from advanced_optimizers.experiments.evidence.claim import Claim
 from advanced_optimizers.experiments.evidence.comparisons import RunData, Verdict
 from advanced_optimizers.experiments.evidence.metrics import CURVES, METRICS, Metric
-from advanced_optimizers.experiments.report.results import results_of
+from advanced_optimizers.experiments.report.results.results import results_of
 from advanced_optimizers.experiments.studies import registry
 from advanced_optimizers.experiments.studies.baselines import LEARNING_RATES, plain
 from advanced_optimizers.experiments.studies.registry import (

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
-from advanced_optimizers.experiments.report import blocks as report_blocks
-from advanced_optimizers.experiments.report.blocks import BLOCKS, ReportContext, render_block
-from advanced_optimizers.experiments.report.contest_blocks import CONTEST_BLOCKS
+from advanced_optimizers.experiments.report.blocks import blocks as report_blocks
+from advanced_optimizers.experiments.report.blocks.blocks import BLOCKS, ReportContext, render_block
+from advanced_optimizers.experiments.report.blocks.contest_blocks import CONTEST_BLOCKS
 from advanced_optimizers.experiments.report.report import (
     check_report,
     draw_figures,

@@ -16,9 +16,9 @@ from advanced_optimizers.experiments.records import writing
 from advanced_optimizers.experiments.records.checks import content_checksum
 from advanced_optimizers.experiments.records.record import RecordError
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import blocks as report_blocks
 from advanced_optimizers.experiments.report import report
-from advanced_optimizers.experiments.report.blocks import ReportContext
+from advanced_optimizers.experiments.report.blocks import blocks as report_blocks
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext
 from advanced_optimizers.experiments.report.report import check_report, run_report, update_report, write_results
 from tests.report_project import STUDY, make_project, record_of
 from tests.synthetic_runs import make_config, make_record

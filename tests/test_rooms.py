@@ -4,7 +4,8 @@
    gradient transforms share). The package imports neither ``experiments`` nor
    ``integrations``.
 2. In ``experiments`` imports point down: records < data < training < demonstrations < evidence < studies < report <
-   compare < __main__.
+   compare < __main__. So they do in ``report``, which has rooms of its own: tables < figures < results < blocks <
+   documents < the modules that are in none of them.
 3. Outside the topics' modules, no module of ``experiments`` knows an algorithm, a task or a claim by name, or imports
    an algorithm's room. A topic that would be too long keeps how its runs are made in ``studies/<name>_runs.py``, which
    is the topic's own.
@@ -25,6 +26,7 @@ PACKAGE = Path(__file__).parent.parent / "advanced_optimizers"
 NAME = PACKAGE.name
 NOT_ROOMS = ("experiments", "integrations", "__pycache__")
 ORDER = ("records", "data", "training", "demonstrations", "evidence", "studies", "report", "compare", "__main__")
+ORDER_OF_REPORT = ("tables", "figures", "results", "blocks", "documents")
 # What every room may import, besides itself and what is outside the package.
 SHARED = ("_base", "_checks", "_flat", "_rounding", "_sharded")
 
@@ -73,15 +75,25 @@ def breaches_of_rule_2(package: Path) -> list[str]:
     found = []
     root = package / "experiments"
     for path in modules(root):
-        own = path.relative_to(root).parts[0].removesuffix(".py")
-        if own == "__init__":
+        inside = path.relative_to(root)
+        if inside.name == "__init__.py" and len(inside.parts) == 1:
             continue
         for line, target in imported(path, package):
-            if target[0] != "experiments" or len(target) < 2 or target[1] not in ORDER:
-                continue
-            if ORDER.index(target[1]) > ORDER.index(own):
-                found.append(f"{path.relative_to(root)}:{line} imports {target[1]} from above")
+            if target[:1] == ("experiments",) and (above := above_itself(inside.parts, target[1:])):
+                found.append(f"{inside}:{line} imports {above} from above")
     return found
+
+
+def above_itself(inside: tuple[str, ...], target: tuple[str, ...]) -> str:
+    """The room of a target, if it is above the module that imports it; else nothing."""
+    if not target or target[0] not in ORDER:
+        return ""
+    if ORDER.index(target[0]) > ORDER.index(inside[0].removesuffix(".py")):
+        return target[0]
+    if inside[0] == "report" == target[0] and inside[1] in ORDER_OF_REPORT and len(target) > 2:
+        below = ORDER_OF_REPORT[: ORDER_OF_REPORT.index(inside[1]) + 1]
+        return "" if target[1] in below else f"report.{target[1]}"
+    return ""
 
 
 def of_a_topic(module: str, topics: Collection[str]) -> bool:
@@ -151,6 +163,11 @@ def test_every_folder_of_the_experiments_has_its_place_in_the_order() -> None:
     assert folders <= set(ORDER)
 
 
+def test_every_folder_of_the_report_has_its_place_in_the_order() -> None:
+    folders = {path.name for path in (PACKAGE / "experiments" / "report").iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} == set(ORDER_OF_REPORT)
+
+
 # ---- planted breaches ----------------------------------------------------------------------------------------------
 
 
@@ -171,6 +188,8 @@ def house(tmp_path: Path) -> Path:
         "experiments/data/files.py": "from advanced_optimizers.experiments.records import store\n",
         "experiments/training/loop.py": '"""Trains a-task."""\nNAME = "something else"\n',
         "experiments/report/tables.py": "from advanced_optimizers.experiments.studies import registry\n",
+        "experiments/report/tables/kinds.py": "",
+        "experiments/report/blocks/keys.py": "from advanced_optimizers.experiments.report.tables import kinds\n",
         "experiments/studies/a_topic.py": "from advanced_optimizers.experiments.studies.a_runs import NAME\n",
         "experiments/studies/a_runs.py": "from advanced_optimizers.a_room import A\nNAME = 'a-task'\n",
         "experiments/studies/registry.py": "",
@@ -206,6 +225,16 @@ def test_a_house_that_keeps_the_rules_has_no_breach(house: Path) -> None:
         ("experiments/data/files.py", "from advanced_optimizers.experiments.training import loop", "from above"),
         ("experiments/data/files.py", "from ..report import tables", "data/files.py:1 imports report from above"),
         ("experiments/studies/a_topic.py", "from advanced_optimizers.experiments.report import tables", "from above"),
+        (
+            "experiments/report/tables/kinds.py",
+            "from advanced_optimizers.experiments.report.blocks import keys",
+            "report/tables/kinds.py:1 imports report.blocks from above",
+        ),
+        (
+            "experiments/report/blocks/keys.py",
+            "from advanced_optimizers.experiments.report.report import fill",
+            "report/blocks/keys.py:1 imports report.report from above",
+        ),
         ("experiments/training/loop.py", "from advanced_optimizers.a_room import A", "imports the room a_room"),
         (
             "experiments/report/tables.py",

@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.evidence.rules import (
     compare_memory,
 )
 from advanced_optimizers.experiments.records.frames import epochs_to, records_frame
-from advanced_optimizers.experiments.report.tables import epochs_table
+from advanced_optimizers.experiments.report.tables.tables import epochs_table
 from tests.synthetic_runs import make_config, make_record
 
 TASK = "mnist-mlp"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from advanced_optimizers.experiments.report.languages import RULES, RUSSIAN
-from advanced_optimizers.experiments.report.numbering import slug
+from advanced_optimizers.experiments.report.documents.languages import RULES, RUSSIAN
+from advanced_optimizers.experiments.report.documents.numbering import slug
+from advanced_optimizers.experiments.report.documents.translation import Dictionary, russian
 from advanced_optimizers.experiments.report.report import FILES
-from advanced_optimizers.experiments.report.translation import Dictionary, russian
 from tests.test_formulas import CODE, FORMULA
 
 ROOT = Path(__file__).parent.parent

@@ -8,10 +8,10 @@ import pytest
 
 from advanced_optimizers.experiments.evidence.comparisons import Status, Verdict
 from advanced_optimizers.experiments.evidence.statement import Statement, word_for
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
 from advanced_optimizers.experiments.report.display import show_statements
-from advanced_optimizers.experiments.report.statement_table import statements_table
-from advanced_optimizers.experiments.report.table_files import to_markdown
+from advanced_optimizers.experiments.report.tables.statement_table import statements_table
+from advanced_optimizers.experiments.report.tables.table_files import to_markdown
 from advanced_optimizers.experiments.studies.registry import CLAIMS, TOPICS, register
 from advanced_optimizers.experiments.studies.topic import Topic
 

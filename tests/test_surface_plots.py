@@ -11,8 +11,8 @@ import pytest
 
 from advanced_optimizers.experiments.demonstrations.surfaces import SURFACES
 from advanced_optimizers.experiments.demonstrations.trajectories import DRAWN_RATES, Trajectory, descend_all
-from advanced_optimizers.experiments.report import plots, surface_plots
-from advanced_optimizers.experiments.report.line_plots import Panel, line_panels
+from advanced_optimizers.experiments.report.figures import plots, surface_plots
+from advanced_optimizers.experiments.report.figures.line_plots import Panel, line_panels
 from tests.figure_texts import text_problems
 
 

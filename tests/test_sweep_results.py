@@ -11,9 +11,9 @@ import pytest
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.evidence.optima import find_optima, sweep_points
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report import notes, sweep_plots
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.sweep_results import SweepResults
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.figures import notes, sweep_plots
+from advanced_optimizers.experiments.report.results.sweep_results import SweepResults
 from advanced_optimizers.zero_shot_transfer import CoordinateRow
 from tests.figure_texts import text_problems
 from tests.synthetic_sweeps import FULL, make_records

@@ -12,12 +12,12 @@ import pytest
 from advanced_optimizers.experiments.evidence.labels import labels
 from advanced_optimizers.experiments.records.config import RunConfig
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.results import results_of
-from advanced_optimizers.experiments.report.table_files import to_markdown
-from advanced_optimizers.experiments.report.tuning_plots import accuracy_by_tuning, expected_error
-from advanced_optimizers.experiments.report.tunings import expected_frame, finished_tunings
-from advanced_optimizers.experiments.report.variant_results import VariantResults
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.figures.tuning_plots import accuracy_by_tuning, expected_error
+from advanced_optimizers.experiments.report.results.results import results_of
+from advanced_optimizers.experiments.report.results.tunings import expected_frame, finished_tunings
+from advanced_optimizers.experiments.report.results.variant_results import VariantResults
+from advanced_optimizers.experiments.report.tables.table_files import to_markdown
 from advanced_optimizers.experiments.studies.registry import get_study
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.variants import VariantStudy

@@ -17,7 +17,7 @@ from advanced_optimizers import (
     create_sigprop_optimizer,
 )
 from advanced_optimizers.experiments.records.store import RunStore
-from advanced_optimizers.experiments.report.tunings import finished_tunings
+from advanced_optimizers.experiments.report.results.tunings import finished_tunings
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, get_study
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import MissingRunsError, Study

@@ -182,7 +182,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from advanced_optimizers.experiments.report.lookup import Wanted, describe_runs
-    from advanced_optimizers.experiments.report.results import results_of
+    from advanced_optimizers.experiments.report.results.results import results_of
     from advanced_optimizers.experiments.studies.registry import get_study
 
     study = get_study(options.study, options.profile, options.dataset)

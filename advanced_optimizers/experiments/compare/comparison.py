@@ -22,8 +22,8 @@ from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.record import RunRecord
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.records.writing import write_if_changed
-from advanced_optimizers.experiments.report.referee_results import RefereeResults
-from advanced_optimizers.experiments.report.tuning_tables import Tuning
+from advanced_optimizers.experiments.report.results.referee_results import RefereeResults
+from advanced_optimizers.experiments.report.tables.tuning_tables import Tuning
 from advanced_optimizers.experiments.studies.referee import DEFAULTS
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 

@@ -15,7 +15,7 @@ from advanced_optimizers.experiments.compare.comparison import Comparison
 from advanced_optimizers.experiments.compare.words import notes, sentences, tuned, warnings
 from advanced_optimizers.experiments.evidence.contests import ruling_rule
 from advanced_optimizers.experiments.evidence.tunings import score
-from advanced_optimizers.experiments.report.figure_style import HOUSE_STYLE
+from advanced_optimizers.experiments.report.figures.style import HOUSE_STYLE
 
 # The figures of a comparison that the page shows, in this order, by the end of their names.
 _SHOWN = ("forest", "trials", "rates", "learning-curves", "targets")

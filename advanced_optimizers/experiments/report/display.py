@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 
 from advanced_optimizers._checks import unknown_name
 from advanced_optimizers.experiments.records.paths import output_root
-from advanced_optimizers.experiments.report import plots
-from advanced_optimizers.experiments.report.blocks import ReportContext, render_block
-from advanced_optimizers.experiments.report.recorded import RecordedStudy
-from advanced_optimizers.experiments.report.results import results_of
-from advanced_optimizers.experiments.report.statement_table import statements_table
-from advanced_optimizers.experiments.report.table_files import to_markdown, unbroken
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext, render_block
+from advanced_optimizers.experiments.report.figures import plots
+from advanced_optimizers.experiments.report.results.recorded import RecordedStudy
+from advanced_optimizers.experiments.report.results.results import results_of
+from advanced_optimizers.experiments.report.tables.statement_table import statements_table
+from advanced_optimizers.experiments.report.tables.table_files import to_markdown, unbroken
 from advanced_optimizers.experiments.studies.registry import CLAIMS, STUDIES, TOPICS, get_study
 from advanced_optimizers.experiments.studies.running import Workers, run_study
 

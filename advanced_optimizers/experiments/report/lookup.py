@@ -13,8 +13,8 @@ from advanced_optimizers.experiments.evidence.metrics import METRICS, noise_word
 from advanced_optimizers.experiments.records.config import BaseConfig
 from advanced_optimizers.experiments.records.frames import records_frame
 from advanced_optimizers.experiments.records.record import RunRecord
-from advanced_optimizers.experiments.report.recorded import RecordedStudy
-from advanced_optimizers.experiments.report.tables import value_words
+from advanced_optimizers.experiments.report.results.recorded import RecordedStudy
+from advanced_optimizers.experiments.report.tables.tables import value_words
 from advanced_optimizers.experiments.studies.kind_study import KindStudy
 from advanced_optimizers.experiments.studies.study import BaseStudy, Study
 from advanced_optimizers.experiments.studies.variants import VariantStudy

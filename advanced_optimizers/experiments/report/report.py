@@ -26,15 +26,21 @@ from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.records.manifest import MANIFEST
 from advanced_optimizers.experiments.records.store import Differences
 from advanced_optimizers.experiments.records.writing import remove_leftovers, write_if_changed
-from advanced_optimizers.experiments.report.blocks import ReportContext
-from advanced_optimizers.experiments.report.captions import place_of
-from advanced_optimizers.experiments.report.documents import Document, English, english_texts
-from advanced_optimizers.experiments.report.languages import RUSSIAN, language_of
-from advanced_optimizers.experiments.report.markers import Block, blanked, line_of, parse, prose_of, read
-from advanced_optimizers.experiments.report.numbering import NUMBERED, Edition, Numbered, sections_of, unknown_sections
-from advanced_optimizers.experiments.report.plots import render_sidecar, save_figure
-from advanced_optimizers.experiments.report.recorded import StudyFigure
-from advanced_optimizers.experiments.report.table_files import render_tables, write_tables
+from advanced_optimizers.experiments.report.blocks.blocks import ReportContext
+from advanced_optimizers.experiments.report.documents.captions import place_of
+from advanced_optimizers.experiments.report.documents.documents import Document, English, english_texts
+from advanced_optimizers.experiments.report.documents.languages import RUSSIAN, language_of
+from advanced_optimizers.experiments.report.documents.markers import Block, blanked, line_of, parse, prose_of, read
+from advanced_optimizers.experiments.report.documents.numbering import (
+    NUMBERED,
+    Edition,
+    Numbered,
+    sections_of,
+    unknown_sections,
+)
+from advanced_optimizers.experiments.report.figures.plots import render_sidecar, save_figure
+from advanced_optimizers.experiments.report.results.recorded import StudyFigure
+from advanced_optimizers.experiments.report.tables.table_files import render_tables, write_tables
 
 # In the order in which figures and tables are numbered.
 NAMES = ("README", "coursework_report", "coursework_report_automl", "coursework_report_appendices")

@@ -1,0 +1,1 @@
+"""The documents that the blocks fill: their markers, outlines, numbers and languages."""
