@@ -28,6 +28,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_searched() -> Iterator[None]:
+    """Nor through what a module's tests imported; a search through all of it takes seconds, and there are hundreds."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure() -> None:
     """Libraries that count what they leak see it go."""
     gc.unfreeze()

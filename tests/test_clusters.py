@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from tests.engine_calls import process_after, wait_for_go
 from tests.experiments_helpers import make_config
 from tests.test_engines import deaths, wait_until
 
-distributed = pytest.importorskip("distributed")
-ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+# Ray takes seconds to import, in every process that collects this file, whether or not it runs these tests.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (find_spec("distributed") and find_spec("ray")), reason="needs the extras `ray` and `dask`"),
+]
 
 LOOPBACK: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}
 
@@ -37,6 +40,9 @@ def _alone() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["ray", "dask"])
 def test_runs_are_trained_and_what_was_opened_is_closed(store: RunStore, other_store: RunStore, name: str) -> None:
+    import distributed
+    import ray
+
     good, bad = [make_config(seed=seed) for seed in range(2)], make_config(model="nothing")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StudyError, match=f"1 of 3 runs failed:\n- the run {bad.run_id} .* raised ValueError"):
@@ -64,6 +70,7 @@ def test_workers_get_the_text_of_a_users_optimizer(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Any]:
     """Two nodes of one CPU."""
+    import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -76,6 +83,8 @@ def ray_cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def dask_cluster() -> Iterator[Any]:
+    import distributed
+
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, **LOOPBACK) as cluster,
         distributed.Client(cluster),
@@ -156,6 +165,8 @@ def test_a_dask_worker_that_leaves_hands_its_call_over(dask_cluster: Any, tmp_pa
 
 
 def test_dask_workers_of_several_threads_are_refused() -> None:
+    import distributed
+
     with (
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
