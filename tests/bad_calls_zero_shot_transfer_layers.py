@@ -15,8 +15,8 @@ from tests.mu_models import batch, mlp, wide
 
 
 def init(**kwargs: Any) -> object:
-    given = {"module": kwargs.pop("module", None) or wide()[2], "initialiser": nn.init.normal_, **kwargs}
-    return ours.mu_init_(given.pop("module"), given.pop("initialiser"), **given)
+    given = {"module": kwargs.pop("module", None) or wide()[2], "initializer": nn.init.normal_, **kwargs}
+    return ours.mu_init_(given.pop("module"), given.pop("initializer"), **given)
 
 
 def init_of(module: Any) -> object:
@@ -24,7 +24,7 @@ def init_of(module: Any) -> object:
 
 
 def kaiming(**kwargs: Any) -> object:
-    return init(initialiser=nn.init.kaiming_normal_, **kwargs)
+    return init(initializer=nn.init.kaiming_normal_, **kwargs)
 
 
 def check(**kwargs: Any) -> object:
@@ -42,7 +42,7 @@ LAYERS = [
         "mu_init_",
         init,
         {
-            "initialiser": [("normal_", "'normal_'"), (nn.init.orthogonal_, "orthogonal_"), (None, "None")],
+            "initializer": [("normal_", "'normal_'"), (nn.init.orthogonal_, "orthogonal_"), (None, "None")],
             "parameter": [(5, "5"), (None, "None")],
             "std": [(-1.0, "-1.0"), ("0.1", "'0.1'"), (None, "None")],
             "sdt": [(0.1, "0.1")],

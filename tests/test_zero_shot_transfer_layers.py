@@ -130,7 +130,7 @@ def test_init_refuses_what_it_does_not_know():
         mu_init_(nn.Linear(2, 3), nn.init.normal_)
     with pytest.raises(RuntimeError, match="no base shape for 'wieght'"):
         mu_init_(model[0], nn.init.normal_, "wieght")
-    with pytest.raises(ValueError, match=r"initialiser must be one of .*orthogonal_"):
+    with pytest.raises(ValueError, match=r"initializer must be one of .*orthogonal_"):
         mu_init_(model[0], nn.init.orthogonal_)
     for initializer, kwargs in (
         (nn.init.ones_, {}),

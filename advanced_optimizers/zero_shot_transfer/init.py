@@ -30,14 +30,14 @@ _CONSTANTS = (init.zeros_, init.ones_, init.constant_, init.eye_)
 _KNOWN = (*_KAIMING, *_XAVIER, *_CONSTANT_STD, *_CONSTANTS)
 
 
-def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str = "weight", **kwargs: Any) -> Tensor:
+def mu_init_(module: nn.Module, initializer: Callable[..., Any], parameter: str = "weight", **kwargs: Any) -> Tensor:
     """Draws one parameter of a module with a torch initializer, and scales it to muP's variance.
 
     At the base width the result is the initializer's own, bit for bit. ``kwargs`` must not depend on the width.
 
     Args:
         module: A module of a model on which ``set_base_shapes`` was called.
-        initialiser: One of ``torch.nn.init``'s ``kaiming_normal_``, ``kaiming_uniform_``, ``xavier_normal_``,
+        initializer: One of ``torch.nn.init``'s ``kaiming_normal_``, ``kaiming_uniform_``, ``xavier_normal_``,
             ``xavier_uniform_``, ``normal_``, ``uniform_``, ``trunc_normal_``, ``zeros_``, ``ones_``, ``constant_``,
             ``eye_``.
         parameter: The name of the parameter in the module.
@@ -67,9 +67,9 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
         raise TypeError(f"module must be an nn.Module, got {module!r}")
     if not isinstance(parameter, str):
         raise TypeError(f"parameter must be the name of a parameter, got {parameter!r}")
-    if initialiser not in _KNOWN:
+    if initializer not in _KNOWN:
         raise ValueError(
-            f"initialiser must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initialiser!r}"
+            f"initializer must be one of torch.nn.init's {', '.join(f.__name__ for f in _KNOWN)}, got {initializer!r}"
         )
     shapes = mu_shapes(module)
     if parameter not in shapes:
@@ -77,23 +77,23 @@ def mu_init_(module: nn.Module, initialiser: Callable[..., Any], parameter: str 
             f"{type(module).__name__} has no base shape for {parameter!r}: call set_base_shapes on its model first"
         )
     shape = shapes[parameter]
-    is_symmetric = initialiser is init.zeros_ or not _has_mean(initialiser, kwargs)
+    is_symmetric = initializer is init.zeros_ or not _has_mean(initializer, kwargs)
     if len(shape.infinite) == 2 and not is_symmetric:
         raise ValueError(
-            f"initialiser {initialiser.__name__} with {kwargs} has a nonzero mean, but {parameter!r} has two infinite "
+            f"initializer {initializer.__name__} with {kwargs} has a nonzero mean, but {parameter!r} has two infinite "
             "dimensions: use a symmetric one"
         )
     seen: Tensor = getattr(module, parameter)
     value = torch.empty_like(seen, requires_grad=False)
     try:
-        initialiser(value, **kwargs)
+        initializer(value, **kwargs)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
         raise ValueError(
-            f"initialiser {initialiser.__name__} does not take {kwargs} for {parameter!r} of shape "
+            f"initializer {initializer.__name__} does not take {kwargs} for {parameter!r} of shape "
             f"{tuple(value.shape)}: {error}"
         ) from error
-    if initialiser not in _CONSTANTS:
-        value.mul_(variance_correction(shape, _shrinkage(initialiser, shape.dims, kwargs)))
+    if initializer not in _CONSTANTS:
+        value.mul_(variance_correction(shape, _shrinkage(initializer, shape.dims, kwargs)))
     _store(module, parameter, value)
     return getattr(module, parameter)
 

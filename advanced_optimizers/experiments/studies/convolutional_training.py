@@ -275,10 +275,10 @@ def training_images(config: RunConfig) -> tuple[Tensor, Tensor, Tensor]:
 
 def memorized(predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, right: Tensor) -> dict[str, float]:
     """The accuracy on images whose labels are right, and the share of the others whose wrong label is predicted."""
-    as_labelled = predict(images).argmax(dim=1) == labels
+    as_labeled = predict(images).argmax(dim=1) == labels
     return {
-        "right_accuracy": float(as_labelled[right].double().mean()),
-        "memorized": float(as_labelled[~right].double().mean()),
+        "right_accuracy": float(as_labeled[right].double().mean()),
+        "memorized": float(as_labeled[~right].double().mean()),
     }
 
 
