@@ -195,7 +195,6 @@ _UNTUNED_ON = {
     "mlp": ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "correction"),
     "mlp2": ("sgd", "adam", *_LOCALIZED, "sigprop"),
     "convnet": ("sgd", "adam", "fer-sgd", "fer-adam", "flipping-sgd", "correction", *_LOCALIZED),
-    "vgg": ("adam", "sigprop"),
 }
 
 # ---- moved ranges ---------------------------------------------------------------------------------------------------
@@ -269,12 +268,11 @@ TOPIC = Topic(
             Untuned,
             name="untuned",
             title="What do the methods do at their authors' values?",
-            full=(MNIST, MNIST2, CIFAR, _VGG),
-            quick=(DIGITS, _DIGITS2, DIGITS_CONV, _DIGITS_VGG),
+            full=(MNIST, MNIST2, CIFAR),
+            quick=(DIGITS, _DIGITS2, DIGITS_CONV),
             algorithms=tuple(DEFAULTS),
             variants={"tuned": Variant(seeds=SEEDS), "untuned": Variant(seeds=SEEDS, untuned=DEFAULTS)},
             left_out=_but(_UNTUNED_ON, tuple(DEFAULTS)),
-            in_progress=True,
         ),
         *variants_in_both_profiles(
             MovedRanges,
@@ -285,7 +283,6 @@ TOPIC = Topic(
             algorithms=_MOVING,
             variants={"stated": Variant(), "moved": Variant(ranges=_MOVED)},
             left_out=_but(_MOVING_ON, _MOVING),
-            in_progress=True,
         ),
     ),
     claims=(
