@@ -54,6 +54,11 @@ def test_regret_falls_and_budgets_freeze_it(algorithm: str) -> None:
     assert curves != outcome(TableSearch(algorithm=algorithm, seed=1, queries=60, repeats=2))
 
 
+def test_random_search_must_not_need_more_epochs_than_training_has() -> None:
+    with pytest.raises(ValueError, match=r"rounds must have no more epochs than training, 1, .* with 2"):
+        CellSearch(algorithm="random-search", **{**TINY, "rounds": ((2, 1), (1, 1))})
+
+
 @pytest.mark.parametrize("algorithm", ["darts-first", "random-search", "all-skip"])
 def test_a_search_of_cells_measures_what_it_says(algorithm: str) -> None:
     config = CellSearch(algorithm=algorithm, **TINY)

@@ -25,7 +25,7 @@ QUICK: Mapping[str, Any] = {
     "batch_size": 32,
     "channels": 4,
     "search_epochs": 2,
-    "epochs": 2,
+    "epochs": 3,
     "repeats": 1,
 }
 

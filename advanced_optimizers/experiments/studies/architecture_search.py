@@ -55,7 +55,10 @@ class CellSearch(CellTraining):
 
     Attributes:
         alpha_lr: Adam's rate for the architecture.
-        rounds: Of random search: cells that start or go on, and epochs of each.
+        rounds: Of random search: cells that start or go on, and epochs of each; together at most ``epochs``.
+
+    Raises:
+        ValueError: Random search would need more epochs than that.
     """
 
     kind = "cell-search"
@@ -66,6 +69,12 @@ class CellSearch(CellTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "rounds", tuple((int(count), int(epochs)) for count, epochs in self.rounds))
+        needed = sum(epochs for _, epochs in self.rounds)
+        if self.algorithm == "random-search" and needed > self.epochs:
+            raise ValueError(
+                f"rounds must have no more epochs than training, {self.epochs}, got {self.rounds}, with {needed}: "
+                "shorten a round, or raise epochs"
+            )
 
     @property
     def points(self) -> int:
