@@ -27,7 +27,7 @@ def per_sample_gradients(
         loss: (outputs, targets) of a batch of one sample -> a scalar.
 
     Returns:
-        One tensor per parameter that requires a gradient, (n, *its shape), in the order of ``model.parameters()``.
+        One tensor per parameter that requires a gradient, ``(n, *its shape)``, in the order of ``model.parameters()``.
 
     Raises:
         TypeError: ``model`` is not a module.
@@ -63,7 +63,7 @@ def clip_per_sample(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor
     :math:`C \sqrt{\text{parameters}}`, and clipping the gradient of the whole batch by :math:`2 C`.
 
     Args:
-        gradients: One tensor per parameter, (n, *its shape), as from :func:`.per_sample_gradients`.
+        gradients: One tensor per parameter, ``(n, *its shape)``, as from :func:`.per_sample_gradients`.
         max_norm: :math:`C` > 0.
 
     Returns:
