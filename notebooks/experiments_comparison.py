@@ -155,7 +155,7 @@ show_protocol(study)
 # ranked**: two neighbors in this figure were never compared with each other.
 
 # %%
-show_figure(study, "referee-mnist-forest")
+show_figure(study, "referee-mnist-forest", small=True)
 
 # %%
 show_table(study, "referee-mnist-verdicts")
@@ -170,10 +170,10 @@ show_table(study, "referee-mnist-accuracy")
 # algorithm that is as good at the end and better at the start is easier to tune.
 
 # %%
-show_figure(study, "referee-mnist-trials")
+show_figure(study, "referee-mnist-trials", small=True)
 
 # %%
-show_figure(study, "referee-mnist-rates")
+show_figure(study, "referee-mnist-rates", small=True)
 
 # %%
 show_table(study, "referee-mnist-tunability")
@@ -185,14 +185,14 @@ show_table(study, "referee-mnist-tunability")
 # not lead over time.
 
 # %%
-show_figure(study, "referee-mnist-learning-curves")
+show_figure(study, "referee-mnist-learning-curves", small=True)
 
 # %%
 if PROFILE == "full":  # the times are measured for the full comparison
-    show_figure(study, "referee-mnist-accuracy-over-time")
+    show_figure(study, "referee-mnist-accuracy-over-time", small=True)
 
 # %%
-show_figure(study, "referee-mnist-targets")
+show_figure(study, "referee-mnist-targets", small=True)
 
 # %% [markdown]
 # ## When the setting changes
@@ -200,7 +200,7 @@ show_figure(study, "referee-mnist-targets")
 # Noisy labels and other batches, with the hyperparameters that were tuned on clean labels in batches of 128.
 
 # %%
-show_figure(study, "referee-mnist-robustness")
+show_figure(study, "referee-mnist-robustness", small=True)
 
 # %%
 show_table(study, "referee-mnist-robustness")
@@ -213,15 +213,15 @@ show_table(study, "referee-mnist-robustness")
 # %%
 if PROFILE == "full":
     wider = open_study("referee-mnist-wider", PROFILE, retrain=RETRAIN, jobs=JOBS)
-    show_figure(wider, "referee-mnist-wider-forest")
+    show_figure(wider, "referee-mnist-wider-forest", small=True)
     show_table(wider, "referee-mnist-wider-tunability")
 
 # %%
 if PROFILE == "full":
     cifar = open_study("referee-cifar", PROFILE, retrain=RETRAIN, jobs=JOBS)
-    show_figure(cifar, "referee-cifar-forest")
+    show_figure(cifar, "referee-cifar-forest", small=True)
     show_table(cifar, "referee-cifar-verdicts")
-    show_figure(cifar, "referee-cifar-learning-curves")
+    show_figure(cifar, "referee-cifar-learning-curves", small=True)
 
 # %% [markdown]
 # ## The coursework's table, remade

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+from PIL import Image
 
 from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.report import display
@@ -96,6 +98,12 @@ def test_a_shown_figure_is_what_the_file_of_it_would_be(results: RecordedStudy[A
     assert png.startswith(PNG)
     assert not file.exists()
     assert png == results.figure(name).read_bytes()
+    display.show_figure(results, name, small=True)
+    small = picture(shown.pop())
+    with Image.open(BytesIO(small)) as there, Image.open(BytesIO(png)) as full:
+        assert there.width == pytest.approx(0.8 * full.width, abs=1)
+        assert there.height == pytest.approx(0.8 * full.height, abs=1)
+    assert len(small) < 0.8 * len(png)
 
 
 def test_a_drawing_is_shown_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[str]) -> None:

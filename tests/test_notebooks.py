@@ -118,8 +118,7 @@ class TestStoredOutputs:
         assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run it from top to bottom"
         assert not [output for output in outputs_of(path) if output.output_type == "error"]
         assert not [output.text for output in outputs_of(path) if output.get("name") == "stderr"]
-        # The comparison draws a panel for each of thirty algorithms, in seven figures.
-        assert path.stat().st_size < (1_200_000 if path.name == "experiments_comparison.ipynb" else 600_000)
+        assert path.stat().st_size < 600_000
 
     @every_notebook
     def test_images_have_alternative_text(self, path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from advanced_optimizers.experiments.report.documents.languages import RULES, RUSSIAN
 from advanced_optimizers.experiments.report.documents.numbering import slug
-from advanced_optimizers.experiments.report.documents.translation import Dictionary, russian
+from advanced_optimizers.experiments.report.documents.translation import DICTIONARY, Dictionary, russian
 from advanced_optimizers.experiments.report.report import FILES
 from tests.test_formulas import CODE, FORMULA
 
@@ -122,6 +122,11 @@ class TestBothLanguages:
 
 
 class TestDictionary:
+    def test_texts_with_parts_are_in_one_file_whose_order_says_which_comes_first(self) -> None:
+        assert [path.name for path in DICTIONARY.glob("*.txt") if "{}" in path.read_text(encoding="utf-8")] == [
+            "parts.txt"
+        ]
+
     def test_numbers_and_parts_keep_their_values(self) -> None:
         assert SMALL.phrase("3 of 5 runs") == "из 5 запусков 3"
         assert SMALL.phrase("SGD against Adam") == "«SGD» против «Adam»"

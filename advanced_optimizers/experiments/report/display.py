@@ -27,8 +27,9 @@ from advanced_optimizers.experiments.studies.running import Workers, run_study
 
 # A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
 _FIGURE_WIDTH = 720
-# Drawings are many, and contours are large: with this they are a little wider than that, and a third smaller.
-_DRAWING_DPI = 120
+# A little wider than that, and about half the bytes of a figure of the report: for drawings, which are many and have
+# large contours, and where a notebook has many large figures.
+_SMALL: dict[str, int] = {"dpi": 120, "colors": 64}
 _LINE_LENGTH = 88
 
 
@@ -89,12 +90,13 @@ def show_table(results: RecordedStudy[Any], name: str) -> None:
     _show_markdown(results.tables[name])
 
 
-def show_figure(results: RecordedStudy[Any], name: str) -> None:
+def show_figure(results: RecordedStudy[Any], name: str, *, small: bool = False) -> None:
     """Draws one of a study's figures and displays it with its caption; no file of it is kept.
 
     Args:
         results: From :func:`open_study`.
         name: The figure's file name, such as ``fer-learning-curves``.
+        small: Whether it takes half the bytes, with fewer pixels and colors than in the report.
 
     Raises:
         ValueError: The study has no such figure, and no run is missing.
@@ -103,7 +105,7 @@ def show_figure(results: RecordedStudy[Any], name: str) -> None:
         _say_pending(results, "figure", name, results.figures)
         return
     kept = results.figures[name]
-    _show_picture(plots.picture_of(kept.draw()), kept.caption, kept.full_caption)
+    _show_picture(plots.picture_of(kept.draw(), **(_SMALL if small else {})), kept.caption, kept.full_caption)
 
 
 def show_block(key: str, profile: str = "full", **arguments: str) -> None:
@@ -129,7 +131,7 @@ def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
         caption: What it shows, in a few words; also its alternative text.
         note: What its marks mean, in sentences.
     """
-    picture = plots.picture_of(figure, dpi=_DRAWING_DPI, colors=64)
+    picture = plots.picture_of(figure, **_SMALL)
     _show_picture(picture, caption, f"{_sentence(caption)} {note}".rstrip())
 
 
