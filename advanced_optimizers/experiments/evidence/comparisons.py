@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from advanced_optimizers.experiments.evidence.judgments import judge_within
@@ -211,28 +212,26 @@ def select_runs(frame: pd.DataFrame, task: str, algorithm: str, label_noise: flo
     """
     if frame.empty:  # without runs there are no columns
         return frame
-    chosen = frame[
-        (frame["task"] == task)
-        & (frame["algorithm"] == algorithm)
-        & (frame["label_noise"] == label_noise)
-        & (frame["split"] == "test")
-    ]
-    repeated = chosen[chosen["seed"].duplicated(keep=False)]
-    if not repeated.empty:
+    # As arrays, not as columns: this is asked thousands of times.
+    wanted = {"task": task, "algorithm": algorithm, "label_noise": label_noise, "split": "test"}
+    of_these = np.logical_and.reduce([frame[column].to_numpy() == value for column, value in wanted.items()])
+    chosen = frame[of_these].set_index("seed").sort_index()
+    if not chosen.index.is_unique:
+        repeated = chosen.loc[chosen.index.duplicated(keep=False), "run_id"]
         raise ValueError(
-            f"frame must hold one run per seed for {algorithm} on {task} with "
-            f"{noise_words(label_noise)}, got {sorted(repeated['run_id'])}; "
-            "pass the runs of one study only"
+            f"frame must hold one run per seed for {algorithm} on {task} with {noise_words(label_noise)}, "
+            f"got {sorted(repeated)}; pass the runs of one study only"
         )
-    return chosen.set_index("seed").sort_index()
+    return chosen
 
 
 def by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
     """A column of the completed runs of ``select_runs``, as a dictionary from seed to value."""
     if runs.empty:
         return {}
-    usable = runs[(runs["status"] == "completed") & runs[column].notna()]
-    return dict(zip(usable.index.tolist(), usable[column].astype(float).tolist(), strict=True))
+    usable = ((runs["status"] == "completed") & runs[column].notna()).to_numpy()
+    values = runs[column].to_numpy()[usable].astype(float)
+    return dict(zip(runs.index[usable].tolist(), values.tolist(), strict=True))
 
 
 def baseline_comparisons(frame: pd.DataFrame, margins: Mapping[str, float] | None = None) -> list[Comparison]:

@@ -95,14 +95,16 @@ def pairs_needed(spread: float, margin: float, *, comparisons: int = 1, paired: 
         ValueError: An argument is outside its range, or more than ten million pairs would be needed.
     """
     check_range("margin", margin, 0.0, math.inf, open_low=True, open_high=True)
+    check_range("spread", spread, 0.0, math.inf, open_high=True)
+    check_range("comparisons", comparisons, 1)
+    effect = margin / spread if spread else math.inf
+    power_with = partial(t_test_power, effect, alpha=ALPHA / comparisons, paired=paired)
     low, high = 1, 2
-    smallest = partial(smallest_difference, spread, comparisons=comparisons, paired=paired)
-    while smallest(high) > margin:
+    while power_with(high) < POWER:
         low, high = high, 2 * high
         if low > _MOST:
             raise ValueError(f"margin must be within reach of {_MOST} pairs, got {margin} for a spread of {spread}")
     while high - low > 1:
         middle = (low + high) // 2
-        enough = smallest(middle) <= margin
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (middle, high) if power_with(middle) < POWER else (low, middle)
     return high

@@ -52,12 +52,11 @@ def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     frames = []
     for record in records:
         config = record.config
-        frame = pd.DataFrame({name: pd.Series(values, dtype=float) for name, values in record.curves.items()})
-        frame.insert(0, "epoch", range(1, len(frame) + 1))
-        for name in ("seed", "split", "label_noise", "algorithm", "task"):
-            frame.insert(0, name, getattr(config, name))
-        frame.insert(0, "run_id", record.run_id)
-        frames.append(frame)
+        names = ("task", "algorithm", "label_noise", "split", "seed")
+        epochs = range(1, 1 + max(map(len, record.curves.values()), default=0))
+        same = {"run_id": record.run_id, **{name: getattr(config, name) for name in names}}
+        curves = {name: pd.Series(values, dtype=float) for name, values in record.curves.items()}
+        frames.append(pd.DataFrame({**same, "epoch": pd.Series(epochs, dtype=int), **curves}, index=range(len(epochs))))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

@@ -200,7 +200,7 @@ def _ratio(context: ReportContext, study: str, task: str, algorithm: str, baseli
 def _pairing(context: ReportContext) -> str:
     """How much the values of both algorithms go together over the seeds, over all comparisons of the report."""
     studies = [results for results in context.results.values() if isinstance(results, StudyResults)]
-    shown = [row for results in studies for metric in results.metrics for row in results.evidence(metric)]
+    shown = [row for results in studies for rows in results.differences.values() for row in rows]
     return pairing_words([*shown, *(row for verdict in context.verdicts.values() for row in verdict.evidence)])
 
 

@@ -30,16 +30,15 @@ class ComparedResults(RecordedStudy[_Compared]):
 
     when = "of the last epoch"
 
-    def evidence(self, metric: str) -> list[Evidence]:
-        """Every algorithm compared with its baseline in one metric; each comparison is read by itself."""
-        margins = {task: margin for (column, task), margin in MARGINS.items() if column == metric}
-        comparisons = baseline_comparisons(self.frame, margins)
-        return metric_evidence(self.frame, metric, comparisons, all_needed=False)
-
     @cached_property
     def metrics(self) -> list[str]:
         """The metrics in which the study's runs are compared, as far as they are recorded."""
         return [metric for metric in self.study.metrics if metric in self.frame and self.frame[metric].notna().any()]
+
+    @cached_property
+    def differences(self) -> dict[str, list[Evidence]]:
+        """By metric, every algorithm compared with its baseline; each comparison is read by itself."""
+        return {metric: self._differences(metric) for metric in self.metrics}
 
     def metric_tables(self) -> dict[str, pd.DataFrame]:
         """By file name, the means of each metric and the differences from the baselines."""
@@ -48,7 +47,7 @@ class ComparedResults(RecordedStudy[_Compared]):
             name = f"{self.study.name}-{dashed(metric)}"
             claimed = _claimed_accuracies() if metric == "test_accuracy" else None
             built[name] = tables.comparison_table(self.frame, metric, labels=labels(), claimed=claimed)
-            if evidence := self.evidence(metric):
+            if evidence := self.differences[metric]:
                 built[f"{name}-differences"] = evidence_tables.evidence_table(evidence, labels=labels())
         return built
 
@@ -71,7 +70,7 @@ class ComparedResults(RecordedStudy[_Compared]):
                 self._run_ids(metric),
                 note=notes.final_accuracy(self.frame, metric),
             )
-            evidence = self.evidence(metric)
+            evidence = self.differences[metric]
             if evidence:
                 built[f"{name}-differences"] = StudyFigure(
                     f"{words}: difference from the baseline, paired by seed ({len(evidence)} comparisons)",
@@ -80,6 +79,11 @@ class ComparedResults(RecordedStudy[_Compared]):
                     note=notes.paired_differences(evidence),
                 )
         return built
+
+    def _differences(self, metric: str) -> list[Evidence]:
+        margins = {task: margin for (column, task), margin in MARGINS.items() if column == metric}
+        comparisons = baseline_comparisons(self.frame, margins)
+        return metric_evidence(self.frame, metric, comparisons, all_needed=False)
 
     def _run_ids(self, metric: str) -> tuple[str, ...]:
         """The runs that have a value of the metric."""
