@@ -59,8 +59,7 @@ def forest(rulings: Sequence[Ruling], families: Families, *, labels: Labels) -> 
                 elif (anchor, name) in found:
                     _draw_ruling(axis, y, found[anchor, name], families.color(name))
             axis.set_title(wrapped(f"against {labels.get(anchor, anchor)}", 30), loc="left")
-        marks: dict[str, Any] = {"decided": {"linestyle": "", "marker": "o"}}
-        marks["undecided"] = {**marks["decided"], "markerfacecolor": "white"}
+        marks = _marks({ruling.verdict for ruling in rulings})
         if margin:
             unit = "point" if margin == 0.01 else "points"
             marks[f"margin of {100 * margin:g} {unit}"] = {"color": _BAND, "linewidth": 6}
@@ -68,11 +67,21 @@ def forest(rulings: Sequence[Ruling], families: Families, *, labels: Labels) -> 
     return drawn.figure
 
 
+def _marks(verdicts: set[str]) -> dict[str, Any]:
+    """What the legend explains: a full mark is a decision, an empty one is none."""
+    full: dict[str, Any] = {"linestyle": "", "marker": "o"}
+    empty = ", ".join(verdict for verdict in _OPEN if verdict in verdicts)
+    marks = {"decided": full} if verdicts - set(_OPEN) else {}
+    return marks | ({empty: {**full, "markerfacecolor": "white"}} if empty else {})
+
+
 def _rows(families: Families, names: Sequence[str], labels: Labels) -> list[tuple[Row, str]]:
     """The rows family by family, each below its heading; with each row the algorithm, none for a heading."""
     rows: list[tuple[Row, str]] = []
-    for group, members in families.present(names).items():
-        rows.append((Row(group[:1].upper() + group[1:], heading=True), ""))
+    present = families.present(names)
+    for group, members in present.items():
+        if len(present) > 1:
+            rows.append((Row(group[:1].upper() + group[1:], heading=True), ""))
         rows += [(Row(labels.get(name, name)), name) for name in members]
     return rows
 

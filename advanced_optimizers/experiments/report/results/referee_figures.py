@@ -55,8 +55,9 @@ def forest_figure(study: Referee, rulings: Sequence[Ruling], families: Families,
             f"Small: by less than the margin. Undecided: in brackets the number of {unit} that would find a difference "
             "as large as the margin."
         )
+    number = "1 comparison" if len(rulings) == 1 else f"{len(rulings)} comparisons"
     return StudyFigure(
-        f"difference in test accuracy from each anchor, and the verdict ({len(rulings)} comparisons)",
+        f"difference in test accuracy from each anchor, and the verdict ({number})",
         partial(forest, rulings, families, labels=labels()),
         _clean_runs(study, frame),
         note=" ".join(notes),
