@@ -31,6 +31,8 @@ $(READY): requirements.txt pyproject.toml notebooks/config/jupyter_server_config
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP) $(UV)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@# Where Python may not write bytecode, each notebook and each worker would compile the package again.
+	$(BIN)/python -m compileall -q advanced_optimizers
 	@mkdir -p $(VENV)/etc/jupyter && cp notebooks/config/jupyter_server_config.py $(VENV)/etc/jupyter/
 	@touch $@
 
@@ -54,7 +56,7 @@ unit: $(READY)  ## run the unit tests
 	@# Without the plugin of the notebooks, which loads for three seconds in each process.
 	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures (about six minutes)
+slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures, more bases (about six minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits

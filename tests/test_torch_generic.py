@@ -3,7 +3,8 @@
 ``torch.testing._internal.common_optimizers`` lists torch's optimizers with the settings that they take and those that
 they refuse. Each of the 32 functions of :data:`KINDS` states one promise of ``torch.optim.Optimizer``. It runs over
 the 13 optimizers that step without a closure and take dense gradients, alone and inside each wrapper of :data:`WRAPS`
-(over two of them where a wrapper handles all tensors together).
+(over two of them where a wrapper handles all tensors together). Inside a wrapper, bases that resemble another one are
+``slow``.
 A promise that does not concern an optimizer (``fused`` where there is no fused kernel) counts as kept. What is not kept
 is in :data:`NOT_KEPT`, with the reason, and must fail.
 """
@@ -22,6 +23,9 @@ from tests.generic_subject import INFOS, KINDS, WRAPS, Subject
 
 # What the wrappers do with all tensors together does not depend on the base, so two bases are enough for it.
 TOGETHER, THEIR_BASES = ("fer together", "correction together"), ("Adam", "SGD")
+
+# Inside a wrapper, these stand for the others: little state, most options, factored state, matrices alone, averages.
+FOR_ALL = ("SGD", "Adam", "Adafactor", "Muon", "ASGD")
 
 # ---- what is not kept, and why -----------------------------------------------------------------------------------
 
@@ -64,6 +68,8 @@ def rows() -> Iterator[Any]:
             for wrap in [wrap for wrap in WRAPS if wrap not in TOGETHER or base in THEIR_BASES]:
                 reason = reason_of(promise, base, wrap)
                 marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
+                if wrap != "bare" and base not in FOR_ALL:
+                    marks.append(pytest.mark.slow)
                 yield pytest.param(promise, Subject(info, wrap), id=f"{wrap}-{base}-{promise}", marks=marks)
 
 
@@ -78,3 +84,4 @@ def test_a_promise_of_torch_s_optimizers(promise: str, subject: Subject):
 def test_there_are_32_promises_and_13_bases():
     assert len(KINDS) == 32
     assert len(INFOS) >= 12  # Muon is new
+    assert set(FOR_ALL) - {"Muon"} <= set(INFOS)

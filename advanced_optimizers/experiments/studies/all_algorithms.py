@@ -86,7 +86,7 @@ _SPACES: Mapping[str, Mapping[str, Range]] = {
 # Half the width: on wide layers the steps of the matrix methods take longer than the passes.
 _MNIST = replace(MNIST, width=0.5, epochs=6, tuning_epochs=6)
 _CIFAR = replace(CIFAR, epochs=5, tuning_epochs=5, tuning_fraction=1.0)
-_DIGITS = replace(DIGITS, width=0.5, epochs=3)
+_DIGITS = replace(DIGITS, width=0.5, epochs=3, tuning_fraction=1.0, data_fraction=1.0)
 _DIGITS_CONV = replace(DIGITS_CONV, width=0.5, epochs=2)
 
 # The largest differences that do not matter. On the digits nothing is decided: one test image is 0.28 points.
