@@ -22,6 +22,7 @@ from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, build_learner
 from advanced_optimizers.experiments.training.learners import Setting
+from advanced_optimizers.experiments.training.loop import dataset_of
 from advanced_optimizers.experiments.training.models import build_model
 from advanced_optimizers.experiments.training.seeding import seed_everything
 from benchmarks.memory import AllocationTrace
@@ -213,7 +214,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
-        dataset = data.load(config.dataset)
+        dataset = dataset_of(config)
         self.batch_size = config.batch_size
         self.batches = data.Batches(
             dataset.images,

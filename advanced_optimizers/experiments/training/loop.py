@@ -108,7 +108,7 @@ class _Run:
         self.config = config
         self.checkpoint = checkpoint
         self.device = device
-        self.dataset = _dataset(config)
+        self.dataset = dataset_of(config)
         self.environment = {
             **environment(device),
             "data_checksum": self.dataset.checksum,
@@ -258,7 +258,8 @@ class _Run:
         return {**self.environment, **source, "started_at": self.started_at, "finished_at": finished}
 
 
-def _dataset(config: RunConfig) -> data.Dataset:
+def dataset_of(config: RunConfig) -> data.Dataset:
+    """What a run trains and measures on: its part of the data, with its labels' noise."""
     dataset = data.load(config.dataset)
     if config.split == "validation":
         dataset = data.split_validation(dataset)
