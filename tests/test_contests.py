@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +28,8 @@ from advanced_optimizers.experiments.evidence.tunability import (
     trials_needed,
 )
 from advanced_optimizers.experiments.evidence.tunings import expected_best
+from advanced_optimizers.experiments.report.figures.contest_plots import forest
+from advanced_optimizers.experiments.report.figures.families import Families
 
 TASK = "mnist-mlp"
 TUNINGS = ("tuning 1", "tuning 2", "tuning 3", "tuning 4")
@@ -131,6 +134,21 @@ def test_words_say_that_a_difference_is_small_and_how_many_tunings_are_missing()
 
 def test_without_a_margin_no_verdict_is_given() -> None:
     assert {r.words for r in rulings(RUNS, None).values()} == {"withheld"}
+
+
+@pytest.mark.parametrize(
+    ("margin", "explained"),
+    [(0.002, ["decided", "undecided", "margin of 0.2 points"]), (None, ["withheld"])],
+)
+def test_the_legend_explains_the_marks_that_there_are(margin: float | None, explained: list[str]) -> None:
+    families = Families({"compared": list(RUNS)}, ["adamw"])
+    figure = forest(list(rulings(RUNS, margin).values()), families, labels={})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == explained
+    names = [text.get_text() for axis in figure.axes for text in axis.get_yticklabels()]
+    assert "Compared" not in names  # a single family needs no heading
+    assert set(RUNS) - {"adamw"} <= set(names)
+    plt.close(figure)
 
 
 def test_a_third_of_runs_that_learned_nothing_makes_a_verdict_invalid() -> None:

@@ -76,7 +76,7 @@ def _marks(verdicts: set[str]) -> dict[str, Any]:
 
 
 def _rows(families: Families, names: Sequence[str], labels: Labels) -> list[tuple[Row, str]]:
-    """The rows family by family, each below its heading; with each row the algorithm, none for a heading."""
+    """The rows by family, below headings if there are several; with each row the algorithm, none for a heading."""
     rows: list[tuple[Row, str]] = []
     present = families.present(names)
     for group, members in present.items():
