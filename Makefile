@@ -60,7 +60,7 @@ slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
-	PROFILE=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider -n $(JOBS) --dist loadfile notebooks
+	PROFILE=quick $(BIN)/python -m pytest -p tests.light_imports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider -n $(JOBS) --dist loadfile notebooks
 
 report: $(READY)  ## check that the report agrees with the records
 	$(BIN)/python -m advanced_optimizers.experiments report --check

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import tests.light_imports  # noqa: F401
 from advanced_optimizers.experiments.records import machine
 from advanced_optimizers.experiments.records.store import RunStore
 

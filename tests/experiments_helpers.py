@@ -141,7 +141,7 @@ OWN_SCHEDULE = tuple(f"lecture-{name}" for name in ("constant", "halved", "tenth
 def make_config(**changes: Any) -> RunConfig:
     """A run that takes a tenth of a second; the algorithm determines the hyperparameters."""
     model = model_of(changes.get("algorithm", "sgd"))
-    tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1}
+    tiny = {"dataset": "digits", "model": model, "algorithm": "sgd", "epochs": 2, "width": 0.1, "data_fraction": 0.25}
     own = {"schedule": "constant"} if changes.get("algorithm") in OWN_SCHEDULE else {}
     settings = {**tiny, **own, **changes}
     if "hyperparameters" not in settings:

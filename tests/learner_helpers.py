@@ -17,7 +17,7 @@ from advanced_optimizers.experiments.training.models import build_model
 from tests.experiments_helpers import FOR_ANY_MODEL, OWN_SCHEDULE, make_config
 
 BITWISE = {"rtol": 0.0, "atol": 0.0}
-SAMPLES = 360
+SAMPLES = 240
 BATCH_SIZE = 60
 STEPS = SAMPLES // BATCH_SIZE
 

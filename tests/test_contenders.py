@@ -52,11 +52,11 @@ every = pytest.mark.parametrize("name", CONTENDERS)
 @every
 def test_it_learns_and_resumes_bit_for_bit(name: str) -> None:
     needed(name)
-    learner = learner_of(name, width=0.25)
-    train_epochs(learner, make_batches(1), 1, 2)
-    other = learner_of(name, seed=1, width=0.25)  # none of its state may remain
+    learner = learner_of(name, width=0.25, epochs=6)
+    train_epochs(learner, make_batches(1), 1, 3)
+    other = learner_of(name, seed=1, width=0.25, epochs=6)  # none of its state may remain
     other.load_state_dict(loaded(saved(learner)))
-    ends = [train_epochs(each, make_batches(2), 3, 4) for each in (other, learner)]
+    ends = [train_epochs(each, make_batches(2), 4, 6) for each in (other, learner)]
     torch.testing.assert_close(*ends, **BITWISE)
     torch.testing.assert_close(weights_of(other), weights_of(learner), **BITWISE)
     assert cross_entropy(learner) < 2.0  # guessing: 2.3
@@ -120,7 +120,7 @@ def test_settings_that_depend_on_the_length_of_the_run() -> None:
     needed("schedule-free-adamw")
     learner = learner_of("schedule-free-adamw")
     assert isinstance(learner, ModeLearner)
-    assert learner.optimizer.param_groups[0]["warmup_steps"] == math.ceil(0.05 * 24)
+    assert learner.optimizer.param_groups[0]["warmup_steps"] == math.ceil(0.05 * 16)
 
 
 @every

@@ -105,7 +105,7 @@ def test_centralization_takes_the_mean_of_each_output_away() -> None:
 
 def recorded(algorithm: str, **changes: Any) -> tuple[Any, dict[str, float]]:
     learner = make_learner(algorithm, **NETWORK, **changes)
-    for batch in [*make_batches(), *make_batches(seed=1)]:  # kernels learn at every tenth step
+    for batch in [*make_batches(), *make_batches(1), *make_batches(2)]:  # kernels learn at every tenth step
         learner.step(batch)
     return learner, learner.end_epoch()
 
@@ -183,7 +183,7 @@ def test_trials_measure_on_labels_as_noisy_as_those_they_train_on(
     digits = data.split_validation(data.load("digits")) if split == "validation" else data.load("digits")
     made: list[Any] = []
     monkeypatch.setattr(data, "Batches", partial(_kept, made, data.Batches))
-    train(make_config(epochs=1, split=split, label_noise=0.15), store)
+    train(make_config(epochs=1, split=split, label_noise=0.15, data_fraction=1.0), store)
     trained, measured = (batches._labels for batches in made[:2])
     assert int((trained != digits.labels).sum()) == round(0.15 * len(trained))
     wrong = round(0.15 * len(measured)) if split == "validation" else 0

@@ -14,7 +14,7 @@ from tests.experiments_helpers import make_config
 
 def test_the_environment_says_what_it_ran_on(store: RunStore) -> None:
     with threads(1):
-        record = train(make_config(), store)
+        record = train(make_config(data_fraction=1.0), store)
     environment = record.environment
     assert environment["data_checksum"] == data.load("digits").checksum
     assert environment["torch"] == torch.__version__

@@ -142,7 +142,7 @@ def test_algorithms_of_one_seed_share_weights_batches_and_label_noise(
 def test_label_noise_is_in_the_training_labels_alone(store: RunStore, made_batches: list[Any]) -> None:
     digits = data.load("digits")
     for seed in (0, 1):
-        train(make_config(label_noise=0.2, seed=seed, epochs=1), store)
+        train(make_config(label_noise=0.2, seed=seed, epochs=1, data_fraction=1.0), store)
     train_0, test_0, train_1, _ = made_batches
     for batches in (train_0, train_1):
         assert int((batches.labels != digits.labels).sum()) == round(0.2 * len(digits.labels))
@@ -341,7 +341,7 @@ def test_a_validation_run_never_sees_the_test_set(
 ) -> None:
     numbered = _numbered_digits()
     monkeypatch.setattr(data, "load", lambda name: numbered)
-    train(make_config(epochs=1, **changes), store)
+    train(make_config(**{"epochs": 1, "data_fraction": 1.0, **changes}), store)
     trained, measured = ({_number(image) for image in batches.images} for batches in made_batches)
     train_set, test_set = ({_number(image) for image in images} for images in (numbered.images, numbered.test_images))
     assert not trained & measured

@@ -20,8 +20,8 @@ from advanced_optimizers.experiments.studies.kind_study import KindTask
 FULL: Mapping[str, Any] = {"dataset": "cifar10-jpeg", "images": 4000, "test_images": 2000, "pool": 2, "stem_stride": 2}
 QUICK: Mapping[str, Any] = {
     "dataset": "digits",
-    "images": 240,
-    "test_images": 200,
+    "images": 120,
+    "test_images": 100,
     "batch_size": 32,
     "channels": 4,
     "search_epochs": 2,

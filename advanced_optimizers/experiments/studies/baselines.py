@@ -50,7 +50,7 @@ DIGITS = Task(
     tuning_fraction=0.5,
     data_fraction=0.5,
 )
-DIGITS_CONV = replace(DIGITS, model="convnet", tuning_fraction=0.3, data_fraction=0.3)
+DIGITS_CONV = replace(DIGITS, model="convnet", tuning_fraction=0.15, data_fraction=0.15)
 
 # The largest difference in test accuracy that does not matter, by task; on the small digits nothing is decided.
 MARGINS = {task: 0.002 for task in ("mnist-mlp", "mnist-mlp2")} | {

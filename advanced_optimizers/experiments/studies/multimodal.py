@@ -36,7 +36,7 @@ def _studies(
 ) -> tuple[RatedStudy, ...]:
     """A study in both profiles."""
     full = tuple(_task("mnist", goal, size, 600, 2) for size in sizes)
-    quick = tuple(_task("digits", goal, size // 20, 40, 1) for size in sizes[:2])
+    quick = tuple(_task("digits", goal, size // 20, 20, 1) for size in sizes[:2])
     return tuple(
         RatedStudy(
             name=name,
