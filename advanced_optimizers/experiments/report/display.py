@@ -28,8 +28,9 @@ from advanced_optimizers.experiments.studies.running import Workers, run_study
 # A figure's width in pixels, and the length of a printed line: both fit a page of 850 pixels.
 _FIGURE_WIDTH = 720
 # A little wider than that, and about half the bytes of a figure of the report: for drawings, which are many and have
-# large contours, and where a notebook has many large figures.
-_SMALL: dict[str, int] = {"dpi": 120, "colors": 64}
+# large contours, and where a notebook has many large figures. Lines and points need fewer colors than contours.
+_DRAWING: dict[str, int] = {"dpi": 120, "colors": 64}
+_SMALL: dict[str, int] = {"dpi": 120, "colors": 32}
 _LINE_LENGTH = 88
 
 
@@ -131,7 +132,7 @@ def show_drawing(figure: Figure, caption: str, note: str = "") -> None:
         caption: What it shows, in a few words; also its alternative text.
         note: What its marks mean, in sentences.
     """
-    picture = plots.picture_of(figure, **_SMALL)
+    picture = plots.picture_of(figure, **_DRAWING)
     _show_picture(picture, caption, f"{_sentence(caption)} {note}".rstrip())
 
 

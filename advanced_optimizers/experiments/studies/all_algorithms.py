@@ -149,7 +149,7 @@ _QUICK_WIDER = tuple(name for name in _QUICK if name in _WIDER)
 
 def _study(profile: str, **own: Any) -> Referee:
     seeds = tuple(dict.fromkeys(seed for variant in own["variants"].values() for seed in variant.seeds))
-    return Referee(profile=profile, seeds=seeds, anchors=ANCHORS, groups=GROUPS, rule=RULE, in_progress=True, **own)
+    return Referee(profile=profile, seeds=seeds, anchors=ANCHORS, groups=GROUPS, rule=RULE, **own)
 
 
 _FULL_MNIST: dict[str, Any] = {
@@ -193,6 +193,7 @@ TOPIC = Topic(
             algorithms=_WIDER,
             variants=_wider(_TUNINGS, _RUNS, _MNIST.model, _WIDER),
             **_FULL_MNIST,
+            in_progress=True,
         ),
         _study(
             "quick",
