@@ -43,18 +43,24 @@ def every_bad(cases: Iterable[Case], field: str) -> Decorator:
 
 
 def every_pair(pairs: Iterable[tuple[Case, Case]]) -> Decorator:
-    """Runs a test for every pair of transforms to nest."""
-    return _over("outer, inner", [((a, b), (a, b), f"{a.name} over {b.name}") for a, b in pairs])
+    """Runs a test for every pair of transforms to nest; with one that handles tensors together it is slow."""
+    rows = [((a, b), (a, b), f"{a.name} over {b.name}") for a, b in pairs]
+    return _over("outer, inner", rows, slow=lambda a, b: "together" in a.name + b.name)
 
 
-def _over(names: str, rows: Iterable[tuple[tuple[Case, ...], tuple[Any, ...], str]]) -> Decorator:
+def _over(
+    names: str,
+    rows: Iterable[tuple[tuple[Case, ...], tuple[Any, ...], str]],
+    slow: Callable[..., bool] = lambda *cases: False,
+) -> Decorator:
     """Parametrizes a test over rows of (cases, values, id); one that does not apply to a case is skipped there."""
 
     def decorate(test: Test) -> Test:
         params = []
         for cases, values, name in rows:
             reasons = [case.not_applicable[test.__name__] for case in cases if test.__name__ in case.not_applicable]
-            params.append(pytest.param(*values, id=name, marks=[pytest.mark.skip(reason=r) for r in reasons]))
+            marks = [pytest.mark.skip(reason=r) for r in reasons] + [pytest.mark.slow] * slow(*cases)
+            params.append(pytest.param(*values, id=name, marks=marks))
         return pytest.mark.parametrize(names, params)(test)
 
     return decorate

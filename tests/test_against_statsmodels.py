@@ -114,6 +114,7 @@ def _quick(differences: np.ndarray, p: float) -> PairedComparison:
     return PairedComparison(interval, interval, float(p), 1.0, interval, float(p), correlation=0.0, identical=False)
 
 
+@pytest.mark.slow
 class TestRates:
     """How often families of comparisons are called what they are not; 800 families of four, five seeds each."""
 

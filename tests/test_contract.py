@@ -46,7 +46,13 @@ def test_row_excludes_only_tests_that_exist(case: Case):
 
 @every_variant(WITH_REFERENCE)
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 2e-5)], ids=["f64", "f32"])
+@pytest.mark.parametrize(
+    ("dtype", "atol"),
+    [
+        pytest.param(torch.float64, 1e-12, id="f64"),
+        pytest.param(torch.float32, 2e-5, id="f32", marks=pytest.mark.slow),
+    ],
+)
 def test_equals_its_reference(case: Case, settings: Settings, rng, device, dtype, atol):
     params = [nn.Parameter(p.detach().to(device)) for p in make_params(rng, dtype)]
     assert case.reference is not None
@@ -112,7 +118,13 @@ def distance_to_minimizer(build: Callable[..., Optimizer], objective, start: Ten
     ("objective", "start", "minimizer"),
     [
         pytest.param(rosenbrock, torch.zeros(2), torch.ones(2), id="rosenbrock"),
-        pytest.param(least_squares, torch.zeros(3, 3), torch.linalg.lstsq(A, B).solution, id="least squares"),
+        pytest.param(
+            least_squares,
+            torch.zeros(3, 3),
+            torch.linalg.lstsq(A, B).solution,
+            id="least squares",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_reaches_the_minimizer(case: Case, objective, start, minimizer):

@@ -160,6 +160,7 @@ def test_no_loss_acts_on_its_own_step():
     assert not torch.equal(first.get_kernel(), second.get_kernel())
 
 
+@pytest.mark.slow
 def test_coin_tosses_keep_the_kernel_near_the_box():
     losses = torch.rand(4000, generator=torch.Generator().manual_seed(0)).tolist()
     optimizer = hearing(losses, kernel_lr=0.001)

@@ -94,7 +94,9 @@ def measured(name: str) -> list[float]:
         ]
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize(
+    "name", [name if name == "BERT" else pytest.param(name, marks=pytest.mark.slow) for name in LIBRARIES]
+)
 def test_the_page_s_exponents_are_what_is_measured(name):
     standard, as_drawn, with_lines = found = measured(name)
     assert found == pytest.approx(row_of(name), abs=TOLERANCE)

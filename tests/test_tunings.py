@@ -90,6 +90,7 @@ def test_means_that_differ_less_than_seeds_explain_show_no_scatter_of_tuning() -
     assert found.seeds == pytest.approx(math.sqrt(1 / 3))
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_ratio_covers_the_truth_in_95_percent() -> None:
     rng, inside = np.random.default_rng(1), 0
     for _ in range(2000):

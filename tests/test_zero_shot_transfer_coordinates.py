@@ -69,7 +69,7 @@ def exponents(name: str, table: int | None, kind: str, **kwargs: Any) -> dict[tu
 
 
 @pytest.mark.parametrize("name", WIDTHS)
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", [pytest.param("sgd", marks=pytest.mark.slow), "adamw"])
 def test_passes_for_mup_and_fails_for_standard_parametrization(name, kind):
     flat = exponents(name, 8, kind, readout_zero_init=True)
     assert max(abs(e) for e in flat.values()) < FLAT, flat
