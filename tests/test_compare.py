@@ -277,6 +277,21 @@ def test_what_differs_is_told(plan: Plan) -> None:
     assert sentences(same)[0].startswith("Copy is EQUIVALENT to adamw")
 
 
+@pytest.mark.parametrize("winner", ["copy", "anchor"])
+def test_a_loser_that_chose_the_edge_of_its_range_is_told_beside_the_verdict(plan: Plan, winner: str) -> None:
+    (contender,) = plan.contenders
+
+    def rising(config: RunConfig) -> float:
+        wins = (config.algorithm == contender) == (winner == "copy")
+        noise = drawn(0)(config) - 0.98
+        return noise + (0.98 if wins else 0.95 + 0.1 * float(config.hyperparameters["lr"]))
+
+    (sentence,) = sentences(Comparison(plan, MadeUp(rising)))
+    lost = "adamw" if winner == "copy" else "Copy"
+    assert ("BETTER" if winner == "copy" else "WORSE") in sentence
+    assert sentence.endswith(f"; but {lost} chose the edge of its range, and may do better beyond it.")
+
+
 def test_choices_at_an_edge_and_lost_runs_are_warnings(plan: Plan) -> None:
     def rising(config: RunConfig) -> float:
         return 0.9 + 0.01 * float(config.hyperparameters["lr"])

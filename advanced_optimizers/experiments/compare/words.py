@@ -35,7 +35,16 @@ def _sentence(comparison: Comparison, ruling: Ruling) -> str:
     head = f"{ruling.verdict.upper()} {joined} {anchor}"
     rest = ruling.words.removeprefix(ruling.verdict).strip()
     margin = "" if protocol.margin is None else f" (margin {100 * protocol.margin:g} points)"
-    return f"{name} is {head} on {comparison.shown_task}{margin}: {difference}, {counts}{f'; {rest}' if rest else ''}."
+    further = [part for part in (rest, _held_back(comparison, ruling)) if part]
+    return "; ".join([f"{name} is {head} on {comparison.shown_task}{margin}: {difference}, {counts}", *further]) + "."
+
+
+def _held_back(comparison: Comparison, ruling: Ruling) -> str:
+    """What whoever lost may be better than: nobody should read of a loss without it."""
+    lost = {"better": ruling.comparison.baseline, "worse": ruling.comparison.algorithm}.get(ruling.verdict)
+    if lost is None or not any(_edges(comparison, lost)):
+        return ""
+    return f"but {comparison.names[lost]} chose the edge of its range, and may do better beyond it"
 
 
 def warnings(comparison: Comparison) -> list[str]:
