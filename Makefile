@@ -56,8 +56,8 @@ unit: $(READY)  ## run the unit tests
 	@# Without the plugin of the notebooks, which loads for three seconds in each process.
 	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures, more bases (about six minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m slow -n $(JOBS) --dist loadfile
+slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures, more bases (about eight minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m 'slow and not gpu' -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
 	PROFILE=quick $(BIN)/python -m pytest -p tests.light_imports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider -n $(JOBS) --dist loadfile notebooks
