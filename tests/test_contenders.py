@@ -120,7 +120,7 @@ def test_settings_that_depend_on_the_length_of_the_run() -> None:
     needed("schedule-free-adamw")
     learner = learner_of("schedule-free-adamw")
     assert isinstance(learner, ModeLearner)
-    assert learner.optimizer.param_groups[0]["warmup_steps"] == math.ceil(0.05 * 16)
+    assert learner.optimizer.param_groups[0]["warmup_steps"] == math.ceil(0.05 * 16)  # four epochs of four steps
 
 
 @every
