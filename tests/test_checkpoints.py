@@ -21,8 +21,8 @@ from advanced_optimizers.experiments.records.store import RunStore
 from advanced_optimizers.experiments.studies.running import StudyError, Workers, train_all
 from advanced_optimizers.experiments.training import loop as training
 from advanced_optimizers.experiments.training.loop import train
-from tests.experiments_helpers import CONVNET, kill_in_the_middle, make_config, make_record, train_until
-from tests.learner_helpers import every_kind_and_network
+from tests.experiments_helpers import kill_in_the_middle, make_config, make_record, train_until
+from tests.learner_helpers import every_kind
 
 
 def parts_of(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,11 +38,11 @@ def saved_state(checkpoint: Path) -> dict[str, Any]:
 # --- Interrupted runs ------------------------------------------------------------------------------------------------
 
 
-@every_kind_and_network({"label_noise": 0.2}, CONVNET)
+@every_kind
 def test_a_run_goes_on_after_each_epoch_as_if_never_stopped(
-    store: RunStore, other_store: RunStore, algorithm: str, changes: dict[str, Any]
+    store: RunStore, other_store: RunStore, algorithm: str
 ) -> None:
-    config = make_config(algorithm=algorithm, epochs=2, **changes)
+    config = make_config(algorithm=algorithm, epochs=2, label_noise=0.2)
     for epoch in (1, 2):
         train_until(epoch, config, store)
         assert store.load(config) is None

@@ -23,6 +23,7 @@ from advanced_optimizers.gradient_correction.predictor import (
     predict,
     unit_rows,
 )
+from advanced_optimizers.gradient_correction.together import buckets
 from tests.harness import BITWISE
 from tests.reference.gradient_correction import Past, complex_step, predict_with_attention, predict_with_ode
 from tests.reference.gradient_correction import make_safe as slow_make_safe
@@ -118,3 +119,17 @@ def basis_of(g: Tensor, m: Tensor) -> Basis:
 def test_an_undefined_mix_becomes_the_gradient_itself(mix, rng):
     basis = basis_of(*torch.randn(2, 4, 3, generator=rng))
     assert_close(make_safe(torch.tensor([[mix]]), basis, 0.5), torch.tensor([[[1.0, 0.0]]]), **BITWISE)
+
+
+@pytest.mark.parametrize(
+    ("few", "expected"),
+    [
+        (0, [[1000], [512] * 5, [256] * 5, [10]]),
+        (1500, [[1000], [512] * 5 + [256] * 5, [10]]),
+        (2000, [[1000], [512] * 5 + [256] * 5 + [10]]),
+        (2**17, [[1000] + [512] * 5 + [256] * 5 + [10]]),
+    ],
+)
+def test_few_rows_of_zeros_are_added_to_handle_tensors_together(few, expected):
+    tensors = [torch.empty(rows, 1) for rows in (256, 512, 1000, 10, *[256, 512] * 4)]
+    assert [[len(tensor) for tensor in bucket] for bucket in buckets(tensors, few)] == expected

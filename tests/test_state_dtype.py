@@ -223,7 +223,7 @@ def version2_of_decay(params: Sequence[Tensor], decay: float, **settings: Any) -
 
 
 @every_way
-@pytest.mark.parametrize("decay", [0.9, 0.99])
+@pytest.mark.parametrize("decay", [0.9, pytest.param(0.99, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("build", [correction_of_decay, version2_of_decay])
 def test_errors_are_the_stated_ones(build: Callable[..., Any], decay: float, foreach: bool):
     states = []

@@ -24,8 +24,8 @@ from tests.generic_subject import INFOS, KINDS, WRAPS, Subject
 # What the wrappers do with all tensors together does not depend on the base, so two bases are enough for it.
 TOGETHER, THEIR_BASES = ("fer together", "correction together"), ("Adam", "SGD")
 
-# Inside a wrapper, these stand for the others: little state, most options, factored state, matrices alone, averages.
-FOR_ALL = ("SGD", "Adam", "Adafactor", "Muon", "ASGD")
+# Inside a wrapper, these stand for the others: little state, most options, matrices alone.
+FOR_ALL = ("SGD", "Adam", "Muon")
 
 # ---- what is not kept, and why -----------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def cosines_and_derivative(theta: Mapping[str, Theta], prediction: Prediction) -
         of_d = torch.cat([of_g, torch.zeros_like(of_g), along, -length], dim=2) * -step
         # Its products with the rows of G and of M, as those of G, M, D and the next gradient.
         of_offset = (of_d[..., None] * prediction.products[:, :8].unflatten(1, (2, 4))).sum(dim=2)
-        found += [*attention_derivative(seen, of_offset.mT), of_gate]
+        found += [*attention_derivative(seen, of_offset), of_gate]
     if prediction.path is not None:
         found += ode_derivative(theta[GCODE.name], prediction.path, of_mixes[:, -1:, :2])
     return cosines, torch.cat([each.flatten(1) for each in found], dim=1)
@@ -65,20 +65,20 @@ def attention_derivative(seen: Attended, of_offset: Tensor) -> Theta:
 
     Args:
         seen: What it computed.
-        of_offset: (T, C, 2), the derivative with respect to the coefficients of D.
+        of_offset: (T, 2, C), the derivative with respect to the coefficients of D.
     """
-    x, averages, weights = (each.mT for each in (seen.x, seen.averages, seen.weights))
-    of_values = torch.bmm(weights, of_offset)
-    of_weights = torch.bmm(of_offset, seen.values.mT / math.sqrt(WIDTH))
+    x, averages, of_coefficients = seen.x.mT, seen.averages.mT, of_offset.mT
+    of_values = torch.bmm(of_offset, seen.weights)  # (T, 2, keys); as (T, keys, 2) several times as slow on a CPU
+    of_weights = torch.bmm(of_coefficients, seen.values.mT / math.sqrt(WIDTH))
     of_scores = torch.ops.aten._softmax_backward_data(of_weights, seen.weights, 2, seen.weights.dtype)
     of_queries, of_keys = torch.bmm(of_scores, seen.keys), torch.bmm(of_scores.mT, seen.queries)
     return [
         torch.bmm(x, of_queries),
         of_queries.sum(dim=1),
         torch.bmm(averages, of_keys),
-        torch.bmm(x, of_offset),
-        torch.bmm(averages, of_values),
-        of_values.sum(dim=1),
+        torch.bmm(x, of_coefficients),
+        torch.bmm(averages, of_values.mT),
+        of_values.sum(dim=2),
     ]
 
 

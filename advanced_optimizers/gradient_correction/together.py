@@ -6,6 +6,7 @@ numbers each, goes to all processes, so all predict the same for the whole tenso
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,23 +31,28 @@ from advanced_optimizers.gradient_correction.predictor import (
 )
 from advanced_optimizers.gradient_correction.training import Learned, compared, trained
 
-# How many rows of zeros may be added on one device, where they are more than three quarters.
+# How many rows of zeros may be added to handle tensors together on one device.
 FEW = 2**17
 
 
 def buckets(params: Sequence[Tensor], few: int) -> list[list[Tensor]]:
-    """Tensors to be handled together: with so unequally many rows that most would be zeros, they are not.
+    """Tensors to be handled together, for which all get as many rows as the largest; equally large ones always are.
 
     Args:
         params: The tensors.
-        few: How many rows of zeros may be added all the same.
+        few: How many rows of zeros may be added to each bucket.
     """
     found: list[list[Tensor]] = []
-    for p in sorted(params, key=lambda p: -p.shape[0]):
-        rows = sum(q.shape[0] for q in [*found[-1], p]) if found else 0
-        if not found or (len(found[-1]) + 1) * found[-1][0].shape[0] > max(4 * rows, few):
+    left = 0
+    largest_first = sorted(params, key=lambda p: -p.shape[0])
+    for rows, of_size in itertools.groupby(largest_first, key=lambda p: p.shape[0]):
+        equal = list(of_size)
+        zeros = len(equal) * (found[-1][0].shape[0] - rows) if found else 0
+        if not found or zeros > left:
             found.append([])
-        found[-1].append(p)
+            zeros, left = 0, few
+        found[-1] += equal
+        left -= zeros
     return found
 
 
