@@ -69,7 +69,14 @@ def test_compiled_local_losses_train_a_network_as_ordinary_ones():
 
 
 # Of gradient transforms, the contract's tests compile the step.
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in FROM_PARAMETERS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "sigprop" else name
+        for name in OPTIMIZERS
+        if name not in FROM_PARAMETERS
+    ],
+)
 def test_a_compiled_step_is_the_step(name: str):
     model = model_for(name)
     optimizer = OPTIMIZERS[name](model)
@@ -86,6 +93,7 @@ def test_a_compiled_step_is_the_step(name: str):
     assert_same(model, trained(name))
 
 
+@pytest.mark.slow
 def test_a_compiled_flipping_loss_is_the_loss():
     results = []
     for wrap in (compiled, lambda criterion: criterion):

@@ -76,7 +76,9 @@ def states_of(optimizer: Any) -> dict[int, dict[str, Any]]:
 @every_kind
 @pytest.mark.parametrize("axes", AXES)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, *(pytest.param(each, marks=pytest.mark.slow) for each in (torch.float32, torch.bfloat16))]
+)
 def test_together_equals_one_by_one(kind: Any, axes: Any, options: dict[str, Any], dtype: torch.dtype):
     runs = []
     for foreach in (False, True):

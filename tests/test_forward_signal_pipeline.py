@@ -51,7 +51,7 @@ def _no_thread_is_left():
 # ---- the same as one batch at a time -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("queue_length", [1, 3])
+@pytest.mark.parametrize("queue_length", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("stages", [1, 2, 4])
 @pytest.mark.parametrize("costs", [None, EVEN], ids=["measured", "given"])
 @pytest.mark.parametrize("output", ["classifier", "targets"])
