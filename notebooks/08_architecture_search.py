@@ -65,7 +65,7 @@ batches, shape = list(train), Shape(1, 10, channels=4)
 half = len(batches) // 2
 model = SearchNetwork(shape)
 own, others = batches[:half], batches[half:]
-search_architecture(own, others, 3, model=model, order="first", alpha_lr=0.01)
+search_architecture(own, others, 2, model=model, order="first", alpha_lr=0.01)
 network = retrain(model.genotype(), batches, epochs=3, shape=shape)
 print(*model.genotype().operations)
 print(f"test accuracy {accuracy(network, [test]):.0%}")
