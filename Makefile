@@ -52,9 +52,8 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 
 unit: $(READY)  ## run the unit tests
-	@# A file's tests share what they build, so they stay together; in this order the longest files do not come last.
-	@# Without the plugin of the notebooks, which loads for three seconds in each process.
-	$(BIN)/python -m pytest -p no:nbval -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@# Without the plugins that this does not need; that of the notebooks loads for three seconds in each process.
+	$(BIN)/python -m tests.in_parts $(JOBS) -p no:nbval -p no:xdist
 
 slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures, more bases (about eight minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:nbval -m 'slow and not gpu' -n $(JOBS) --dist loadfile

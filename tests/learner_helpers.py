@@ -116,7 +116,7 @@ every_scheduled_kind = pytest.mark.parametrize("algorithm", [name for name in OF
 
 
 def every_kind_and_network(plain: dict[str, Any], convolutional: dict[str, Any]) -> pytest.MarkDecorator:
-    """Runs a test for every kind with some changes of its configuration, and for every make with others."""
+    """Runs a test for every kind with some changes of its configuration; slow: for every make with others."""
     rows = [pytest.param(name, plain, id=f"{name}-mlp") for name in OF_EACH_KIND]
-    rows += [pytest.param(name, convolutional, id=f"{name}-convnet") for name in OF_EACH_MAKE]
+    rows += [pytest.param(name, convolutional, id=f"{name}-convnet", marks=pytest.mark.slow) for name in OF_EACH_MAKE]
     return pytest.mark.parametrize(("algorithm", "changes"), rows)
