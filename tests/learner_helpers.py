@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -60,11 +61,11 @@ def kind_of(algorithm: str) -> tuple[Any, ...]:
 
 
 def make_of(algorithm: str) -> tuple[Any, ...]:
-    """The classes that an algorithm's learner, its parts and their settings have."""
+    """The classes that an algorithm's learner, its layers, its parts and their settings have."""
     learner = make_learner(algorithm)
     parts = {name: (type(part), getattr(part, "__dict__", {})) for name, part in vars(learner).items()}
     classes = {name: (kind, {key: type(value) for key, value in own.items()}) for name, (kind, own) in parts.items()}
-    return type(learner), str(classes)
+    return type(learner), tuple(type(module) for module in learner.model.modules()), str(classes)
 
 
 def _switches(part: object) -> dict[str, object]:
@@ -109,14 +110,26 @@ def loaded(content: bytes) -> dict[str, Any]:
 
 # Algorithms that differ in a number alone need no test of their own: the first of each kind stands for the others.
 OF_EACH_KIND = tuple({kind_of(name): name for name in reversed(FOR_ANY_MODEL)}.values())[::-1]
-# On a second network, one of each make: kinds that share all their classes go through the same code there.
+# One of each make: kinds that share all their classes go through the same code, so by default one stands for them.
 OF_EACH_MAKE = tuple({make_of(name): name for name in reversed(OF_EACH_KIND)}.values())[::-1]
-every_kind = pytest.mark.parametrize("algorithm", OF_EACH_KIND)
-every_scheduled_kind = pytest.mark.parametrize("algorithm", [name for name in OF_EACH_KIND if name not in OWN_SCHEDULE])
+
+
+def _of_kinds(names: Iterable[str], *further: Any, suffix: str = "") -> list[Any]:
+    """Rows of a test; those that are not the first of their make are slow."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(name, *further, id=name + suffix, marks=() if name in OF_EACH_MAKE else slow) for name in names
+    ]
+
+
+every_kind = pytest.mark.parametrize("algorithm", _of_kinds(OF_EACH_KIND))
+every_scheduled_kind = pytest.mark.parametrize(
+    "algorithm", _of_kinds(name for name in OF_EACH_KIND if name not in OWN_SCHEDULE)
+)
 
 
 def every_kind_and_network(plain: dict[str, Any], convolutional: dict[str, Any]) -> pytest.MarkDecorator:
     """Runs a test for every kind with some changes of its configuration; slow: for every make with others."""
-    rows = [pytest.param(name, plain, id=f"{name}-mlp") for name in OF_EACH_KIND]
+    rows = _of_kinds(OF_EACH_KIND, plain, suffix="-mlp")
     rows += [pytest.param(name, convolutional, id=f"{name}-convnet", marks=pytest.mark.slow) for name in OF_EACH_MAKE]
     return pytest.mark.parametrize(("algorithm", "changes"), rows)

@@ -45,7 +45,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepResults:
     return results
 
 
-@pytest.fixture(params=["comparison", "sweep"])
+@pytest.fixture(params=["comparison", pytest.param("sweep", marks=pytest.mark.slow)])
 def results(request: pytest.FixtureRequest) -> RecordedStudy[Any]:
     """A study of each kind."""
     return request.getfixturevalue(request.param)

@@ -258,7 +258,7 @@ def trained_on_noise(net: SigPropSequential) -> SigPropSequential:
     return net
 
 
-@pytest.mark.parametrize("name", ["squared_distance", "cosine"])
+@pytest.mark.parametrize("name", ["squared_distance", pytest.param("cosine", marks=pytest.mark.slow)])
 def test_losses_without_negatives_collapse_where_nothing_keeps_the_targets_apart(name):
     learned = trained_on_noise(SigPropNet(20, [32, 32], 4, loss=name))
     assert max(spread_of_targets(learned)) < 0.15

@@ -101,7 +101,7 @@ class TestEveryFigure:
         assert height <= 9
         assert min(text.get_fontsize() for text in figure.findobj(plt.Text) if text.get_text()) >= 9
 
-    @pytest.mark.parametrize("long", [False, True], ids=["labels", "long labels"])
+    @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["labels", "long labels"])
     @pytest.mark.parametrize("name", FIGURES)
     def test_no_text_leaves_the_page_or_covers_another(self, name: str, long: bool) -> None:
         assert text_problems(FIGURES[name](LONG) if long else drawn(name)) == []

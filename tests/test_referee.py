@@ -163,7 +163,7 @@ def test_accuracies_within_a_standard_error_are_ties_that_the_loss_breaks() -> N
 # ---- the whole protocol ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["referee-mnist", "referee-cifar"])
+@pytest.mark.parametrize("name", ["referee-mnist", pytest.param("referee-cifar", marks=pytest.mark.slow)])
 def test_the_protocol_runs_on_the_digits_and_withholds_its_verdicts(name: str, tmp_path: Path) -> None:
     stated = referee(name, "quick")
     task = replace(stated.tasks[0], epochs=1, width=0.1, data_fraction=0.3)
