@@ -143,8 +143,9 @@ class GradientCorrectionOptimizer(GradientTransform):
         nobody's random numbers are used and a run that is resumed goes on bit for bit; and a gradient whose squared
         norm is above 3.4e38 counts as not finite. A gradient that is
         not finite is passed on unchanged; it is neither remembered nor used for training. Time: about 12 numbers moved
-        per corrected parameter and step, where Adam moves 7; a hundred small operations a step, three hundred where it
-        trains; and two depthwise convolutions per hidden state and batch, which also wait for the device. Handled
+        per corrected parameter and step, where Adam moves 7; a hundred small operations a step for all tensors of
+        similarly many rows, three hundred where it trains; and two depthwise convolutions per hidden state and batch,
+        which also wait for the device. Handled
         together, a gradient that is not finite costs its tensor a training, and the last 1000 records wait on the
         device until ``history`` is read. Not seen with a model: down-sampling by ``reshape`` or ``unfold``, by averages
         of tokens (B, length, features), in parts that run only in training mode, and inside reentrant checkpoints that
