@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from advanced_optimizers.experiments.studies.retraining import retraining_store
 from advanced_optimizers.experiments.studies.running import run_study
 from advanced_optimizers.experiments.studies.study import Study
 from advanced_optimizers.experiments.studies.task import Task
+from advanced_optimizers.experiments.training import loop
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS, Range
 from advanced_optimizers.experiments.training.loop import train
 
@@ -237,6 +239,7 @@ def kill_in_the_middle(config: RunConfig, store: RunStore) -> None:
 
 def _train_but_never_finish(config: RunConfig, store: RunStore) -> None:
     torch.set_num_threads(1)
+    loop.CHECKPOINT_SECONDS = 0
 
     def stop_before_the_end(epoch: int, metrics: dict[str, float]) -> None:
         if epoch == config.epochs - 1:
@@ -321,11 +324,13 @@ class Stopped(Exception):
 
 
 def train_until(epoch: int, config: RunConfig, store: RunStore) -> None:
+    """Trains a run, with a checkpoint after each epoch, and stops after one of them."""
+
     def stop(number: int, metrics: dict[str, float]) -> None:
         if number == epoch:
             raise Stopped
 
-    with pytest.raises(Stopped):
+    with mock.patch.object(loop, "CHECKPOINT_SECONDS", 0), pytest.raises(Stopped):
         train(config, store, on_epoch=stop)
 
 

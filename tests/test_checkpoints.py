@@ -81,6 +81,21 @@ def test_the_checkpoint_is_removed_with_the_record(store: RunStore, stop: bool) 
     assert list(store.progress_folder.glob("*.tmp")) == []
 
 
+def test_the_state_is_saved_once_seconds_would_be_lost(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    config = make_config(epochs=5)
+    saved: list[float] = []
+    monkeypatch.setattr(training, "save_checkpoint", lambda *arguments: saved.append(now))
+
+    def two_seconds_pass(epoch: int, metrics: dict[str, float]) -> None:
+        nonlocal now
+        now += 2
+
+    train(config, store, on_epoch=two_seconds_pass)
+    assert saved == [6.0]  # after 0, 2, 4, 6 and 8 seconds an epoch ends
+
+
 def test_a_checkpoint_that_outlived_its_run_is_removed(store: RunStore) -> None:
     config = make_config()
     train_until(2, config, store)
