@@ -193,7 +193,6 @@ TOPIC = Topic(
             algorithms=_WIDER,
             variants=_wider(_TUNINGS, _RUNS, _MNIST.model, _WIDER),
             **_FULL_MNIST,
-            in_progress=True,
         ),
         _study(
             "quick",
