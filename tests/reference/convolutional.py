@@ -6,6 +6,7 @@ kernel's gradient goes through dL/dy, an array as large as the gradient.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -73,6 +74,7 @@ def reflected(j: int, n: int) -> int:
     return j
 
 
+@functools.cache
 def neighbors(n: int, m: int) -> Array:
     """B_m: the sum of the elements m to the left and m to the right; B_0 is the identity."""
     b = np.zeros((n, n))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class Past:
     gradient: Array
     memory: Array
 
+    @cached_property
     def tokens(self) -> Array:
         """(rows, 3): each row compared with its past and with the other rows."""
         rows = len(self.gradient)
@@ -77,6 +79,11 @@ class Past:
                 for g, m in zip(self.gradient, self.memory, strict=True)
             ]
         )
+
+    @cached_property
+    def seen(self) -> Array:
+        """(keys, 3): what the rows attend to."""
+        return averages_over_blocks(self.tokens)
 
     def scaled_memory(self) -> Array:
         """The memory, scaled to the length of the gradient."""
@@ -113,8 +120,8 @@ ATTENTION = [(TOKENS, WIDTH), (WIDTH,), (TOKENS, WIDTH), (TOKENS, 2), (TOKENS, 2
 def attention_offset(theta: Array, past: Past) -> Array:
     """The direction in which GC-W expects the next gradient to differ, scaled to the length of the gradient."""
     w_q, b_q, w_k, w_s, w_v, b_v, _ = cut(theta, ATTENTION)
-    x = past.tokens()
-    seen = averages_over_blocks(x)
+    x = past.tokens
+    seen = past.seen
     attention = softmax((x @ w_q + b_q) @ (seen @ w_k).T / math.sqrt(WIDTH))
     c = x @ w_s + attention @ (seen @ w_v + b_v)
     delta = c[:, :1] * past.gradient + c[:, 1:] * past.scaled_memory()

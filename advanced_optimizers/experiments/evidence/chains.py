@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 from typing import Any, NamedTuple
 
-import scipy  # loads its parts when they are first used, which most processes never do
-
 from advanced_optimizers.experiments.evidence.comparisons import Comparison, Evidence, RunData, Verdict
 from advanced_optimizers.experiments.evidence.medians import MIN_PAIRS, median_interval, ratios, sign_test
 from advanced_optimizers.experiments.evidence.metrics import first_few
 from advanced_optimizers.experiments.evidence.rules import _conclude, _side
-from advanced_optimizers.experiments.evidence.statistics import Interval, holm
+from advanced_optimizers.experiments.evidence.statistics import Interval, holm, t_quantile, t_tail
 from advanced_optimizers.experiments.training.algorithms import ALGORITHMS
 
 Rows = Sequence[Mapping[str, Any]]
@@ -56,9 +54,9 @@ def chained_ratio(links: Sequence[tuple[int, Sequence[float]]]) -> Tested:
         exact = math.exp(center)
         return Tested(Interval(exact, exact, exact, fewest), float(center == 0.0))
     error, degrees = math.sqrt(total), total**2 / sum(mean.variance**2 / mean.degrees for _, mean in means)
-    half = float(scipy.stats.t.ppf(0.975, degrees)) * error
+    half = t_quantile(0.95, degrees) * error
     ratio = Interval(math.exp(center), math.exp(center - half), math.exp(center + half), fewest)
-    return Tested(ratio, float(2 * scipy.stats.t.sf(abs(center) / error, degrees)))
+    return Tested(ratio, 2 * t_tail(abs(center) / error, degrees))
 
 
 def compare_fastest(data: RunData, *, task: str, algorithm: str, others: Sequence[str]) -> Verdict:

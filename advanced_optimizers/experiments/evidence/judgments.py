@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-import scipy  # loads its parts when they are first used, which most processes never do
-
 from advanced_optimizers._checks import check_range
-from advanced_optimizers.experiments.evidence.statistics import ALPHA, Interval, holm, t_quantile
+from advanced_optimizers.experiments.evidence.statistics import ALPHA, Interval, holm, t_quantile, t_tail
 
 Outcome: TypeAlias = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -59,7 +57,7 @@ def equivalence_p(difference: Interval, margin: float, confidence: float = 0.95,
     if error == 0:
         return 0.0 if distance > 0 else 1.0
     # Of the two one-sided tests, the one against the nearer end of the margin has the larger p-value.
-    return float(scipy.stats.t.sf(distance / error, degrees))
+    return t_tail(distance / error, degrees)
 
 
 def judge_within(

@@ -13,11 +13,6 @@ TASKS: dict[str, str] = {}
 
 def labels() -> dict[str, str]:
     """The display names of all tasks, then of all algorithms, each baseline followed by what is compared with it."""
-    tasks = {
-        f"{dataset}-{name}": f"{words}, {model.label}"
-        for dataset, words in DATASETS.items()
-        for name, model in MODELS.items()
-    }
     baselines = [name for name, algorithm in ALGORITHMS.items() if algorithm.baseline is None]
     algorithms = {
         name: algorithm.label
@@ -25,15 +20,24 @@ def labels() -> dict[str, str]:
         for name, algorithm in ALGORITHMS.items()
         if baseline in (name, algorithm.baseline)
     }
-    return {**tasks, **TASKS, **algorithms}
+    return {**_tasks(), **algorithms}
+
+
+def _tasks() -> dict[str, str]:
+    of_networks = {
+        f"{dataset}-{name}": f"{words}, {model.label}"
+        for dataset, words in DATASETS.items()
+        for name, model in MODELS.items()
+    }
+    return {**of_networks, **TASKS}
 
 
 def label(name: str) -> str:
     """The display name of an algorithm or a task."""
-    return labels().get(name, name)
+    return ALGORITHMS[name].label if name in ALGORITHMS else _tasks().get(name, name)
 
 
 def where(task: str, label_noise: float, names: Labels | None = None) -> str:
     """A task and its level of label noise, for display; with names as given, or those of :func:`labels`."""
-    name = (labels() if names is None else names).get(task, task)
+    name = label(task) if names is None else names.get(task, task)
     return name if task in TASKS else f"{name}, {noise_words(label_noise)}"

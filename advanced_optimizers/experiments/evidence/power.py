@@ -9,7 +9,7 @@ import numpy as np
 import scipy  # loads its parts when they are first used, which most processes never do
 
 from advanced_optimizers._checks import check_range
-from advanced_optimizers.experiments.evidence.statistics import ALPHA
+from advanced_optimizers.experiments.evidence.statistics import ALPHA, t_quantile
 
 POWER = 0.8
 _MOST = 10_000_000
@@ -57,9 +57,9 @@ def t_test_power(effect: float, n: int, alpha: float = ALPHA, *, paired: bool = 
             spread, which has twice the degrees of freedom.
     """
     degrees = (1 if paired else 2) * (n - 1)
-    critical = float(scipy.stats.t.isf(alpha / 2, degrees)) * _sample_spreads(degrees)
+    critical = t_quantile(1 - alpha, degrees) * _sample_spreads(degrees)
     shift = effect * math.sqrt(n)
-    return float((scipy.stats.norm.cdf(shift - critical) + scipy.stats.norm.cdf(-shift - critical)).mean())
+    return float((scipy.special.ndtr(shift - critical) + scipy.special.ndtr(-shift - critical)).mean())
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy  # loads its parts when they are first used, which most processes never do
@@ -217,7 +218,7 @@ def compare_paired(
         difference=mean_interval(differences.tolist()),
         bootstrap=bootstrap_interval(differences.tolist()),
         p=_t_test(differences - null),
-        p_wilcoxon=_wilcoxon(differences - null),
+        p_wilcoxon=_wilcoxon(*(differences - null).tolist()),
         unpaired=welch.difference,
         p_unpaired=welch.p,
         correlation=_correlation(treated, based),
@@ -280,7 +281,12 @@ def _checked(name: str, values: Sequence[float], at_least: int = 2) -> np.ndarra
 
 def t_quantile(confidence: float, degrees: float) -> float:
     """The half-width of a t-interval of that coverage, in standard errors."""
-    return float(scipy.stats.t.ppf((1 + confidence) / 2, degrees))
+    return float(scipy.special.stdtrit(degrees, (1 + confidence) / 2))  # in scipy.stats, a hundred times as slow
+
+
+def t_tail(value: float, degrees: float) -> float:
+    """The probability that a t-distributed number is larger."""
+    return float(scipy.special.stdtr(degrees, -value))
 
 
 def _t_test(differences: np.ndarray) -> float:
@@ -293,7 +299,7 @@ def _two_sided(center: float, error: float, degrees: float) -> float:
     """p-value of a t-test of a center with its standard error against 0; its limit if nothing varies."""
     if error == 0:
         return 1.0 if center == 0 else 0.0
-    return float(2 * scipy.stats.t.sf(abs(center / error), degrees))
+    return 2 * t_tail(abs(center / error), degrees)
 
 
 def _welch(treated: np.ndarray, based: np.ndarray, null: float) -> UnpairedComparison:
@@ -319,7 +325,7 @@ def _correlation(treated: np.ndarray, based: np.ndarray) -> float:
     return float(np.corrcoef(treated, based)[0, 1])
 
 
-def _wilcoxon(differences: np.ndarray) -> float:
-    # An exact tie has no sign; if all seeds tie, there is nothing to test.
-    signed = differences[differences != 0]
-    return float(scipy.stats.wilcoxon(signed).pvalue) if signed.size else 1.0
+@cache  # a table, a figure and a claim ask the same
+def _wilcoxon(*differences: float) -> float:
+    signed = [difference for difference in differences if difference != 0]  # an exact tie has no sign
+    return float(scipy.stats.wilcoxon(signed).pvalue) if signed else 1.0  # if all tie, there is nothing to test

@@ -49,15 +49,22 @@ def epochs_to(accuracies: Sequence[float | None], target: float) -> float:
 
 def curves_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per run and epoch (counted from 1), one column per curve."""
-    frames = []
+    of_the_run = ("task", "algorithm", "label_noise", "split", "seed")
+    columns: dict[str, list[Any]] = {}
+    curves: dict[str, type] = {}
+    rows = 0
     for record in records:
         config = record.config
-        names = ("task", "algorithm", "label_noise", "split", "seed")
-        epochs = range(1, 1 + max(map(len, record.curves.values()), default=0))
-        same = {"run_id": record.run_id, **{name: getattr(config, name) for name in names}}
-        curves = {name: pd.Series(values, dtype=float) for name, values in record.curves.items()}
-        frames.append(pd.DataFrame({**same, "epoch": pd.Series(epochs, dtype=int), **curves}, index=range(len(epochs))))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        epochs = max(map(len, record.curves.values()), default=0)
+        same = {"run_id": record.run_id, **{name: getattr(config, name) for name in of_the_run}}
+        own = {name: epochs * [value] for name, value in same.items()}
+        for name, values in {**own, "epoch": range(1, 1 + epochs), **record.curves}.items():
+            columns.setdefault(name, rows * [None]).extend(values)
+        rows += epochs
+        for column in columns.values():  # curves that are shorter, or that this run does not have
+            column.extend((rows - len(column)) * [None])
+        curves |= dict.fromkeys(record.curves, float)
+    return pd.DataFrame(columns).astype(curves)
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
