@@ -12,15 +12,17 @@ READY := $(VENV)/.ready
 # The site's tools have an environment of their own, which sees the packages of the other one behind its own: nobody else
 # waits for them, and they may need other versions (on Python 3.10, an older Markdown parser).
 DOCS := $(VENV)/docs
+# The parts of the unit tests; each is a process.
+UNIT := unit-1 unit-2 unit-3 unit-4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types unit slow notebooks report bench docs clean
+.PHONY: help setup reproduce test lint types unit $(UNIT) slow notebooks report bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  PROFILE=full    reproduce with MNIST and CIFAR-10, training what has no record (default: quick, small digits)'
-	@echo '  JOBS=2          how many unit tests run at a time'
+	@echo '  JOBS=2          how many processes run tests at a time'
 	@echo '  PYTHON=python3  the Python that .venv is made with, 3.10 or newer'
 
 setup: $(READY)  ## install requirements.txt and this package into .venv
@@ -46,7 +48,8 @@ reproduce: $(READY)  ## run the notebooks, check the report
 test unit slow notebooks: export OMP_NUM_THREADS := 1
 
 test: lint  ## run all checks: lint, types, unit tests, notebooks, report
-	$(MAKE) --no-print-directory -j4 types report unit notebooks
+	@# As many processes as JOBS at a time: with more than there are cores, all together would take longer.
+	$(MAKE) --no-print-directory -j $(JOBS) JOBS=1 unit-1 notebooks $(filter-out unit-1,$(UNIT)) report types
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
@@ -56,14 +59,17 @@ types: $(READY)  ## check types
 	$(BIN)/mypy
 
 unit: $(READY)  ## run the unit tests
+	$(MAKE) --no-print-directory -j $(JOBS) $(UNIT)
+
+$(UNIT): unit-%: $(READY)
 	@# Without the plugins that this does not need; that of the notebooks loads for three seconds in each process.
-	$(BIN)/python -m tests.in_parts $(JOBS) -p no:nbval -p no:xdist
+	$(BIN)/python -m tests.in_parts $*/$(words $(UNIT)) -p no:nbval -p no:xdist
 
 slow: $(READY)  ## run the slow unit tests: killed processes, clusters, large figures, more bases (about eight minutes)
 	$(BIN)/python -m pytest -p no:nbval -m 'slow and not gpu' -n $(JOBS) --dist loadfile
 
 notebooks: $(READY)  ## run the notebooks as tests, on small digits
-	PROFILE=quick $(BIN)/python -m pytest -p tests.light_imports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider -n $(JOBS) --dist loadfile notebooks
+	PROFILE=quick $(BIN)/python -m pytest -p tests.light_imports --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider $(if $(filter 1,$(JOBS)),,-n $(JOBS) --dist loadfile) notebooks
 
 report: $(READY)  ## check that the report agrees with the records
 	$(BIN)/python -m advanced_optimizers.experiments report --check

@@ -89,7 +89,7 @@ generator = torch.Generator().manual_seed(0)
 layers = nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)
 maml = MAML(nn.Sequential(*layers), lr=0.01, loss=mse_loss)
 optimizer = torch.optim.Adam(maml.parameters(), lr=1e-3)
-for _ in range(500):
+for _ in range(500 if PROFILE == "full" else 100):
     x, y = sinusoid_tasks(25, 20, generator)
     optimizer.zero_grad()
     loss = maml.meta_batch((x[:, :10], y[:, :10]), (x[:, 10:], y[:, 10:]), 5)

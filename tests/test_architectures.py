@@ -93,7 +93,12 @@ WRAPPERS: dict[str, Callable[[nn.Module], Optimizer]] = {
 REFUSALS = {("all functions", "LocalizedOptimizer"): "model must have at least two"}
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize(
+    "wrapper",
+    [  # gradient correction sees what FER sees
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "GradientCorrectionOptimizer")) for name in WRAPPERS
+    ],
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_trains_with_every_wrapper(name, wrapper, rng):
     architecture = ARCHITECTURES[name]

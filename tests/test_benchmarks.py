@@ -116,6 +116,7 @@ class TestMemory:
         assert memory.state == pytest.approx(state, abs=2e-3)
         assert memory.scratch == pytest.approx(scratch, abs=2e-3)
 
+    @pytest.mark.slow
     def test_what_a_step_takes_and_gives_back(self) -> None:
         shapes = [torch.Size((100, 100))] * 4
         transient = {c.name: step.measure_memory(c, shapes).transient for c in step.available_contenders()}
@@ -351,6 +352,7 @@ def test_the_meta_gradient_of_many_tasks_is_the_same_at_once_and_one_by_one(tmp_
     torch.testing.assert_close(at_once, one_by_one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_import_measurements(tmp_path: Path) -> None:
     rows = {row["module"]: row for row in measure("import", tmp_path)["measurements"]}
     assert rows.keys() == {"advanced_optimizers", "torch"}

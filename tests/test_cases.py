@@ -94,7 +94,7 @@ def test_transforms_with_a_hyperparameter_of_the_same_name_are_not_nested():
 def reasons(test: Any) -> list[list[str]]:
     """Why each row of a contract test is skipped."""
     (mark,) = test.pytestmark
-    return [[m.kwargs["reason"] for m in param.marks] for param in mark.args[1]]
+    return [[m.kwargs["reason"] for m in param.marks if m.name == "skip"] for param in mark.args[1]]
 
 
 def test_an_excluded_test_is_skipped_for_that_row_alone_with_its_reason():
@@ -151,7 +151,7 @@ def test_a_transform_that_does_nothing_is_not_blamed_for_its_base(objective, sta
     test_contract.test_reaches_the_minimizer(scaling(1.0, steps), objective, start, minimizer)
 
 
-@pytest.mark.parametrize(("objective", "start", "minimizer", "steps"), PROBLEMS)
+@pytest.mark.parametrize(("objective", "start", "minimizer", "steps"), PROBLEMS[:1])
 @pytest.mark.parametrize("scale", [-1.0, 0.0], ids=["flipped", "lost"])
 def test_a_transform_that_flips_or_loses_the_gradient_fails(objective, start, minimizer, steps, scale):
     with pytest.raises(AssertionError, match=r"<= \(2 \* "):

@@ -144,7 +144,10 @@ def test_list_shows_studies_and_algorithms_and_writes_nothing(
     assert files_under(trained) == before
 
 
-@pytest.mark.parametrize(("columns", "widest"), [(60, 60), (80, 80), (200, 100)])
+@pytest.mark.parametrize(
+    ("columns", "widest"),
+    [pytest.param(60, 60, marks=pytest.mark.slow), (80, 80), pytest.param(200, 100, marks=pytest.mark.slow)],
+)
 def test_list_wraps_what_a_study_asks(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, widest: int
 ) -> None:

@@ -125,7 +125,11 @@ def closed_pipe() -> int:
 
 @pytest.mark.parametrize(
     ("arguments", "unbuffered"),
-    [(["--help"], ""), (["run", "--help"], ""), (["list"], "1")],  # noticed at the end, or by the first line printed
+    [  # noticed at the end, or by the first line printed
+        (["--help"], ""),
+        pytest.param(["run", "--help"], "", marks=pytest.mark.slow),
+        pytest.param(["list"], "1", marks=pytest.mark.slow),
+    ],
 )
 def test_a_reader_that_closes_early_is_not_an_error(arguments: list[str], unbuffered: str) -> None:
     writing = closed_pipe()

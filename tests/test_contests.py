@@ -151,6 +151,17 @@ def test_the_legend_explains_the_marks_that_there_are(margin: float | None, expl
     plt.close(figure)
 
 
+def test_rows_of_one_estimate_stay_in_the_order_of_the_study() -> None:
+    tied = ["soap", "adan", "mars", "lion", "prodigy", "adopt-adam", "nadamw", "radam"]  # neither sorted nor reversed
+    runs: Runs = {"adamw": around(0.98), **{name: around(0.97) for name in tied}, "adam": around(0.99)}
+    figure = forest(list(rulings(runs, 0.002).values()), Families({"compared": list(runs)}, ["adamw"]), labels={})
+    axis = figure.axes[0]
+    heights = dict(zip((text.get_text() for text in axis.get_yticklabels()), axis.get_yticks(), strict=True))
+    shown = sorted((name for name in heights if name != "adamw"), key=lambda name: -heights[name])
+    assert shown[:: 1 if shown[0] == "adam" else -1] == ["adam", *tied]
+    plt.close(figure)
+
+
 def test_a_third_of_runs_that_learned_nothing_makes_a_verdict_invalid() -> None:
     lost: Runs = {
         "adamw": around(0.98),

@@ -300,7 +300,7 @@ def test_bfloat16_state_is_float32_and_survives_a_checkpoint_bit_for_bit(case: C
 
 
 @every(WITH_REFERENCE)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
 def test_half_precision_state_equals_the_reference(case: Case, dtype, rng):
     params = make_params(rng, dtype)
     assert case.reference is not None

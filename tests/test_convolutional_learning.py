@@ -252,7 +252,9 @@ def test_the_optimizer_gets_there_on_noise(smoothness, u):
 # ---- signal and noise ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ratio", [4.0, 0.25, 0.0])
+@pytest.mark.parametrize(
+    "ratio", [4.0, pytest.param(0.25, marks=pytest.mark.slow), pytest.param(0.0, marks=pytest.mark.slow)]
+)
 def test_the_ratio_of_signal_and_noise(ratio):
     rng = torch.Generator().manual_seed(0)
     shape, steps = (100, 100), 200

@@ -114,6 +114,7 @@ class TestStyles:
         assert colors["adam"] != colors["lion"]
         assert families.arranged(["lion", "adam", "sgd"]) == ["sgd", "adam", "lion"]
 
+    @pytest.mark.slow
     def test_importing_the_figures_changes_no_global_style(self) -> None:
         code = (
             "import matplotlib as m; before = dict(m.rcParams);"

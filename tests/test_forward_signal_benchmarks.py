@@ -16,6 +16,7 @@ def test_parts_are_registered():
     assert command.PARTS["pipeline"] is pipeline.run
 
 
+@pytest.mark.slow
 def test_memory_is_constant_in_depth_for_learn_alone(tmp_path):
     content = measure("depth", tmp_path)
     growth = {(m["network"], m["training"]): m["peak_bytes"][-1] / m["peak_bytes"][0] for m in content["measurements"]}

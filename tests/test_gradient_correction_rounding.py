@@ -66,6 +66,7 @@ def test_in_float64_only_rounding_parts_them(options):
     assert loop.predictors[-1].ne(loop.predictors[2]).any()  # they were trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_in_float32_a_nudge_by_one_last_place_parts_one_kernel_from_itself_as_far(options):
     loop, fused = (trajectory(torch.float32, fused, options) for fused in (False, True))

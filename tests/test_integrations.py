@@ -97,6 +97,7 @@ def test_the_package_and_the_experiments_import_no_integration():
     assert importers <= {"integrations"}
 
 
+@pytest.mark.slow
 def test_the_indices_need_torch_alone():
     loaded = in_a_fresh_python("import sys, advanced_optimizers.integrations; print(*sys.modules)").split()
     assert not {"lightning", "transformers", "timm", "accelerate", "opacus", "pandas"} & set(loaded)

@@ -183,7 +183,9 @@ def test_autocast_in_channels_last_follows_float32(rule):
 
 
 @pytest.mark.filterwarnings("ignore")  # dynamo warns about what it does not trace
-@pytest.mark.parametrize(("given", "update_every"), [("the model", 2), ("the compiled model", 1)])
+@pytest.mark.parametrize(
+    ("given", "update_every"), [pytest.param("the model", 2, marks=pytest.mark.slow), ("the compiled model", 1)]
+)
 def test_compiled_model_equals_eager(given, update_every):
     torch._dynamo.reset()
     model, twin = network(), network()

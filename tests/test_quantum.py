@@ -158,6 +158,7 @@ def test_a_classifier_trains_as_any_module(rng: torch.Generator) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_gradients_of_random_circuits_vanish_with_the_qubits() -> None:
     variances = [gradient_variance(n, draws=300, generator=torch.Generator().manual_seed(0)) for n in (2, 4, 6)]
     assert variances[1] < 0.6 * variances[0]
@@ -173,6 +174,10 @@ def test_gradients_of_random_circuits_vanish_with_the_qubits() -> None:
 def test_names_work_lazily() -> None:
     assert automl.qnode.device is automl.dev
     assert len(automl.dev.wires) == 4
+
+
+@pytest.mark.slow
+def test_without_pennylane_what_needs_it_says_so() -> None:
     done = subprocess.run(
         [
             sys.executable,

@@ -263,7 +263,7 @@ def trained(build: Callable[..., Any], **settings: Any) -> float:
 
 
 @every_subject
-@every_way
+@pytest.mark.parametrize("foreach", [pytest.param(False, marks=pytest.mark.slow), True], ids=["one by one", "together"])
 def test_training_ends_within_a_thousandth_of_float32_s_loss_and_farther_from_the_base_s(
     subject: Subject, foreach: bool
 ):

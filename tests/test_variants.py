@@ -136,7 +136,13 @@ def test_every_recorded_choice_at_an_edge_has_a_moved_range() -> None:
 # --- The studies ------------------------------------------------------------------------------------------------------
 
 
-@every_study
+@pytest.mark.parametrize(
+    "study",
+    [
+        pytest.param(study, id=study.profile + study.name, marks=[pytest.mark.slow] * (len(study.algorithms) > 9))
+        for study in STUDIES_OF_TUNING
+    ],
+)
 def test_no_run_is_asked_for_twice(study: VariantStudy, store: RunStore) -> None:
     for comparison in study.comparisons().values():
         record_trials(comparison, store)

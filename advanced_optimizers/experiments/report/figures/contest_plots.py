@@ -43,7 +43,8 @@ def forest(rulings: Sequence[Ruling], families: Families, *, labels: Labels) -> 
     found = {(r.comparison.baseline, r.comparison.algorithm): r for r in rulings}
     anchors = [anchor for anchor in families.anchors if any(anchor == base for base, _ in found)]
     estimates = {name: r.result.difference.estimate for (base, name), r in found.items() if base == anchors[0]}
-    ranked = sorted({name for _, name in found}, key=lambda name: -estimates.get(name, 0.0))
+    names = dict.fromkeys(name for _, name in found)  # ties stay in their order, which that of a set is not
+    ranked = sorted(names, key=lambda name: -estimates.get(name, 0.0))
     rows = _rows(families, ranked, labels)
     margin = max((r.comparison.margin or 0.0 for r in rulings), default=0.0)
     xlabel = "Difference in test accuracy (points)"

@@ -16,7 +16,6 @@ from advanced_optimizers.experiments.evidence.optima import (
     find_optima,
     judge_start,
     loss_ratio,
-    select_optima,
     shift_bounds,
     sweep_points,
     whole_octaves,
@@ -123,25 +122,31 @@ def cost_on(points: pd.DataFrame, task: str, *, limit: float) -> Verdict:
 
 def _obstacle(points: pd.DataFrame, task: str, algorithms: tuple[str, ...]) -> Verdict | None:
     """The verdict if runs are missing or an optimum is not bracketed; None if a task's sweeps can be compared."""
-    sweeps = [(task, algorithm, units) for algorithm in algorithms for units in UNITS]
-    waiting = [sweep for sweep in sweeps if _complete_seeds(points, *sweep) < SWEEP_SEEDS]
+    of_task = points[points["task"] == task]
+    sweeps = [(algorithm, units) for algorithm in algorithms for units in UNITS]
+    complete = _complete_seeds(of_task)
+    waiting = [sweep for sweep in sweeps if complete.get(sweep, 0) < SWEEP_SEEDS]
     if waiting:
         return Verdict("pending", f"Waiting for runs: {len(waiting)} of {len(sweeps)} sweeps lack seeds.")
-    optima = find_optima(points)
-    open_ended = [sweep for sweep in sweeps if not select_optima(optima, *sweep)["resolved"].all()]
+    resolved = find_optima(of_task).groupby(["algorithm", "units"])["resolved"].all()
+    open_ended = [sweep for sweep in sweeps if not resolved[sweep]]
     if open_ended:
-        _, algorithm, units = open_ended[0]
+        algorithm, units = open_ended[0]
         more = f"; and {len(open_ended) - 1} more" if len(open_ended) > 1 else ""
         where = f"{label(algorithm)} at {units} units{more}"
         return Verdict("inconclusive", f"The lowest loss lies at an end of its sweep: {where}.")
     return None
 
 
-def _complete_seeds(points: pd.DataFrame, task: str, algorithm: str, units: int) -> int:
-    """How many seeds have a run at every learning rate of a sweep."""
-    chosen = (points["task"] == task) & (points["algorithm"] == algorithm) & (points["units"] == units)
-    exponents = points[chosen].groupby("seed")["exponent"].nunique()
-    return int((exponents == points[chosen]["exponent"].nunique()).sum())
+def _complete_seeds(points: pd.DataFrame) -> dict[tuple[str, int], int]:
+    """By algorithm and width, how many seeds have a run at every learning rate of the sweep; of one task."""
+    rates: dict[tuple[str, int], dict[int, set[float]]] = {}
+    for algorithm, units, seed, exponent in points[["algorithm", "units", "seed", "exponent"]].itertuples(index=False):
+        rates.setdefault((algorithm, units), {}).setdefault(seed, set()).add(exponent)
+    return {
+        sweep: sum(of_seed == set.union(*by_seed.values()) for of_seed in by_seed.values())
+        for sweep, by_seed in rates.items()
+    }
 
 
 def _required(bounds: Bounds | None) -> Bounds:
