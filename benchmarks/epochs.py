@@ -52,7 +52,7 @@ class Plan:
 
 
 FULL = Plan(pairs=9, epochs=10, pair_seconds=1.0, warm_up=10)
-QUICK = Plan(pairs=3, epochs=2, pair_seconds=0.02, warm_up=2)
+QUICK = Plan(pairs=3, epochs=3, pair_seconds=0.02, warm_up=1)
 
 
 def run(quick: bool) -> Result:

@@ -263,6 +263,13 @@ class TestEpochs:
         record = train(config, RunStore(tmp_path / "runs"))
         assert loss == pytest.approx(record.final["train_loss"], rel=1e-6)
 
+    def test_every_quick_run_is_long_enough_for_the_quick_plan(self) -> None:
+        tasks = {task.name: (task, baseline) for task, _, baseline in epochs.comparisons("quick")}
+        for task, baseline in tasks.values():
+            batches = len(epochs.Trainer(epochs._run_of(task, baseline)).batches)
+            measured = epochs.spread_epochs(task.epochs, epochs.QUICK.epochs)
+            assert epochs.batches_per_turn(epochs.QUICK, len(measured), batches, seconds_per_batch=1.0) == 1
+
     def test_the_two_of_a_pair_see_the_same_batches(self) -> None:
         orders = []
         for algorithm in ("sgd", "flipping-sgd"):
