@@ -138,7 +138,7 @@ def test_every_recorded_choice_at_an_edge_has_a_moved_range() -> None:
 
 @pytest.mark.parametrize(
     "study",
-    [
+    [  # thousands of runs are listed for seconds
         pytest.param(study, id=study.profile + study.name, marks=[pytest.mark.slow] * (len(study.algorithms) > 9))
         for study in STUDIES_OF_TUNING
     ],
